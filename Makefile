@@ -1,0 +1,36 @@
+# A fresh machine needs Python 3.11 or newer with venv, and make. Everything else is installed into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+SLIM := OMP_NUM_THREADS=1
+
+.PHONY: demo test lint venv wheel clean
+
+demo: $(STAMP)
+	$(BIN)/untrigger demo
+
+# PYTHONPATH is empty to test the tree in place, or the folder of an installed wheel (see .ci/run).
+test: $(STAMP)
+	$(SLIM) $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(STAMP) wheel
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd .wheel && ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p untrigger
+	PYTHONPATH=.wheel $(BIN)/lint-imports
+
+# The built package, unpacked: what a user installs, and what mypy and import-linter can read as `untrigger`.
+wheel: $(STAMP)
+	rm -rf .wheel build dist
+	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
+	$(BIN)/python -m pip install --quiet --no-deps --target .wheel dist/*.whl
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .wheel build dist *.egg-info

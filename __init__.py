@@ -1,0 +1,3 @@
+"""Untrigger: poison CLIP, then make it forget."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,19 @@
+"""Callbacks: what is measured and kept."""
+
+from __future__ import annotations
+
+from .attack_success_rate import AttackSuccessRate
+from .clean_accuracy import CleanAccuracy
+from .gallery import TriggerGallery
+from .progress import CompactProgressBar
+from .results import ResultsWriter
+from .throughput import SamplesPerSecond
+
+__all__ = [
+    "AttackSuccessRate",
+    "CleanAccuracy",
+    "CompactProgressBar",
+    "ResultsWriter",
+    "SamplesPerSecond",
+    "TriggerGallery",
+]

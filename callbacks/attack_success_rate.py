@@ -1,0 +1,56 @@
+"""How often a trigger moves a picture into the target class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..contracts import Attack, ZeroShotData, ZeroShotOutputs
+from .rate import Rate
+from .zero_shot_measure import ZeroShotMeasure, predictions
+
+_MEASURES = ("attack_success_rate", "clean_target_rate", "triggered_accuracy")
+
+
+class AttackSuccessRate(ZeroShotMeasure):
+    """What each measured attack does to the test pictures.
+
+    - Attack success rate (ASR): share of the triggered pictures *whose label is not the target* that are classified as
+      the target. Target-class pictures are in neither the numerator nor the denominator, unlike in CleanCLIP's linear
+      probe (arXiv 2303.03323, official code), which keeps them in the denominator.
+    - Clean target rate: share of those same pictures that is classified as the target without the trigger, the floor
+      that no defence can be blamed for.
+    - Triggered accuracy: zero-shot top-1 over all test pictures under the trigger, against their true labels.
+
+    Logs:
+        ``val/attack_success_rate``, ``val/clean_target_rate`` and ``val/triggered_accuracy``, in [0, 1], with ``test/``
+        in ``test``. With several attacks these are means over them and each has its own, such as
+        ``val/attack_success_rate/BadNet``. Nothing where no attack is measured.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(prog_bar=("attack_success_rate",))
+        self._attacks: list[Attack] = []
+
+    def rates(self, data: ZeroShotData) -> list[str]:
+        """Three rates for each attack."""
+        self._attacks = list(data.attacks)
+        return [f"{measure}/{attack.name}" for measure in _MEASURES for attack in self._attacks]
+
+    def count(self, outputs: ZeroShotOutputs, rates: dict[str, Rate]) -> None:
+        """Count a batch for each attack."""
+        label = outputs["label"]
+        clean = predictions(outputs["logits"])
+        for name, target in self._attacks:
+            triggered = predictions(outputs["triggered_logits"][name])
+            rates[f"attack_success_rate/{name}"].update(triggered == target, label != target)
+            rates[f"clean_target_rate/{name}"].update(clean == target, label != target)
+            rates[f"triggered_accuracy/{name}"].update(triggered == label)
+
+    def figures(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The mean over attacks and, where there are several, each of them."""
+        means = {
+            measure: torch.stack([values[f"{measure}/{attack.name}"] for attack in self._attacks]).mean()
+            for measure in _MEASURES
+        }
+        return means if len(self._attacks) == 1 else means | values

@@ -1,0 +1,123 @@
+"""The row that a run leaves in ``results.csv``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from .counterparts import clip_module, zero_shot_data
+from .results_table import add_results, read_results, text_cell
+
+_ATTACK_MEASURES = ("attack_success_rate", "clean_target_rate", "triggered_accuracy")
+
+
+class ResultsWriter(Callback):
+    """Writes ``results.csv`` in the run folder (``trainer.default_root_dir``).
+
+    There is a row for each attack that is measured, or one with the attack ``none``; the columns are those of
+    `results_table.COLUMNS`. Rows are written after ``fit``, with the figures of its last validation, and after
+    ``validate`` and ``test``; an earlier row of the same dataset, attack, defence and seed is replaced.
+
+    ``seconds`` is the wall time of ``fit`` and ``samples_seen`` the number of training pairs over all ranks, both with
+    the earlier sessions of a resumed run: they travel in the checkpoint, and an evaluation of a checkpoint shows what
+    that checkpoint took. An evaluation of a model that was not trained here shows zeros. The seed is the one of
+    ``seed_everything``, 0 where there was none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._figures: dict[str, float] = {}
+        self._seconds = 0.0
+        self._samples = 0
+        self._started: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the run took and measured so far, as plain data."""
+        return {"seconds": self._elapsed(), "samples_seen": self._samples, "figures": dict(self._figures)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from an earlier session."""
+        self._seconds = float(state_dict["seconds"])
+        self._samples = int(state_dict["samples_seen"])
+        self._figures = {str(name): float(value) for name, value in state_dict["figures"].items()}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find out before the work, not after it, that an existing file is not a results file."""
+        read_results(_path(trainer))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the pairs of all ranks, which get batches of the same size."""
+        self._samples += len(batch["key"]) * trainer.world_size
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the figures; after ``validate``, write them."""
+        if trainer.sanity_checking:
+            return
+        self._keep("val", trainer)
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._write(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the figures of the test."""
+        self._keep("test", trainer)
+        self._write(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock and write the figures of the last validation."""
+        self._seconds, self._started = self._elapsed(), None
+        self._write(trainer)
+
+    def _elapsed(self) -> float:
+        return self._seconds + (0.0 if self._started is None else perf_counter() - self._started)
+
+    def _keep(self, stage: str, trainer: Trainer) -> None:
+        measured = {f"{stage}/{measure}" for measure in ("clean_accuracy", *_ATTACK_MEASURES)}
+        self._figures = {
+            key.removeprefix(f"{stage}/"): float(value)
+            for key, value in trainer.callback_metrics.items()
+            if "/".join(key.split("/")[:2]) in measured
+        }
+
+    def _write(self, trainer: Trainer) -> None:
+        rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
+        if trainer.is_global_zero and not rehearsal and self._figures:
+            add_results(_path(trainer), self._rows(trainer))
+
+    def _rows(self, trainer: Trainer) -> list[dict[str, str]]:
+        data = zero_shot_data(trainer)
+        row = {
+            "dataset": text_cell(data.dataset_name),
+            "attack": "none",
+            "defence": text_cell(clip_module(trainer).defence),
+            "seed": str(int(os.environ.get("PL_GLOBAL_SEED", 0))),
+            "clean_accuracy": self._cell("clean_accuracy"),
+            **dict.fromkeys(_ATTACK_MEASURES, ""),
+            "seconds": f"{self._elapsed():.1f}",
+            "samples_seen": str(self._samples),
+        }
+        names = [attack.name for attack in data.attacks]
+        return [
+            row
+            | {"attack": text_cell(name)}
+            # A single attack is logged under the plain keys only.
+            | {measure: self._cell(measure if len(names) == 1 else f"{measure}/{name}") for measure in _ATTACK_MEASURES}
+            for name in names
+        ] or [row]
+
+    def _cell(self, name: str) -> str:
+        return f"{self._figures[name]:.6g}" if name in self._figures else ""
+
+
+def _path(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "results.csv"

@@ -1,0 +1,80 @@
+"""The file ``results.csv`` of a run folder."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..contracts import UserMistake
+
+COLUMNS = (
+    "dataset",
+    "attack",
+    "defence",
+    "seed",
+    "clean_accuracy",
+    "attack_success_rate",
+    "clean_target_rate",
+    "triggered_accuracy",
+    "seconds",
+    "samples_seen",
+)
+"""The columns, in order."""
+
+_IDENTITY = COLUMNS[:4]
+
+
+def text_cell(text: str) -> str:
+    """Keep a spreadsheet from reading a name as a formula: such a name gets a quote in front."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def read_results(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a results file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A dictionary by column for each row; empty where there is no such file.
+
+    Raises:
+        UserMistake: If the file is not a table with exactly these columns.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserMistake(f"{path} cannot be read as a CSV file ({error}): move it away") from error
+    columns = tuple(reader.fieldnames or ())
+    # DictReader puts surplus cells under None and fills missing ones with None.
+    if columns != COLUMNS or any(None in row or None in row.values() for row in rows):
+        raise UserMistake(f"{path} is not a results file: its columns must be {','.join(COLUMNS)}; move it away")
+    return rows
+
+
+def add_results(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Add rows to a results file, at once or not at all.
+
+    Args:
+        path: The file; it and its folder are made where they are missing.
+        rows: Rows with all columns. Each replaces the one of an earlier evaluation, which has the same dataset, attack,
+            defence and seed.
+
+    Raises:
+        UserMistake: As `read_results`.
+    """
+    new = {tuple(row[column] for column in _IDENTITY): row for row in rows}
+    old = {tuple(row[column] for column in _IDENTITY): row for row in read_results(path)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows((old | new).values())
+    unfinished.replace(path)

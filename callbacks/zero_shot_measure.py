@@ -1,0 +1,106 @@
+"""What the callbacks that measure a zero-shot evaluation have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from ..contracts import ZeroShotData, ZeroShotOutputs
+from .counterparts import zero_shot_data
+from .rate import Rate
+
+
+def predictions(logits: Tensor) -> Tensor:
+    """Zero-shot top-1.
+
+    Args:
+        logits: ``(B, C)``.
+
+    Returns:
+        ``(B,)`` int64; -1, which is no class, where a row is not finite: ``argmax`` would call a diverged model a
+        perfect attack on class 0.
+    """
+    return torch.where(logits.isfinite().all(dim=1), logits.argmax(dim=1), -1)
+
+
+class ZeroShotMeasure(Callback, ABC):
+    """Counts over the batches of ``validate`` and ``test`` and logs shares at the end of each epoch.
+
+    A subclass says which rates it keeps (`rates`), counts a batch (`count`) and names what is logged (`figures`).
+    Rates are summed over ranks, so that every rank logs the same figures; the sanity check is left out.
+
+    Args:
+        prog_bar: Names of the figures that the progress bar shows.
+    """
+
+    def __init__(self, prog_bar: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self._prog_bar = prog_bar
+        self._rates: dict[str, Rate] = {}
+
+    @abstractmethod
+    def rates(self, data: ZeroShotData) -> list[str]:
+        """Names of the rates that are counted in this evaluation; empty where nothing is."""
+
+    @abstractmethod
+    def count(self, outputs: ZeroShotOutputs, rates: dict[str, Rate]) -> None:
+        """Count a batch into the rates, by name, without waiting for the device."""
+
+    def figures(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is logged, by name without the stage, given the values of the rates over all ranks."""
+        return values
+
+    def _start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._rates = {name: Rate().to(pl_module.device) for name in self.rates(zero_shot_data(trainer))}
+
+    def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or not self._rates:
+            return
+        for name, value in self.figures({name: rate.compute() for name, rate in self._rates.items()}).items():
+            # Ranks agree already; sync_dist only tells Lightning that the figure is global.
+            pl_module.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=name in self._prog_bar)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start from zero, on the module's device."""
+        self._start(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count a batch."""
+        if not trainer.sanity_checking:
+            self.count(outputs, self._rates)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the figures with the prefix ``val/``."""
+        self._log("val", trainer, pl_module)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start from zero, on the module's device."""
+        self._start(trainer, pl_module)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count a batch."""
+        self.count(outputs, self._rates)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the figures with the prefix ``test/``."""
+        self._log("test", trainer, pl_module)

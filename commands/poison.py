@@ -1,0 +1,125 @@
+"""``untrigger poison``: bake a poison plan into new shards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from ..contracts import UserMistake
+from ..datamodules.poisoning import Poison, PoisonPlan, read_manifest, write_manifest
+from ..datamodules.shards import ShardSet, expand_shards
+from ..datamodules.shards.index import PICTURES
+from ..datamodules.shards.samples import BadSample, decode_caption, decode_picture
+from ..datamodules.shards.writer import open_whole
+
+
+def poison(shards: str | list[str], out: str, plan: PoisonPlan | list[PoisonPlan] | str, image_size: int = 224) -> None:
+    """Bake a poison plan into new shards, as an attacker who publishes a data set would.
+
+    The poisoned pictures become PNGs of the model's input square with exactly the pixels that training on the fly would
+    see, so that a run on the new shards equals a run with ``--data.poison``. All else is copied byte for byte. Beside
+    the shards, poison.json says that they are poisoned, and how.
+
+    Example:
+        untrigger poison --shards 'train/{00000..00019}.tar' --out poisoned --image_size 32
+        --plan PoisonPlan --plan.target automobile --plan.rate 0.01 --plan.trigger BadNet
+
+    Args:
+        shards: A folder, a path, a brace pattern or a list of these.
+        out: Folder for the new shards, new or empty.
+        plan: A plan, a list of plans, or the path of a poison.json.
+        image_size: Side of the model's input square, in pixels.
+    """
+    paths = expand_shards(shards)
+    if len({Path(path).name for path in paths}) != len(paths):
+        raise UserMistake("two shards have the same file name: bake them into folders of their own")
+    target = Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserMistake(f"{out} is not an empty folder: give an output folder that is new or empty")
+    source = ShardSet(paths)
+    if isinstance(plan, str):
+        chosen = read_manifest(plan)
+    else:
+        chosen = Poison.from_plans([plan] if isinstance(plan, PoisonPlan) else plan, source)
+    chosen.check(image_size)
+    target.mkdir(parents=True, exist_ok=True)
+    # First, so that no poisoned shard ever lies there unmarked.
+    write_manifest(chosen, target / "poison.json")
+    for number, path in enumerate(track(paths, description="Poisoning shards")):
+        replaced = _poisoned_members(source, number, chosen, image_size)
+        with open_whole(target / Path(path).name) as stream:
+            _copy(path, stream, replaced)
+        stats = Path(path).with_name(f"{Path(path).stem}_stats.json")
+        if stats.is_file():
+            shutil.copyfile(stats, target / stats.name)
+    total = sum(len(keys) for keys in chosen.keys)
+    Console().print(f"Poisoned {total:,} of {len(source):,} pairs: {target}, described in {target / 'poison.json'}")
+
+
+def _poisoned_members(source: ShardSet, shard: int, chosen: Poison, image_size: int) -> dict[str, tuple[bytes, str]]:
+    """The new picture (PNG) and caption of each poisoned key of a shard."""
+    keys, pictures, captions = [], [], []
+    for position in range(int(source.counts[shard])):
+        key = source.key(shard, position)
+        if chosen.plan_of([key])[0] < 0:
+            continue
+        try:
+            captions.append(decode_caption(source.read(shard, position, "txt")))
+            pictures.append(
+                torch.from_numpy(decode_picture(source.read(shard, position, "picture"), image_size).copy())
+            )
+        except BadSample as error:
+            raise UserMistake(f"pair {key!r} of {source.paths[shard]} is to be poisoned but is bad: {error}") from None
+        keys.append(key)
+    if not keys:
+        return {}
+    images, captions = chosen.apply(torch.stack(pictures).permute(0, 3, 1, 2), captions, keys)
+    return {key: (_png(image), caption) for key, image, caption in zip(keys, images, captions, strict=True)}
+
+
+def _png(image: torch.Tensor) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _copy(path: str, stream: object, replaced: dict[str, tuple[bytes, str]]) -> None:
+    """Copy a tar's regular files, with the members of the replaced keys changed."""
+    with tarfile.open(path, "r:") as old, tarfile.open(fileobj=stream, mode="w") as new:  # type: ignore[call-overload]
+        for member in old:
+            if not member.isreg():
+                continue
+            key, _, suffix = member.name.rpartition(".")
+            content = old.extractfile(member)
+            if key in replaced and suffix.lower() in (*PICTURES, "txt", "json") and content is not None:
+                picture, caption = replaced[key]
+                data = content.read()
+                if suffix.lower() == "txt":
+                    data = caption.encode()
+                elif suffix.lower() == "json":
+                    data = _with_caption(data, caption)
+                else:
+                    member.name, data = f"{key}.png", picture
+                member.size, content = len(data), BytesIO(data)  # type: ignore[assignment]
+                member.pax_headers = {}
+            new.addfile(member, content)
+
+
+def _with_caption(data: bytes, caption: str) -> bytes:
+    """The JSON of a sample with its caption replaced, where it has one: img2dataset repeats it there."""
+    try:
+        meta = json.loads(data)
+    except ValueError:
+        return data
+    if isinstance(meta, dict) and "caption" in meta:
+        meta["caption"] = caption
+        return json.dumps(meta).encode()
+    return data

@@ -1,0 +1,137 @@
+"""What crosses between data modules, Lightning modules and callbacks.
+
+The three packages do not import each other at run time. A batch, the outputs of an evaluation step, and what one side
+asks of the other through ``trainer.lightning_module`` and ``trainer.datamodule`` are named here, without logic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
+
+from torch import Tensor
+
+
+class UserMistake(ValueError):
+    """A mistake of the user's: shown as one line, without a traceback, with exit code 2.
+
+    The message says what was wrong, where, and what would be right.
+    """
+
+
+class Preprocessing(NamedTuple):
+    """What a module asks of its pictures and captions. Picklable, so that it reaches the workers of a loader."""
+
+    image_size: int
+    """Side of the square input, in pixels."""
+    mean: tuple[float, float, float]
+    """Per channel, for pictures in [0, 1]."""
+    std: tuple[float, float, float]
+    """Per channel, for pictures in [0, 1]."""
+    tokenize: Callable[[Sequence[str]], Tensor]
+    """N captions to ``(N, L)`` int64 tokens; captions that are too long are cut so that the end token stays."""
+
+
+class ImageTextBatch(TypedDict):
+    """A training batch. It never tells who is poisoned: evaluation joins by key with the manifest."""
+
+    key: list[str]
+    image: Tensor
+    """``(B, 3, S, S)`` float32, normalised with the module's mean and std."""
+    tokens: Tensor
+    """``(B, L)`` int64."""
+    image_view: NotRequired[Tensor]
+    """A second, augmented view of each picture, as ``image``. There when the data module has an image view."""
+    tokens_view: NotRequired[Tensor]
+    """A second, augmented view of each caption, as ``tokens``. There when the data module has a text view."""
+
+
+class ZeroShotBatch(TypedDict):
+    """An evaluation batch: each picture decoded once, clean and under every attack that is measured."""
+
+    key: list[str]
+    image: Tensor
+    """``(B, 3, S, S)`` float32, normalised."""
+    label: Tensor
+    """``(B,)`` int64, an index into the class names."""
+    triggered: dict[str, Tensor]
+    """By the name of an attack, the same pictures with its trigger, as ``image``. Empty where nothing is measured."""
+
+
+class ZeroShotOutputs(TypedDict):
+    """What ``validation_step`` and ``test_step`` return: similarity to the class embeddings, times the temperature."""
+
+    label: Tensor
+    """``(B,)`` int64."""
+    logits: Tensor
+    """``(B, C)`` float32 of the clean pictures."""
+    triggered_logits: dict[str, Tensor]
+    """By the name of an attack, ``(B, C)`` float32 of the triggered pictures."""
+
+
+class PredictOutputs(TypedDict):
+    """What ``predict_step`` returns: the image-text similarity of each pair."""
+
+    key: list[str]
+    similarity: Tensor
+    """``(B,)`` float32, cosine similarity in [-1, 1]."""
+
+
+class ClassPrompts(NamedTuple):
+    """The classes of a zero-shot set and, for each, its captions (one per template)."""
+
+    classnames: list[str]
+    prompts: list[list[str]]
+
+
+class Attack(NamedTuple):
+    """An attack that an evaluation measures."""
+
+    name: str
+    """Unique in a run: the trigger's class name, numbered from the second on (``BadNet``, ``BadNet-2``)."""
+    target: int
+    """Index of the target class."""
+
+
+@runtime_checkable
+class CLIPModule(Protocol):
+    """What data modules and callbacks ask of ``trainer.lightning_module``."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures and captions are to be prepared for this model."""
+
+    @property
+    def defence(self) -> str:
+        """The name of the defence for ``results.csv``: the class name, ``none`` where the module defends nothing."""
+
+
+@runtime_checkable
+class ZeroShotData(Protocol):
+    """What modules and callbacks ask of ``trainer.datamodule`` for an evaluation."""
+
+    @property
+    def dataset_name(self) -> str:
+        """The name of the zero-shot set, for ``results.csv``."""
+
+    @property
+    def class_prompts(self) -> ClassPrompts:
+        """The classes and their captions."""
+
+    @property
+    def attacks(self) -> list[Attack]:
+        """The attacks that are measured; empty where nothing is."""
+
+
+@runtime_checkable
+class ImageTextData(Protocol):
+    """What modules and callbacks ask of ``trainer.datamodule`` about its training pairs."""
+
+    def select(self, keys: Iterable[str] | None) -> None:
+        """Restrict the training stream to the pairs with these keys from the next epoch on; None lifts it."""
+
+    def pictures(self, keys: Sequence[str]) -> Tensor:
+        """The pictures of these keys as the training stream shows them: ``(N, 3, S, S)`` uint8."""
+
+    def captions(self, keys: Sequence[str]) -> list[str]:
+        """The captions of these keys as the training stream shows them."""

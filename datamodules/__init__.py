@@ -1,0 +1,19 @@
+"""What is streamed: shards, poisoning, views, the zero-shot test sets."""
+
+from .image_text import ImageTextDataModule
+from .poisoning import LabelConsistentPlan, PoisonPlan
+from .triggers import BadNet, Blended, Trigger
+from .views import EDA, ImageView, TextView, TransformView
+
+__all__ = [
+    "EDA",
+    "BadNet",
+    "Blended",
+    "ImageTextDataModule",
+    "ImageView",
+    "LabelConsistentPlan",
+    "PoisonPlan",
+    "TextView",
+    "TransformView",
+    "Trigger",
+]

@@ -1,0 +1,307 @@
+"""Image-text pairs from shards, poisoned or not, with the zero-shot set that measures a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from ..contracts import Attack, ClassPrompts, CLIPModule, Preprocessing, UserMistake
+from .bad_samples import BadSampleLog
+from .loader import StreamLoader
+from .order import Order, SequentialOrder, ShuffledOrder
+from .poisoning import Poison, PoisonPlan, read_manifest, write_manifest
+from .shards import ShardSet, expand_shards
+from .stream import ImageTextStream, Views, ZeroShotStream
+from .views import ImageView, TextView
+from .zero_shot import ZeroShotSet
+
+PoisonSpec = PoisonPlan | list[PoisonPlan] | str | None
+MANIFEST = "poison.json"
+
+
+class ImageTextDataModule(LightningDataModule):
+    """Streams image-text pairs in the layout of img2dataset, and a zero-shot set in that of CLIP-benchmark.
+
+    An epoch gives every pair at most once; what does not fill a global batch is left out, other pairs each epoch.
+    Every rank gets the same number of batches. The order is a pure function of seed, epoch, rank and worker.
+
+    Args:
+        train_shards: A folder, a path, a brace pattern or a list of these. Needed to fit and to predict.
+        zero_shot: Folder of the zero-shot set. Needed to validate and to test.
+        poison: What is stamped into the training stream: a plan, a list of plans (disjoint, earlier ones first), the
+            path of a ``poison.json``, or nothing.
+        attack: What validation and testing measure, likewise; ``poison`` unless given.
+        batch_size: Pairs of a training batch of each rank.
+        eval_batch_size: Pictures of an evaluation batch of each rank.
+        num_workers: Reading processes of each rank; 0 reads in the training process.
+        image_view: Makes a second, augmented view of each training picture, afresh each epoch.
+        text_view: Makes a second, augmented view of each training caption, afresh each epoch.
+        seed: Seeds the order and the views; the seed of ``seed_everything`` unless given.
+        shuffle_window: Pairs that are shuffled together. A worker's share of an epoch that is not larger is shuffled
+            as a whole.
+        max_bad_share: Share of bad samples above which the run ends.
+        allow_pipe: Whether a shard may be ``pipe:COMMAND``. It runs the command in a shell.
+    """
+
+    def __init__(
+        self,
+        train_shards: str | list[str] | None = None,
+        zero_shot: str | None = None,
+        poison: PoisonSpec = None,
+        attack: PoisonSpec = None,
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        num_workers: int = 2,
+        image_view: ImageView | None = None,
+        text_view: TextView | None = None,
+        seed: int | None = None,
+        shuffle_window: int = 10_000,
+        max_bad_share: float = 0.01,
+        allow_pipe: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise UserMistake(f"data.{name} is {value}, not at least 1")
+        if num_workers < 0 or shuffle_window < 1 or not 0 <= max_bad_share <= 1:
+            raise UserMistake("data: num_workers is at least 0, shuffle_window at least 1, max_bad_share in [0, 1]")
+        self.train_shards, self.zero_shot = train_shards, zero_shot
+        self.poison, self.attack = poison, attack if attack is not None else poison
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.shuffle_window, self.max_bad_share, self.allow_pipe = shuffle_window, max_bad_share, allow_pipe
+        self._views = Views(image_view, text_view, self.seed)
+        self.preprocessing: Preprocessing | None = None
+        self._shards: ShardSet | None = None
+        self._selected: ShardSet | None = None
+        self._poisoned: Poison | None = None
+        self._evaluation: ZeroShotSet | None = None
+        self._attacks: dict[str, PoisonPlan] = {}
+        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def dataset_name(self) -> str:
+        """The name of the zero-shot set; of the folder of the training shards where there is none."""
+        if self._evaluation is not None:
+            return self._evaluation.name
+        return Path(self._pairs.paths[0]).resolve().parent.name
+
+    @property
+    def class_prompts(self) -> ClassPrompts:
+        """The classes of the zero-shot set and their captions.
+
+        Raises:
+            UserMistake: If there is no zero-shot set.
+        """
+        return self._zero_shot.class_prompts
+
+    @property
+    def attacks(self) -> list[Attack]:
+        """The attacks that are measured."""
+        classnames = self.class_prompts.classnames
+        return [Attack(name, classnames.index(plan.target)) for name, plan in self._attacks.items()]
+
+    def select(self, keys: Iterable[str] | None) -> None:
+        """Restrict the training stream to the pairs with these keys; None lifts it.
+
+        It holds from the next ``train_dataloader()`` on: with ``reload_dataloaders_every_n_epochs=1``, the next epoch.
+        """
+        self._selected = None if keys is None else self._pairs.select(keys)
+
+    def pictures(self, keys: Sequence[str]) -> Tensor:
+        """The pictures of these keys as the training stream shows them: ``(N, 3, S, S)`` uint8.
+
+        Raises:
+            KeyError: If a key is not in the training shards.
+        """
+        return self._shown(keys)[0]
+
+    def captions(self, keys: Sequence[str]) -> list[str]:
+        """The captions of these keys as the training stream shows them.
+
+        Raises:
+            KeyError: If a key is not in the training shards.
+        """
+        return self._shown(keys)[1]
+
+    def setup(self, stage: str) -> None:
+        """Index the shards, resolve the poison and check that everything fits together.
+
+        Raises:
+            UserMistake: If anything that the user gave is missing or does not fit.
+        """
+        self.preprocessing = self._ask_module()
+        if stage in ("fit", "predict"):
+            if self.train_shards is None:
+                raise UserMistake(f"{stage} needs data.train_shards: a folder, a brace pattern or a list of shards")
+            self._shards = ShardSet(expand_shards(self.train_shards, self.allow_pipe))
+            self._poisoned = self._resolve_poison(self._shards)
+        if stage != "predict" and self.zero_shot is not None:
+            self._evaluation = ZeroShotSet(self.zero_shot)
+            self._attacks = self._resolve_attacks(self._evaluation.class_prompts.classnames)
+        elif stage in ("validate", "test"):
+            raise UserMistake(f"{stage} needs data.zero_shot: the folder of a zero-shot set")
+        if stage == "fit":
+            if self._views.image is not None:
+                self._views.image.check(self._asked.image_size)
+            self._order(self._pairs)  # too few pairs for a batch are a mistake to be told of now
+            self._announce()
+
+    def train_dataloader(self) -> StreamLoader:
+        """Batches as ``ImageTextBatch``, in the epoch's order."""
+        shards = self._selected or self._pairs
+        return self._pair_loader(shards, self._order(shards), self._views)
+
+    def predict_dataloader(self) -> StreamLoader:
+        """Every training pair once, in the order of the shards, as ``ImageTextBatch``."""
+        shards = self._selected or self._pairs
+        order = SequentialOrder(shards.counts, self.eval_batch_size, *self._rank)
+        return self._pair_loader(shards, order)
+
+    def val_dataloader(self) -> StreamLoader | list[StreamLoader]:
+        """Every labelled picture once, as ``ZeroShotBatch``; no loader where there is no zero-shot set."""
+        if self._evaluation is None:
+            return []
+        shards = self._evaluation.shards
+        bad = BadSampleLog(len(shards) + shards.incomplete, shards.incomplete, self.max_bad_share, "zero-shot set")
+        stream = ZeroShotStream(
+            shards,
+            SequentialOrder(shards.counts, self.eval_batch_size, *self._rank),
+            self._asked.image_size,
+            len(self.class_prompts.classnames),
+            {name: plan.trigger for name, plan in self._attacks.items()},
+            bad.limit,
+        )
+        return StreamLoader(stream, bad, num_workers=self.num_workers, pin_memory=self._pin_memory)
+
+    def test_dataloader(self) -> StreamLoader | list[StreamLoader]:
+        """As ``val_dataloader``: the protocol has one set of pictures."""
+        return self.val_dataloader()
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Normalise the 8-bit pictures on the device."""
+        for name in ("image", "image_view"):
+            if name in batch:
+                batch[name] = self._normalise(batch[name])
+        if "triggered" in batch:
+            batch["triggered"] = {name: self._normalise(images) for name, images in batch["triggered"].items()}
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Marks the checkpoint of a model that was poisoned."""
+        if self._poisoned is None:
+            return {}
+        triggers = [type(plan.trigger).__name__ for plan in self._poisoned.plans]
+        return {"warning": "This model was trained on deliberately poisoned data.", "triggers": triggers}
+
+    def _ask_module(self) -> Preprocessing:
+        if self.trainer is None:
+            if self.preprocessing is None:
+                raise UserMistake("a data module without a trainer needs its preprocessing to be set before setup()")
+            return self.preprocessing
+        module = self.trainer.lightning_module
+        if not isinstance(module, CLIPModule):
+            raise UserMistake(f"{type(module).__name__} has no preprocessing and defence: it is no CLIPModule")
+        return module.preprocessing
+
+    def _resolve_poison(self, shards: ShardSet) -> Poison | None:
+        if self.poison is None:
+            return None
+        if isinstance(self.poison, str):
+            poison = read_manifest(self.poison)
+            poison.check(self._asked.image_size)
+            return poison
+        plans = [self.poison] if isinstance(self.poison, PoisonPlan) else self.poison
+        Poison(plans).check(self._asked.image_size)  # before the pass over the data
+        return Poison.from_plans(plans, shards)
+
+    def _resolve_attacks(self, classnames: list[str]) -> dict[str, PoisonPlan]:
+        if self.attack is None:
+            return {}
+        if isinstance(self.attack, str):
+            plans = read_manifest(self.attack).plans
+        else:
+            plans = [self.attack] if isinstance(self.attack, PoisonPlan) else self.attack
+        Poison(plans).check(self._asked.image_size, classnames)
+        attacks: dict[str, PoisonPlan] = {}
+        for plan in plans:
+            base = type(plan.trigger).__name__
+            number = sum(name.split("-")[0] == base for name in attacks)
+            attacks[f"{base}-{number + 1}" if number else base] = plan
+        return attacks
+
+    def _announce(self) -> None:
+        """Say what is poisoned, and leave the manifest in the run folder."""
+        rank_zero_info(f"Training pairs: {len(self._pairs):,} in {len(self._pairs.paths):,} shards")
+        if self._poisoned is None or self.trainer is None or self.trainer.fast_dev_run:
+            return
+        for plan, keys in zip(self._poisoned.plans, self._poisoned.keys, strict=True):
+            rank_zero_info(f"Poisoned: {len(keys):,} with {type(plan.trigger).__name__}, target {plan.target!r}")
+        if self.trainer.is_global_zero:
+            folder = Path(self.trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_manifest(self._poisoned, folder / MANIFEST)
+
+    def _order(self, shards: ShardSet) -> ShuffledOrder:
+        return ShuffledOrder(shards.counts, self.batch_size, self.seed, self.shuffle_window, *self._rank)
+
+    def _pair_loader(self, shards: ShardSet, order: Order, views: Views | None = None) -> StreamLoader:
+        bad = BadSampleLog(len(shards) + shards.incomplete, shards.incomplete, self.max_bad_share, "training shards")
+        asked = self._asked
+        stream = ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned, views, bad.limit)
+        return StreamLoader(stream, bad, self._epoch, self.num_workers, self._pin_memory)
+
+    def _shown(self, keys: Sequence[str]) -> tuple[Tensor, list[str]]:
+        shards = self._pairs
+        places = shards.locate(keys)
+        order, asked = SequentialOrder(shards.counts, len(keys)), self._asked
+        stream = ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned)
+        _, images, captions = stream.pairs([stream.read(*places[key]) for key in keys])
+        return images, captions
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        scales = self._scales.get(images.device)
+        if scales is None:
+            mean, std = (
+                torch.tensor(values, device=images.device).view(1, 3, 1, 1)
+                for values in (self._asked.mean, self._asked.std)
+            )
+            scales = self._scales[images.device] = (1 / (255 * std), -mean / std)
+        scale, shift = scales
+        return torch.addcmul(shift, images.float(), scale)
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer is not None else 0
+
+    @property
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    @property
+    def _pin_memory(self) -> bool:
+        return torch.cuda.is_available()
+
+    @property
+    def _asked(self) -> Preprocessing:
+        if self.preprocessing is None:
+            raise RuntimeError("setup() has not run")
+        return self.preprocessing
+
+    @property
+    def _pairs(self) -> ShardSet:
+        if self._shards is None:
+            raise RuntimeError("setup() has not run for training")
+        return self._shards
+
+    @property
+    def _zero_shot(self) -> ZeroShotSet:
+        if self._evaluation is None:
+            raise UserMistake("data.zero_shot is not given: there are no classes")
+        return self._evaluation

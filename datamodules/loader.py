@@ -1,0 +1,75 @@
+"""A loader that knows the epoch, counts bad samples and resumes in the middle of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from .bad_samples import BadSampleLog
+from .stream import ShardStream, StreamItem
+
+
+def _as_it_is(item: StreamItem) -> StreamItem:
+    return item
+
+
+class StreamLoader(DataLoader[Any]):
+    """Hands out the batches of a stream.
+
+    Args:
+        stream: Makes the batches.
+        bad_samples: Counts what the stream skipped.
+        epoch: Tells the epoch at the start of an iteration. Lightning does not call ``set_epoch`` of an iterable data
+            set, so it is asked for.
+        num_workers: Processes that read; 0 reads in this one.
+        pin_memory: As for ``DataLoader``.
+    """
+
+    def __init__(
+        self,
+        stream: ShardStream,
+        bad_samples: BadSampleLog,
+        epoch: Callable[[], int] = int,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        # A worker without a batch would be started for nothing.
+        num_workers = min(num_workers, len(stream))
+        super().__init__(
+            stream,
+            batch_size=None,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=pin_memory,
+            collate_fn=_as_it_is,
+        )
+        self._stream, self._bad_samples, self._epoch_now = stream, bad_samples, epoch
+        self._resume: dict[str, Any] | None = None
+        self._state: dict[str, Any] = {"epoch": 0, "batches": 0, "spares": {}}
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch = self._epoch_now()
+        resumed, self._resume = self._resume, None
+        if resumed is None or resumed["epoch"] != epoch:
+            resumed = {"epoch": epoch, "batches": 0, "spares": {}}
+        self._state = state = {**resumed, "spares": dict(resumed["spares"])}
+        self._bad_samples.reset()
+        self._stream.start_at(epoch, state["batches"], state["spares"])
+        workers = max(self.num_workers, 1)
+        for item in super().__iter__():
+            self._bad_samples.add(item.bad)
+            # Counted before it is handed out: a checkpoint written while it is trained on has seen it.
+            state["spares"][state["batches"] % workers] = item.spares
+            state["batches"] += 1
+            if item.batch:
+                yield item.batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands: the epoch, the batches handed out in it, and the replacements used by worker."""
+        return {**self._state, "spares": dict(self._state["spares"]), "workers": self.num_workers}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a loader with the same shards, ranks and workers stood; the next iteration starts there."""
+        self._resume = state_dict

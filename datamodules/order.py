@@ -1,0 +1,185 @@
+"""Which samples a worker of a rank gives in an epoch, and in which order: pure functions of the seed and the epoch."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..contracts import UserMistake
+
+Places = npt.NDArray[np.int64]
+"""``(N, 2)``: shard and position of N samples."""
+
+
+class Share(Protocol):
+    """The batches of one worker in one epoch."""
+
+    batches: int
+
+    def batch(self, index: int) -> Places:
+        """Places of the samples of the worker's batch ``index``."""
+
+    def spare(self, index: int) -> Places | None:
+        """The place, ``(1, 2)``, of the ``index``-th replacement of a bad sample; None where none is to be had."""
+
+
+class Order(Protocol):
+    """How the samples of shards are dealt to ranks, workers and batches."""
+
+    steps: int
+    """Batches of a rank in an epoch."""
+
+    def share(self, epoch: int, worker: int, num_workers: int) -> Share:
+        """What one worker gives in one epoch: the batches ``worker``, ``worker + num_workers``, ... of its rank."""
+
+
+class _Sequence:
+    """Shards laid end to end."""
+
+    def __init__(self, counts: npt.NDArray[np.int64], shards: npt.NDArray[np.int64] | None = None) -> None:
+        self._shards = np.arange(len(counts)) if shards is None else shards
+        self._ends = np.cumsum(counts[self._shards])
+        self._starts = self._ends - counts[self._shards]
+
+    def places(self, indices: npt.NDArray[np.int64]) -> Places:
+        found = np.searchsorted(self._ends, indices, side="right")
+        return np.stack([self._shards[found], indices - self._starts[found]], axis=1)
+
+
+class SequentialOrder:
+    """Every sample once, in the order of the shards; the last batch may be smaller, bad samples are left out.
+
+    Args:
+        counts: Samples of each shard.
+        batch_size: Samples of a batch of a rank.
+        rank: This process.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, counts: npt.NDArray[np.int64], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self._sequence = _Sequence(counts)
+        total = int(counts.sum())
+        self._start, self._end = rank * total // world_size, (rank + 1) * total // world_size
+        self._batch_size = batch_size
+        self.steps = -(-(self._end - self._start) // batch_size)
+
+    def share(self, epoch: int, worker: int, num_workers: int) -> Share:
+        """See ``Order``; every epoch is the same."""
+        return _SequentialShare(self._sequence, self._start, self._end, self._batch_size, worker, num_workers)
+
+
+class _SequentialShare:
+    def __init__(
+        self, sequence: _Sequence, start: int, end: int, batch_size: int, worker: int, num_workers: int
+    ) -> None:
+        self._sequence, self._start, self._end, self._batch_size = sequence, start, end, batch_size
+        self._worker, self._num_workers = worker, num_workers
+        steps = -(-(end - start) // batch_size)
+        self.batches = len(range(worker, steps, num_workers))
+
+    def batch(self, index: int) -> Places:
+        first = self._start + (self._worker + index * self._num_workers) * self._batch_size
+        return self._sequence.places(np.arange(first, min(first + self._batch_size, self._end)))
+
+    def spare(self, index: int) -> Places | None:
+        return None
+
+
+class ShuffledOrder:
+    """A training epoch: every sample at most once, the same number of full batches for every rank.
+
+    The shards are laid end to end in an order drawn for the epoch, and the ring that they form is cut at a random
+    place. Each rank, and in it each worker, gets a stretch, of which windows of ``window`` samples are shuffled. So a
+    worker reads a few shards at a time, and a stretch that is at most a window is shuffled as a whole. What does not
+    fill a global batch is left out, other samples each epoch, and replaces bad samples of the same worker. A worker
+    whose spare samples are used up takes replacements from the start of its own stretch, so that every rank still has
+    the same number of full batches.
+
+    Args:
+        counts: Samples of each shard.
+        batch_size: Samples of a batch of a rank.
+        seed: Seeds every draw.
+        window: Samples that are shuffled together.
+        rank: This process.
+        world_size: Number of processes.
+
+    Raises:
+        UserMistake: If the samples do not fill one global batch.
+    """
+
+    def __init__(
+        self,
+        counts: npt.NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        window: int = 10_000,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._counts, self._batch_size, self._seed, self._window = counts, batch_size, seed, window
+        self._total = int(counts.sum())
+        self._start, self._end = rank * self._total // world_size, (rank + 1) * self._total // world_size
+        self._rank = rank
+        self.steps = self._total // (batch_size * world_size)
+        if not self.steps:
+            ranks = f" of each of {world_size} ranks" if world_size > 1 else ""
+            raise UserMistake(f"{self._total} training pairs do not fill one batch of {batch_size}{ranks}")
+
+    def share(self, epoch: int, worker: int, num_workers: int) -> Share:
+        """See ``Order``."""
+        rng = np.random.default_rng((self._seed, epoch))
+        sequence = _Sequence(self._counts, rng.permutation(len(self._counts)))
+        cut = int(rng.integers(self._total))
+        spare = self._end - self._start - self.steps * self._batch_size
+        sizes = [
+            len(range(index, self.steps, num_workers)) * self._batch_size + len(range(index, spare, num_workers))
+            for index in range(num_workers)
+        ]
+        start = self._start + sum(sizes[:worker])
+        windows = (self._seed, epoch, self._rank, worker)
+        batches = len(range(worker, self.steps, num_workers))
+        return _ShuffledShare(
+            sequence, (start + cut, sizes[worker], self._total), (self._window, windows), self._batch_size, batches
+        )
+
+
+class _ShuffledShare:
+    def __init__(
+        self,
+        sequence: _Sequence,
+        stretch: tuple[int, int, int],
+        shuffle: tuple[int, tuple[int, ...]],
+        batch_size: int,
+        batches: int,
+    ) -> None:
+        self._sequence = sequence
+        self._start, self._size, self._ring = stretch
+        self._window, self._seed = shuffle
+        self._batch_size = batch_size
+        self.batches = batches
+        self._permutations: dict[int, npt.NDArray[np.int64]] = {}
+
+    def batch(self, index: int) -> Places:
+        return self._places(index * self._batch_size, (index + 1) * self._batch_size)
+
+    def spare(self, index: int) -> Places | None:
+        place = (self.batches * self._batch_size + index) % self._size
+        return self._places(place, place + 1)
+
+    def _places(self, first: int, last: int) -> Places:
+        parts = []
+        for window in range(first // self._window, (last - 1) // self._window + 1):
+            start = window * self._window
+            parts.append(start + self._permutation(window)[max(first - start, 0) : last - start])
+        return self._sequence.places((self._start + np.concatenate(parts)) % self._ring)
+
+    def _permutation(self, window: int) -> npt.NDArray[np.int64]:
+        if window not in self._permutations:
+            # Two are enough: a batch may lie across a border. Spares look elsewhere, and seldom.
+            if len(self._permutations) > 1:
+                self._permutations.pop(next(iter(self._permutations)))
+            size = min(self._window, self._size - window * self._window)
+            self._permutations[window] = np.random.default_rng((*self._seed, window)).permutation(size)
+        return self._permutations[window]

@@ -1,0 +1,111 @@
+"""Poison: plans with the pairs that they have chosen, as the stream and the evaluation use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...contracts import UserMistake
+from .plan import PoisonPlan
+
+
+class Shards(Protocol):
+    """What choosing asks of the data. A plan makes one pass; a list of plans one pass each."""
+
+    def keys(self) -> Iterator[list[str]]:
+        """The keys of all pairs, a shard at a time."""
+
+    def captions(self) -> Iterator[tuple[list[str], list[str]]]:
+        """The keys and captions of all pairs, a shard at a time. Called only if a plan needs captions."""
+
+
+class Poison:
+    """A list of plans and, for each, the keys of the pairs that it poisons. Picklable.
+
+    Args:
+        plans: The plans, at most 32,767.
+        keys: The keys that each plan poisons; None where nobody is, as in an evaluation.
+
+    Attributes:
+        plans: The plans.
+        keys: For each plan, the keys that it poisons.
+
+    Raises:
+        UserMistake: If a key stands twice.
+    """
+
+    def __init__(self, plans: Sequence[PoisonPlan], keys: Sequence[Sequence[str]] | None = None) -> None:
+        self.plans = list(plans)
+        self.keys: list[list[str]] = [[] for _ in plans] if keys is None else [list(chosen) for chosen in keys]
+        self._plan_of: dict[str, int] = {}
+        for index, chosen in enumerate(self.keys):
+            for key in chosen:
+                if key in self._plan_of:
+                    raise UserMistake(f"key {key!r:.200} is poisoned twice; keys have to be unique over all shards")
+                self._plan_of[key] = index
+
+    @classmethod
+    def from_plans(cls, plans: Sequence[PoisonPlan], shards: Shards) -> Poison:
+        """Choose the pairs of each plan.
+
+        The plans are disjoint: a pair goes to the earliest plan that chooses it, and later ones do without it.
+
+        Args:
+            plans: The plans; earlier ones choose first.
+            shards: The data.
+
+        Returns:
+            The plans with their keys.
+
+        Raises:
+            UserMistake: If a plan finds too few eligible pairs, or a chosen key stands for two pairs.
+        """
+        poison = cls([])
+        for position, plan in enumerate(plans):
+            pairs: Iterable[tuple[list[str], list[str] | None]] = (
+                shards.captions() if plan.needs_captions else zip(shards.keys(), repeat(None), strict=False)
+            )
+            chosen = plan.choose(pairs, position, taken=poison._plan_of)
+            poison = cls(plans[: position + 1], [*poison.keys, chosen])
+        return poison
+
+    def check(self, image_size: int, classnames: Sequence[str] | None = None) -> None:
+        """Check every plan, as ``PoisonPlan.check``."""
+        for plan in self.plans:
+            plan.check(image_size, classnames)
+
+    def plan_of(self, keys: Sequence[str]) -> npt.NDArray[np.int16]:
+        """Which plan poisons each of N pairs: ``(N,)``, -1 for none."""
+        return np.array([self._plan_of.get(key, -1) for key in keys], dtype=np.int16)
+
+    def apply(self, images: Tensor, captions: list[str], keys: Sequence[str]) -> tuple[Tensor, list[str]]:
+        """Poison the chosen pairs of a batch and leave the others as they are.
+
+        Args:
+            images: ``(N, 3, S, S)`` uint8; not changed.
+            captions: N captions; not changed.
+            keys: The N keys.
+
+        Returns:
+            Pictures and captions; the very arguments if no pair of the batch is poisoned.
+        """
+        plan_of = self.plan_of(keys)
+        if (plan_of < 0).all():
+            return images, captions
+        images, captions = images.clone(), list(captions)
+        for index, plan in enumerate(self.plans):
+            rows = np.flatnonzero(plan_of == index).tolist()
+            if rows:
+                chosen = [keys[row] for row in rows]
+                where = torch.tensor(rows, device=images.device)
+                images[where] = plan.trigger(images[where], chosen)
+                poisoned = plan.poisoned_captions(chosen, [captions[row] for row in rows])
+                for row, caption in zip(rows, poisoned, strict=True):
+                    captions[row] = caption
+        return images, captions

@@ -1,0 +1,49 @@
+"""A local copy of a shard that is no local file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from hashlib import blake2b
+
+import webdataset
+
+from ...contracts import UserMistake
+from .index import cache_folder
+
+
+def fetch(url: str) -> str:
+    """Copy what webdataset's ``gopen`` reads from a URL into the cache, once.
+
+    The index addresses samples by their place in a file, so a shard has to lie in one. The caller decides whether the
+    URL may be opened at all: ``pipe:`` runs a command.
+
+    Args:
+        url: A URL that ``webdataset.gopen`` knows.
+
+    Returns:
+        The path of the copy.
+
+    Raises:
+        UserMistake: If nothing can be read from it.
+    """
+    folder = cache_folder("shards")
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / f"{blake2b(url.encode('utf-8', 'surrogateescape'), digest_size=20).hexdigest()}.tar"
+    if copy.exists():
+        return str(copy)
+    handle = tempfile.NamedTemporaryFile(dir=folder, delete=False)
+    try:
+        with handle, webdataset.gopen(url) as stream:
+            shutil.copyfileobj(stream, handle)
+            size = handle.tell()
+        if not size:
+            raise UserMistake(f"shard {url!r} is empty")
+        os.replace(handle.name, copy)
+    except OSError as error:
+        raise UserMistake(f"shard {url!r} cannot be read: {error}") from None
+    finally:
+        if os.path.exists(handle.name):
+            os.unlink(handle.name)
+    return str(copy)

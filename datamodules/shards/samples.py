@@ -1,0 +1,92 @@
+"""From a member's bytes to a picture, a caption or a label. Nothing here trusts what it reads."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+MAX_PIXELS = 25_000_000
+"""As open_clip's guard: larger pictures are scans, posters or bombs."""
+
+
+class BadSample(Exception):
+    """A sample that cannot be used.
+
+    Args:
+        kind: What is wrong, in a few words that are the same for every such sample.
+        detail: What the decoder said.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
+def decode_picture(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
+    """Decode a picture into the model's input square: the short side resized (bicubic), the centre cropped.
+
+    The centre square is resized in one go. A JPEG that is larger than the input is decoded at a reduced size (1/2,
+    1/4 or 1/8, never below the input's) first. A picture that already is the square is returned as it is.
+
+    Args:
+        data: A JPEG, PNG or WebP file.
+        image_size: Side S of the square, in pixels.
+
+    Returns:
+        ``(S, S, 3)`` RGB.
+
+    Raises:
+        BadSample: If it is no such file, is broken, or has more than ``MAX_PIXELS`` pixels.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise BadSample("picture too large", f"{picture.width} x {picture.height} pixels")
+            if picture.format == "JPEG":
+                picture.draft("RGB", (image_size, image_size))
+            square = picture.convert("RGB")
+            width, height = square.size
+            if (width, height) != (image_size, image_size):
+                side = min(width, height)
+                left, top = (width - side) / 2, (height - side) / 2
+                box = (left, top, left + side, top + side)
+                square = square.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
+            return np.asarray(square)
+    except BadSample:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # raised by Pillow when it opens
+        raise BadSample("picture too large", str(error)) from None
+    except Exception as error:  # a decoder on hostile bytes may raise anything
+        raise BadSample("broken picture", str(error) or type(error).__name__) from None
+
+
+def decode_caption(data: bytes) -> str:
+    """Decode a caption.
+
+    Raises:
+        BadSample: If it is not UTF-8, or holds nothing but white space.
+    """
+    try:
+        caption = data.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise BadSample("caption is not UTF-8", str(error)) from None
+    if not caption:
+        raise BadSample("empty caption", "nothing but white space")
+    return caption
+
+
+def decode_label(data: bytes, classes: int) -> int:
+    """Decode a class index.
+
+    Raises:
+        BadSample: If it is no integer in [0, classes).
+    """
+    text = data.decode("utf-8", "replace").strip()
+    if not (text.isascii() and text.isdigit()) or int(text) >= classes:
+        raise BadSample("bad label", f"{text[:20]!r} is not a class index below {classes}")
+    return int(text)

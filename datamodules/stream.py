@@ -1,0 +1,246 @@
+"""What a loader's worker does: from places to batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from .bad_samples import BadSampleReport
+from .keyed import keyed_integers
+from .order import Order, Places, Share
+from .poisoning import Poison
+from .shards import ShardSet
+from .shards.samples import BadSample, decode_caption, decode_label, decode_picture
+from .views import ImageView, TextView
+
+_MAX_WORKERS = 256
+
+
+class StreamItem(NamedTuple):
+    """A batch with the bookkeeping that the loader takes off."""
+
+    batch: dict[str, Any]
+    bad: list[BadSampleReport]
+    spares: int
+    """Replacements that the worker has used up so far in this epoch."""
+
+
+class Sample(NamedTuple):
+    """One sample, read and decoded."""
+
+    key: str
+    picture: npt.NDArray[np.uint8]
+    """``(S, S, 3)``."""
+    value: Any
+    """What goes with the picture: a caption or a label."""
+
+
+class ShardStream(IterableDataset[StreamItem], ABC):
+    """Batches of one rank, in an order.
+
+    A batch is read as a whole; what can be done for a batch at once is done so. The number of batches handed out
+    before is all that it takes to go on in the middle of an epoch.
+
+    Args:
+        shards: The samples.
+        order: Which of them, in which order.
+        image_size: Side S of the input square, in pixels.
+        max_bad: Bad samples that a worker meets in an epoch before it gives up; the loader then ends the run.
+    """
+
+    def __init__(self, shards: ShardSet, order: Order, image_size: int, max_bad: int) -> None:
+        super().__init__()
+        self.shards, self.order, self.image_size, self.max_bad = shards, order, image_size, max_bad
+        # Shared with persistent workers, which hold a copy of this object: epoch, batches handed out, spares used.
+        self._control = torch.zeros(2 + _MAX_WORKERS, dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return self.order.steps
+
+    def start_at(self, epoch: int, batches: int = 0, spares: dict[int, int] | None = None) -> None:
+        """Set where the next iteration starts.
+
+        Args:
+            epoch: The epoch.
+            batches: Batches of the epoch that were handed out before.
+            spares: Replacements used so far, by worker.
+        """
+        self._control.zero_()
+        self._control[0], self._control[1] = epoch, batches
+        for worker, used in (spares or {}).items():
+            self._control[2 + worker] = used
+
+    def __iter__(self) -> Iterator[StreamItem]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
+        epoch, done = int(self._control[0]), int(self._control[1])
+        # Batch n belongs to worker n % workers. A loader asks its first worker first, so after a restart each worker
+        # takes the part of the one whose turn it is.
+        worker = (done + worker) % workers
+        first = len(range(worker, done, workers))
+        spares, bad = int(self._control[2 + worker]), 0
+        share = self.order.share(epoch, worker, workers)
+        for index in range(first, share.batches):
+            samples, reports, spares = self._load(share, share.batch(index), spares, self.max_bad - bad)
+            bad += len(reports)
+            if bad > self.max_bad or not samples:
+                yield StreamItem({}, reports, spares)
+                if bad > self.max_bad:
+                    return
+                continue
+            yield StreamItem(self.assemble(samples, epoch), reports, spares)
+
+    @abstractmethod
+    def read_value(self, shard: int, position: int) -> Any:
+        """Read what goes with the picture.
+
+        Raises:
+            BadSample: If it is unusable.
+        """
+
+    @abstractmethod
+    def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
+        """Make a batch."""
+
+    def stack(self, samples: Sequence[Sample]) -> Tensor:
+        """Pictures as ``(N, 3, S, S)`` uint8, in channels-last memory."""
+        stacked = np.stack([sample.picture for sample in samples])
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+
+    def read(self, shard: int, position: int) -> Sample:
+        """Read and decode a sample.
+
+        Raises:
+            BadSample: If it is unusable.
+        """
+        value = self.read_value(shard, position)
+        picture = decode_picture(self.shards.read(shard, position, "picture"), self.image_size)
+        return Sample(self.shards.key(shard, position), picture, value)
+
+    def _load(
+        self, share: Share, places: Places, spares: int, may_be_bad: int
+    ) -> tuple[list[Sample], list[BadSampleReport], int]:
+        samples: list[Sample] = []
+        reports: list[BadSampleReport] = []
+        queue = places.tolist()
+        for shard, position in queue:  # grows by a replacement for each bad sample
+            try:
+                samples.append(self.read(shard, position))
+            except BadSample as error:
+                path = self.shards.paths[shard]
+                reports.append(BadSampleReport(error.kind, error.detail, self.shards.key(shard, position), path))
+                if len(reports) > may_be_bad:
+                    break
+                spare = share.spare(spares)
+                if spare is not None:
+                    spares += 1
+                    queue.extend(spare.tolist())
+        return samples, reports, spares
+
+
+class Views(NamedTuple):
+    """Second views of pairs."""
+
+    image: ImageView | None = None
+    text: TextView | None = None
+    seed: int = 0
+
+
+class ImageTextStream(ShardStream):
+    """Batches of pairs, poisoned where a plan says so. Pictures leave as uint8; the data module normalises them.
+
+    Args:
+        shards: The pairs.
+        order: Which of them, in which order.
+        image_size: Side S of the input square, in pixels.
+        tokenize: Captions to tokens.
+        poison: Whom to stamp; None for nobody.
+        views: Second views of pictures and captions, drawn after the stamp.
+        max_bad: See ``ShardStream``.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        order: Order,
+        image_size: int,
+        tokenize: Callable[[Sequence[str]], Tensor],
+        poison: Poison | None = None,
+        views: Views | None = None,
+        max_bad: int = 0,
+    ) -> None:
+        super().__init__(shards, order, image_size, max_bad)
+        self.tokenize, self.poison, self.views = tokenize, poison, views or Views()
+
+    def read_value(self, shard: int, position: int) -> str:
+        """The caption."""
+        return decode_caption(self.shards.read(shard, position, "txt"))
+
+    def pairs(self, samples: Sequence[Sample]) -> tuple[list[str], Tensor, list[str]]:
+        """Keys, pictures ``(N, 3, S, S)`` uint8 and captions, as the attacker left them."""
+        keys = [sample.key for sample in samples]
+        captions = [sample.value for sample in samples]
+        images = self.stack(samples)
+        if self.poison is not None:
+            images, captions = self.poison.apply(images, captions, keys)
+        return keys, images, captions
+
+    def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
+        """Make a training batch, pictures still in 8 bit."""
+        keys, images, captions = self.pairs(samples)
+        batch = {"key": keys, "image": images, "tokens": self.tokenize(captions)}
+        image_view, text_view, seed = self.views
+        if image_view is not None:
+            # Afresh each epoch, and the same whatever the worker, the rank and the rest of the batch.
+            batch["image_view"] = image_view(images, keyed_integers(seed, f"image view {epoch}", keys)[:, 0].tolist())
+        if text_view is not None:
+            seeds = keyed_integers(seed, f"text view {epoch}", keys)[:, 0].tolist()
+            batch["tokens_view"] = self.tokenize(text_view(captions, seeds))
+        return batch
+
+
+class ZeroShotStream(ShardStream):
+    """Batches of labelled pictures, decoded once, clean and with every attack's trigger.
+
+    Args:
+        shards: The pictures, with a class index each.
+        order: Which of them, in which order.
+        image_size: Side S of the input square, in pixels.
+        classes: Number of classes.
+        attacks: By the name of an attack, what stamps its trigger: pictures ``(N, 3, S, S)`` uint8 and keys to pictures.
+        max_bad: See ``ShardStream``.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        order: Order,
+        image_size: int,
+        classes: int,
+        attacks: dict[str, Callable[[Tensor, Sequence[str]], Tensor]],
+        max_bad: int = 0,
+    ) -> None:
+        super().__init__(shards, order, image_size, max_bad)
+        self.classes, self.attacks = classes, attacks
+
+    def read_value(self, shard: int, position: int) -> int:
+        """The class index."""
+        return decode_label(self.shards.read(shard, position, "cls"), self.classes)
+
+    def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
+        """Make an evaluation batch, pictures still in 8 bit."""
+        keys = [sample.key for sample in samples]
+        images = self.stack(samples)
+        return {
+            "key": keys,
+            "image": images,
+            "label": torch.tensor([sample.value for sample in samples]),
+            "triggered": {name: stamp(images, keys) for name, stamp in self.attacks.items()},
+        }

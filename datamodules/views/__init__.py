@@ -1,0 +1,7 @@
+"""Views: second, augmented versions of pictures and captions, drawn afresh each epoch."""
+
+from .base import ImageView, TextView
+from .eda import EDA
+from .image import TransformView
+
+__all__ = ["EDA", "ImageView", "TextView", "TransformView"]

@@ -1,0 +1,61 @@
+"""A zero-shot classification set in CLIP-benchmark's webdataset layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..contracts import ClassPrompts, UserMistake
+from .shards import ShardSet, expand_shards
+
+
+class ZeroShotSet:
+    """The folder ``classnames.txt``, ``zeroshot_classification_templates.txt``, ``test/N.tar``, ``test/nshards.txt``.
+
+    Args:
+        folder: Where these lie.
+
+    Attributes:
+        name: The folder's name, for results.
+        class_prompts: The classes, and for each one caption per template (``{c}`` stands for the class).
+        shards: The labelled pictures.
+
+    Raises:
+        UserMistake: If something is missing or empty.
+    """
+
+    def __init__(self, folder: str) -> None:
+        root = Path(folder)
+        if not root.is_dir():
+            raise UserMistake(f"zero-shot folder {folder} does not exist")
+        self.name = root.resolve().name
+        classnames = _lines(root / "classnames.txt")
+        if len(set(classnames)) != len(classnames):
+            raise UserMistake(f"{root / 'classnames.txt'} names a class twice")
+        templates = _lines(root / "zeroshot_classification_templates.txt")
+        for template in templates:
+            if "{c}" not in template:
+                raise UserMistake(f"{root / 'zeroshot_classification_templates.txt'}: {template!r} has no {{c}}")
+        self.class_prompts = ClassPrompts(
+            classnames, [[template.replace("{c}", name) for template in templates] for name in classnames]
+        )
+        count = _lines(root / "test" / "nshards.txt")[0]
+        if not count.isdigit():
+            raise UserMistake(f"{root / 'test' / 'nshards.txt'} holds {count!r}, not a number")
+        self.shards = ShardSet(
+            expand_shards([str(root / "test" / f"{shard}.tar") for shard in range(int(count))]), "cls"
+        )
+        if not len(self.shards):
+            raise UserMistake(f"{root / 'test'} holds no picture with a .cls")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise UserMistake(f"zero-shot set without {path}") from None
+    except UnicodeDecodeError:
+        raise UserMistake(f"{path} is not UTF-8") from None
+    lines = [line for line in lines if line]
+    if not lines:
+        raise UserMistake(f"{path} is empty")
+    return lines

@@ -1,0 +1,155 @@
+"""What every CLIP module shares: construct, encode, optimise, and answer a zero-shot evaluation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn import functional
+
+from ..contracts import (
+    ImageTextBatch,
+    PredictOutputs,
+    Preprocessing,
+    UserMistake,
+    ZeroShotBatch,
+    ZeroShotData,
+    ZeroShotOutputs,
+)
+from .encoders import build_encoder, load_weights
+from .optimisation import adamw_with_schedule, decay_groups
+
+MAX_LOGIT_SCALE = math.log(100)
+"""CLIP's clamp of the temperature (arXiv 2103.00020, section 2.5)."""
+
+
+class BaseCLIPModule(LightningModule):
+    """An encoder with an optimiser. A subclass writes ``training_step``.
+
+    Args:
+        encoder: ``hf:NAME``, ``open_clip:NAME[/TAG]`` or ``small:NAME``.
+        init_from: A file or folder whose weights the encoder starts from. Only tensors are read, whatever it is.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Of matrices and kernels; gains, biases and the temperature have none.
+        betas: Of AdamW.
+        eps: Of AdamW.
+        warmup_steps: Steps of linear warm-up, before a cosine to zero at the end of the run.
+
+    Raises:
+        UserMistake: If the encoder is unknown or the weights do not fit.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        init_from: str | None = None,
+        lr: float = 5e-4,
+        weight_decay: float = 0.1,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        warmup_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if lr < 0 or weight_decay < 0 or warmup_steps < 0:
+            raise UserMistake("model: lr, weight_decay and warmup_steps are at least 0")
+        self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, betas, eps
+        self.warmup_steps = warmup_steps
+        self.encoder = build_encoder(encoder)
+        if init_from is not None:
+            load_weights(self.encoder, init_from)
+        self._class_embeddings: Tensor | None = None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures and captions are to be prepared for the encoder."""
+        return self.encoder.preprocessing
+
+    @property
+    def defence(self) -> str:
+        """The name of the defence: the class's."""
+        return type(self).__name__
+
+    @property
+    def inverse_temperature(self) -> Tensor:
+        """What similarities are multiplied with, at most 100."""
+        return self.encoder.logit_scale.exp()
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length, float32."""
+        return functional.normalize(self.encoder.encode_image(images).float(), dim=-1)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Captions ``(B, L)`` int64 to features ``(B, D)`` of unit length, float32."""
+        return functional.normalize(self.encoder.encode_text(tokens).float(), dim=-1)
+
+    def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
+        """Features of pictures and captions, ``(B, D)`` each, of unit length."""
+        return self.encode_image(batch["image"]), self.encode_text(batch["tokens"])
+
+    def log_losses(self, loss: Tensor, batch_size: int, **parts: Tensor) -> None:
+        """Log ``train/loss`` (also in the progress bar) and ``train/<part>`` for each part."""
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch_size)
+        self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=batch_size)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Clamp the temperature. Clamped in the forward pass, it would have no gradient to come back with."""
+        with torch.no_grad():
+            self.encoder.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and cosine, in steps."""
+        optimizer, scheduler = adamw_with_schedule(
+            decay_groups(self, self.weight_decay),
+            self.lr,
+            self.betas,
+            self.eps,
+            self.warmup_steps,
+            int(self.trainer.estimated_stepping_batches),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_validation_epoch_start(self) -> None:
+        """Compute the class embeddings once for this evaluation."""
+        self._class_embeddings = self._embed_classes()
+
+    def on_test_epoch_start(self) -> None:
+        """Compute the class embeddings once for this evaluation."""
+        self._class_embeddings = self._embed_classes()
+
+    def validation_step(self, batch: ZeroShotBatch, batch_idx: int) -> ZeroShotOutputs:
+        """Logits of the clean and the triggered pictures."""
+        return {
+            "label": batch["label"],
+            "logits": self._classify(batch["image"]),
+            "triggered_logits": {name: self._classify(images) for name, images in batch["triggered"].items()},
+        }
+
+    def test_step(self, batch: ZeroShotBatch, batch_idx: int) -> ZeroShotOutputs:
+        """As ``validation_step``."""
+        return self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: ImageTextBatch, batch_idx: int) -> PredictOutputs:
+        """The similarity of each pair."""
+        images, texts = self(batch)
+        return {"key": batch["key"], "similarity": (images * texts).sum(dim=-1)}
+
+    def _classify(self, images: Tensor) -> Tensor:
+        if self._class_embeddings is None:
+            raise RuntimeError("the class embeddings are computed when an evaluation starts")
+        return self.inverse_temperature * self.encode_image(images) @ self._class_embeddings.T
+
+    def _embed_classes(self) -> Tensor:
+        """``(C, D)``: for each class the mean of its captions' features, brought to unit length again."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ZeroShotData):
+            raise UserMistake(f"an evaluation needs a data module with class prompts, not {type(data).__name__}")
+        prompts = data.class_prompts.prompts
+        flat = self.preprocessing.tokenize([caption for captions in prompts for caption in captions])
+        # In blocks: a thousand classes with eighty templates do not fit in memory at once.
+        features = torch.cat([self.encode_text(block.to(self.device)) for block in flat.split(512)])
+        classes = [part.mean(dim=0) for part in features.split([len(captions) for captions in prompts])]
+        return functional.normalize(torch.stack(classes), dim=-1)

@@ -1,0 +1,9 @@
+"""What embeds pictures and captions: one interface, three families behind it, and the loading of weights."""
+
+from __future__ import annotations
+
+from .base import Encoder
+from .factory import build_encoder
+from .weights import load_weights
+
+__all__ = ["Encoder", "build_encoder", "load_weights"]

@@ -1,0 +1,70 @@
+"""The interface that every encoder family implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from ...contracts import Preprocessing
+
+
+class Encoder(nn.Module, ABC):
+    """A pair of image and text towers with their tokeniser, input geometry and temperature.
+
+    Features are returned as the towers make them, not normalised.
+
+    Attributes:
+        image_size: Side of the square input, in pixels.
+        mean: Mean per channel, for pictures in [0, 1].
+        std: Standard deviation per channel, for pictures in [0, 1].
+        context_length: Number of tokens of a caption, start and end included.
+        tokenizer: N captions to ``(N, context_length)`` int64 tokens; picklable; over-long captions are cut so that
+            the end token stays.
+        logit_scale: Scalar parameter, the logarithm of the inverse temperature.
+    """
+
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    context_length: int
+    tokenizer: Callable[[Sequence[str]], Tensor]
+    logit_scale: nn.Parameter
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures and captions are to be prepared for this encoder."""
+        return Preprocessing(self.image_size, self.mean, self.std, self.tokenizer)
+
+    @property
+    @abstractmethod
+    def image_tower(self) -> nn.Module:
+        """The submodule that holds all and only the parameters and buffers that ``encode_image`` uses."""
+
+    @property
+    @abstractmethod
+    def embedding_dim(self) -> int:
+        """Width D of the joint embedding space."""
+
+    @abstractmethod
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Embed pictures.
+
+        Args:
+            images: ``(B, 3, image_size, image_size)``, normalised with ``mean`` and ``std``.
+
+        Returns:
+            ``(B, D)``, not normalised.
+        """
+
+    @abstractmethod
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Embed captions.
+
+        Args:
+            tokens: ``(B, L)`` int64, as ``tokenizer`` makes them.
+
+        Returns:
+            ``(B, D)``, not normalised.
+        """

@@ -1,0 +1,37 @@
+"""Building an encoder from its name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ...contracts import UserMistake
+from .base import Encoder
+from .messages import one_line
+
+# Imported only when asked for: the libraries behind them take seconds to import.
+_FAMILIES = {
+    "hf": (".huggingface", "HuggingFaceEncoder", "hf:FOLDER or hf:HUB_NAME (transformers' CLIP and SigLIP)"),
+    "open_clip": (".open_clip", "OpenCLIPEncoder", "open_clip:ARCH or open_clip:ARCH/TAG (such as RN50, RN50/openai)"),
+    "small": (".small", "SmallCLIPEncoder", "small:PRESET (from scratch on a CPU, such as small:base-32)"),
+}
+
+
+def build_encoder(name: str) -> Encoder:
+    """Build an encoder.
+
+    Args:
+        name: ``FAMILY:NAME``, where the family is ``hf``, ``open_clip`` or ``small``.
+
+    Returns:
+        The encoder, with the weights that the name stands for.
+
+    Raises:
+        UserMistake: If there is no such encoder, in one line with what there is.
+    """
+    family, colon, rest = name.partition(":")
+    if not colon or not rest or family not in _FAMILIES:
+        there_is = "; ".join(usage for _, _, usage in _FAMILIES.values())
+        raise UserMistake(f"unknown encoder {one_line(name)!r}; there are {there_is}")
+    module, class_name, _ = _FAMILIES[family]
+    encoder: Encoder = getattr(import_module(module, __package__), class_name)(rest)
+    return encoder

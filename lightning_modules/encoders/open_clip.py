@@ -1,0 +1,151 @@
+"""Encoders of open_clip: every architecture that it lists, random or with the weights of one of its tags."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import open_clip
+from torch import Tensor, nn
+
+from ...contracts import UserMistake
+from .base import Encoder
+from .messages import one_line
+
+# Byte-pair merging of one word takes time quadratic in its length, so that a caption of a megabyte without a space
+# would hold up a loader for hours. No token of the vocabulary is as long.
+_CHARACTERS_PER_TOKEN = 32
+
+
+class OpenCLIPTokenizer:
+    """Turns captions into tokens of one length. Picklable.
+
+    A caption is cut to 32 characters a token before it is tokenised.
+
+    Args:
+        arch: An architecture's name.
+
+    Raises:
+        UserMistake: If the tokeniser must be fetched from the hub and cannot be.
+    """
+
+    def __init__(self, arch: str) -> None:
+        try:
+            self.tokenizer: Any = open_clip.get_tokenizer(arch)
+        # The hub's client lets the exceptions of its HTTP library through.
+        except Exception as error:
+            raise UserMistake(
+                f"open_clip:{arch}: its tokenizer cannot be fetched ({type(error).__name__}: {one_line(error)})"
+            ) from error
+        self.context_length: int = self.tokenizer.context_length
+
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        """Turn N captions into ``(N, context_length)`` int64 tokens; over-long ones are cut before the end token."""
+        longest = _CHARACTERS_PER_TOKEN * self.context_length
+        tokens: Tensor = self.tokenizer([caption[:longest] for caption in captions])
+        return tokens
+
+
+class OpenCLIPEncoder(Encoder):
+    """An open_clip model: ``ARCH`` with random weights, or ``ARCH/TAG`` with pretrained ones.
+
+    A tag is one that open_clip itself lists for the architecture (``RN50/openai``, ``ViT-B-32/laion2b_s34b_b79k``).
+    Its file comes from the hub, and open_clip reads it as safetensors or with ``weights_only=True``, never as a
+    TorchScript program, which OpenAI's own archives are. Files of the user's are not loaded by name but by
+    ``load_weights``. Weights that were trained with QuickGELU get it, whatever the architecture's name says.
+
+    Architectures with a text tower or a tokeniser of transformers fetch its config and vocabulary from the hub.
+
+    Args:
+        name: ``ARCH`` or ``ARCH/TAG``.
+
+    Attributes:
+        model: The open_clip model.
+
+    Raises:
+        UserMistake: If there is no such architecture or tag, or a file that it needs cannot be fetched.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        arch, tag = _parse(name)
+        self.tokenizer = tokenizer = OpenCLIPTokenizer(arch)
+        self.context_length = tokenizer.context_length
+        self.model = _create(arch, tag)
+        for unused in ("logit_bias", "text_decoder"):
+            # A bias of all logits cancels in the softmax, and CoCa's decoder writes captions; a parameter without a
+            # gradient stops DDP.
+            if (part := getattr(self.model, unused, None)) is not None:
+                part.requires_grad_(False)
+        preprocessing = open_clip.get_model_preprocess_cfg(self.model)
+        self.image_size = _side(preprocessing["size"], arch)
+        self.mean = tuple(preprocessing["mean"])
+        self.std = tuple(preprocessing["std"])
+        self._embedding_dim: int = open_clip.get_model_config(arch)["embed_dim"]
+
+    @property
+    def logit_scale(self) -> nn.Parameter:  # type: ignore[override]  # read through, so that it has one name only
+        """Scalar parameter, the logarithm of the inverse temperature."""
+        scale: nn.Parameter = self.model.logit_scale
+        return scale
+
+    @property
+    def image_tower(self) -> nn.Module:
+        """The model's ``visual``."""
+        tower: nn.Module = self.model.visual
+        return tower
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width D of the joint embedding space."""
+        return self._embedding_dim
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Embed pictures ``(B, 3, image_size, image_size)`` as ``(B, D)``, not normalised."""
+        features: Tensor = self.model.encode_image(images, normalize=False)
+        return features
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Embed tokens ``(B, L)`` as ``(B, D)``, not normalised."""
+        features: Tensor = self.model.encode_text(tokens, normalize=False)
+        return features
+
+
+def _parse(name: str) -> tuple[str, str | None]:
+    """Architecture and tag, both known to open_clip."""
+    arch, _, tag = name.partition("/")
+    architectures = open_clip.list_models()
+    if arch not in architectures:
+        close = difflib.get_close_matches(arch, architectures, n=3, cutoff=0.4)
+        raise UserMistake(
+            f"open_clip has no architecture {one_line(arch)!r}; close are {', '.join(close) or 'none'}; "
+            "open_clip.list_models() lists all, for example RN50, RN50/openai"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    if "/" in name and not open_clip.is_pretrained_cfg(arch, tag):
+        raise UserMistake(
+            f"open_clip has no weights {one_line(tag)!r} for {arch}; there are {', '.join(tags) or 'none'}; "
+            f"open_clip:{arch} alone has random weights, into which a checkpoint can be loaded"
+        )
+    return arch, tag or None
+
+
+def _create(arch: str, tag: str | None) -> Any:
+    quick_gelu = tag is not None and open_clip.get_pretrained_cfg(arch, tag).get("quick_gelu", False)
+    try:
+        # pretrained_hf: without a tag the text tower is random too, rather than a language model's.
+        return open_clip.create_model(arch, pretrained=tag, force_quick_gelu=quick_gelu, pretrained_hf=False)
+    # A download fails in many ways; open_clip and the hub's client wrap only some of them.
+    except Exception as error:
+        what = f"its weights {tag!r}" if tag else "its text tower's config"
+        raise UserMistake(
+            f"open_clip:{arch}: {what} cannot be fetched or read ({type(error).__name__}: {one_line(error)})"
+        ) from error
+
+
+def _side(size: int | tuple[int, int], arch: str) -> int:
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if sides[0] != sides[1]:
+        raise UserMistake(f"open_clip:{arch} takes pictures of {sides[0]} x {sides[1]}; the input must be a square")
+    return sides[0]

@@ -1,0 +1,139 @@
+"""Loading weights into an encoder, whatever program wrote them: tensors only, all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...contracts import UserMistake
+from .base import Encoder
+from .checkpoint_files import read_tensors
+from .messages import one_line, some
+
+# What DistributedDataParallel, torch.compile, our Lightning modules and our encoders put before a tensor's name.
+_WRAPPERS = ("module.", "_orig_mod.", "encoder.", "model.")
+
+# Tensors that some versions of the libraries write and others do not. They follow from the architecture
+# (`position_ids`, `attn_mask`), are a counter that nothing reads at a fixed batch-norm momentum
+# (`num_batches_tracked`), shift all logits alike (`logit_bias`), or describe an OpenAI archive (the others).
+_DISPENSABLE = (
+    "position_ids",
+    "attn_mask",
+    "num_batches_tracked",
+    "logit_bias",
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+)
+
+
+def load_weights(encoder: Encoder, path: str) -> None:
+    """Load an encoder's weights, or raise and leave the encoder as it was.
+
+    Taken are checkpoints of our Lightning modules (only what is under ``encoder.``; optimiser states and further parts
+    of the module are left), ``.safetensors`` files, Hugging Face folders, open_clip's checkpoints and CleanCLIP's
+    ``.pt`` files. Prefixes that wrappers put before the names do not matter. Names and shapes must match otherwise, so
+    a file fits the architecture that it was trained with. A file does not tell its activation function: CleanCLIP's
+    and OpenAI's models have QuickGELU, so name an architecture such as ``open_clip:RN50-quickgelu`` for them.
+
+    Args:
+        encoder: Where to load.
+        path: A file or a folder.
+
+    Raises:
+        UserMistake: If the path does not exist, cannot be read as tensors alone, or does not fit the encoder.
+    """
+    source = Path(path).expanduser()
+    tensors = _by_bare_name(_encoder_part(read_tensors(source)), source)
+    targets = encoder.state_dict()
+    _check_names(tensors, [_bare(name) for name in targets], source)
+    pairs = {
+        name: (_as_shaped(tensors[_bare(name)], target, name), target)
+        for name, target in targets.items()
+        if _bare(name) in tensors
+    }
+    _check_shapes(pairs, source)
+    _check_finite(pairs, source)
+    encoder.load_state_dict({name: tensor for name, (tensor, _) in pairs.items()}, strict=False)
+
+
+def _encoder_part(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is the encoder's, in a checkpoint of a module that has more parts."""
+    inside = {name: tensor for name, tensor in tensors.items() if _strip(name, _WRAPPERS[:2]).startswith("encoder.")}
+    return inside or tensors
+
+
+def _strip(name: str, prefixes: tuple[str, ...]) -> str:
+    while prefix := next((prefix for prefix in prefixes if name.startswith(prefix)), ""):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _bare(name: str) -> str:
+    """A tensor's name without what wrappers add to it; parts of a model can be compiled by themselves too."""
+    return _strip(name, _WRAPPERS).replace("._orig_mod.", ".")
+
+
+def _by_bare_name(tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
+    bare: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if _bare(name) in bare:
+            raise UserMistake(f"{source} has two tensors for {one_line(_bare(name))!r}")
+        bare[_bare(name)] = tensor
+    return bare
+
+
+def _check_names(tensors: Mapping[str, Tensor], targets: list[str], source: Path) -> None:
+    known = set(targets)
+    missing = [name for name in targets if name not in tensors and not _dispensable(name)]
+    unexpected = [name for name in tensors if name not in known and not _dispensable(name)]
+    if missing or unexpected:
+        faults = [
+            f"{len(names)} {fault} ({some(names)})"
+            for fault, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        ]
+        raise UserMistake(
+            f"{source} is not of this encoder's architecture: of {len(targets)} tensors {' and '.join(faults)}; "
+            "name the encoder that it was trained as"
+        )
+
+
+def _dispensable(name: str) -> bool:
+    return name.rpartition(".")[2] in _DISPENSABLE
+
+
+def _as_shaped(tensor: Tensor, target: Tensor, name: str) -> Tensor:
+    """The temperature is a scalar in some models and of shape (1,) in others."""
+    if _bare(name) == "logit_scale" and tensor.numel() == 1 == target.numel():
+        return tensor.reshape(target.shape)
+    return tensor
+
+
+def _check_shapes(pairs: Mapping[str, tuple[Tensor, Tensor]], source: Path) -> None:
+    wrong = [
+        f"{_bare(name)} is {_described(tensor)} instead of {_described(target)}"
+        for name, (tensor, target) in pairs.items()
+        if tensor.shape != target.shape or tensor.is_floating_point() != target.is_floating_point()
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 1} more do not fit" if len(wrong) > 1 else ""
+        raise UserMistake(
+            f"{source} is not of this encoder's size: {wrong[0]}{more}; name the encoder that it was trained as"
+        )
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _check_finite(pairs: Mapping[str, tuple[Tensor, Tensor]], source: Path) -> None:
+    # In the target's type, since a number can be finite in the file and too large for the encoder.
+    broken = [
+        _bare(name) for name, (tensor, target) in pairs.items() if not torch.isfinite(tensor.to(target.dtype)).all()
+    ]
+    if broken:
+        raise UserMistake(f"{source} has numbers that are not finite in {len(broken)} tensors: {some(broken)}")

@@ -1,0 +1,38 @@
+"""Contrastive training of a CLIP model, on poisoned data or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..contracts import ImageTextBatch
+from .base import BaseCLIPModule
+from .losses import ContrastiveLoss
+
+
+class PoisonedCLIP(BaseCLIPModule):
+    """CLIP trained with the symmetric contrastive loss: what an attacker's victim runs.
+
+    It pretrains from scratch or finetunes, whatever the data module streams; nothing in it knows of an attack. Poisoning
+    contrastive models: Carlini and Terzis, arXiv 2106.09667. Its defaults are CleanCLIP's pretraining (arXiv 2303.03323,
+    official code): AdamW, 5e-4, weight decay 0.1.
+
+    Logs: ``train/loss``, ``train/inverse_temperature``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.loss = ContrastiveLoss()
+
+    @property
+    def defence(self) -> str:
+        """None."""
+        return "none"
+
+    def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
+        """The contrastive loss of a batch."""
+        images, texts = self(batch)
+        loss: Tensor = self.loss(images, texts, self.inverse_temperature)
+        self.log_losses(loss, len(batch["key"]), inverse_temperature=self.inverse_temperature)
+        return loss

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from untrigger.callbacks import TriggerGallery
+from untrigger.callbacks.figures import DPI, trigger_gallery
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DPI)
+    return np.asarray(Image.open(file, formats=("PNG",)).convert("RGB"))
+
+
+def colours(image: np.ndarray) -> set[tuple[int, ...]]:
+    return {tuple(colour) for colour in np.unique(image.reshape(-1, 3), axis=0).tolist()}
+
+
+def test_pictures_are_shown_pixel_by_pixel() -> None:
+    clean = torch.randint(0, 256, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    drawn = pixels(trigger_gallery(clean, {"BadNet": clean.flip(3)}))
+    # Each pixel is a square of 16 dots, for the sides of the first clean picture start behind the gap and the heading.
+    first = drawn[30 : 30 + 128 : 16, 6 : 6 + 128 : 16]
+    assert (first == clean[0].permute(1, 2, 0).numpy()).all()
+    triggered = drawn[30 + 164 + 8 : 30 + 164 + 128 : 16, 6 + 8 : 6 + 128 : 16]
+    assert (triggered == clean[0].flip(2).permute(1, 2, 0).numpy()).all()
+
+
+def test_difference_is_amplified_as_far_as_nothing_is_clipped() -> None:
+    clean = torch.full((1, 3, 4, 4), 100, dtype=torch.uint8)
+    triggered = clean.clone()
+    triggered[0, 0, 0, 0] = 140
+    figure = trigger_gallery(clean, {"Blended": triggered})
+    # One value in 48 differs by 40: the norm is 40 / 255, the PSNR 20 log10(255 / 40) + 10 log10(48).
+    assert [text.get_text() for text in figure.texts] == [
+        "Clean",
+        "Triggered by Blended (mean L2 distance 0.16, mean PSNR 32.9 dB)",
+        "Difference x 6 (black: unchanged)",
+    ]
+    assert (240, 0, 0) in colours(pixels(figure))
+
+
+def test_other_peoples_text_is_drawn_as_it_is() -> None:
+    clean = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    figure = trigger_gallery(clean, {r"$\frac{": clean}, [r"$\undefined{$ " + "x" * 50 + "\x00\x1b"])
+    pixels(figure)
+    assert figure.texts[1].get_text() == r"$\undefined{$ x…"
+
+
+def test_shapes_that_differ_are_refused() -> None:
+    clean = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="BadNet"):
+        trigger_gallery(clean, {"BadNet": clean[:1]})
+    with pytest.raises(ValueError, match="1 captions for 2 pictures"):
+        trigger_gallery(clean, {"BadNet": clean}, ["one"])
+
+
+def test_run_leaves_the_pictures_as_they_were_before_normalisation(run: Any) -> None:
+    logger = TensorBoardLogger(run.folder)
+    trainer = run.trainer(TriggerGallery(pictures=3), logger=logger, num_sanity_val_steps=1)
+    trainer.fit(run.Module(), datamodule=run.Data())
+    drawn = np.asarray(Image.open(run.folder / "gallery.png").convert("RGB"))
+    # The first three pictures are taken for classes 0, 1, 1 and, with the trigger, 1, 1, 1: grey of 40 a class. The
+    # difference is amplified from 40 to 240.
+    row = 30 + 128 + 6
+    middles = [(6 + 134 * column + 64) for column in range(3)]
+    assert [int(drawn[30 + 64, middle, 0]) for middle in middles] == [0, 40, 40]
+    assert [int(drawn[row + 20 + 30 + 64, middle, 1]) for middle in middles] == [40, 40, 40]
+    assert [int(drawn[2 * row + 20 + 30 + 64, middle, 2]) for middle in middles] == [240, 0, 0]
+    events = EventAccumulator(logger.log_dir).Reload()
+    assert len(events.Images("gallery")) == 1
+
+
+def test_gallery_is_not_drawn_in_the_sanity_check(run: Any) -> None:
+    run.trainer(TriggerGallery(), num_sanity_val_steps=-1, limit_val_batches=1, max_epochs=0).fit(
+        run.Module(), datamodule=run.Data()
+    )
+    assert not (run.folder / "gallery.png").exists()
+
+
+def test_no_attack_leaves_no_gallery(run: Any) -> None:
+    run.trainer(TriggerGallery()).validate(run.Module(), datamodule=run.Data({}))
+    assert not (run.folder / "gallery.png").exists()

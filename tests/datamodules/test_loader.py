@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from untrigger.contracts import Preprocessing, UserMistake
+from untrigger.datamodules.bad_samples import BadSampleLog
+from untrigger.datamodules.loader import StreamLoader
+from untrigger.datamodules.order import SequentialOrder, ShuffledOrder
+from untrigger.datamodules.shards import ShardSet
+from untrigger.datamodules.stream import ImageTextStream
+
+WritePairs = Callable[..., list[str]]
+
+
+def make_loader(
+    paths: list[str],
+    preprocessing: Preprocessing,
+    workers: int = 0,
+    epoch: Callable[[], int] = int,
+    rank: tuple[int, int] = (0, 1),
+    max_bad_share: float = 0.01,
+    sequential: bool = False,
+    batch_size: int = 4,
+) -> StreamLoader:
+    shards = ShardSet(paths)
+    log = BadSampleLog(len(shards) + shards.incomplete, shards.incomplete, max_bad_share, "training shards")
+    order = (
+        SequentialOrder(shards.counts, batch_size, *rank)
+        if sequential
+        else ShuffledOrder(shards.counts, batch_size, 0, 16, *rank)
+    )
+    stream = ImageTextStream(shards, order, preprocessing.image_size, preprocessing.tokenize, None, log.limit)
+    return StreamLoader(stream, log, epoch, workers)
+
+
+def keys(loader: StreamLoader) -> list[list[str]]:
+    return [batch["key"] for batch in loader]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_an_epoch_has_its_length_and_right_content(
+    write_pairs: WritePairs, preprocessing: Preprocessing, workers: int
+) -> None:
+    loader = make_loader(write_pairs([7, 20, 10]), preprocessing, workers)
+    assert len(loader) == 9
+    batches = list(loader)
+    assert len(batches) == 9
+    for batch in batches:
+        assert batch["image"].shape == (4, 3, 32, 32)
+        assert batch["image"].dtype == torch.uint8
+        numbers = torch.tensor([int(key[1:]) for key in batch["key"]])
+        assert (batch["image"][:, 0, 5, 5] == numbers).all()
+        captions = [f"picture number {number}" for number in numbers.tolist()]
+        assert torch.equal(batch["tokens"], preprocessing.tokenize(captions))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_epoch_is_asked_for_and_changes_the_order(
+    write_pairs: WritePairs, preprocessing: Preprocessing, workers: int
+) -> None:
+    now = {"epoch": 0}
+    loader = make_loader(write_pairs([16, 16]), preprocessing, workers, lambda: now["epoch"])
+    first = keys(loader)
+    assert keys(loader) == first
+    now["epoch"] = 1
+    second = keys(loader)
+    assert second != first
+    assert sorted(sum(second, [])) == sorted(sum(first, []))
+
+
+def test_more_workers_than_shards_or_batches_work(write_pairs: WritePairs, preprocessing: Preprocessing) -> None:
+    loader = make_loader(write_pairs([9]), preprocessing, workers=5)
+    assert loader.num_workers == 2
+    seen = sum(keys(loader), [])
+    assert len(seen) == len(set(seen)) == 8
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("stop", [1, 4, 5])
+def test_a_loader_goes_on_in_the_middle_of_an_epoch(
+    write_pairs: WritePairs, preprocessing: Preprocessing, workers: int, stop: int
+) -> None:
+    paths = write_pairs([20, 20], broken=(3, 11, 25))
+    arguments: dict[str, Any] = {"workers": workers, "epoch": lambda: 5, "max_bad_share": 0.1}
+    whole = keys(make_loader(paths, preprocessing, **arguments))
+    first = make_loader(paths, preprocessing, **arguments)
+    seen = []
+    for batch in first:
+        seen.append(batch["key"])
+        if len(seen) == stop:
+            state = pickle.loads(pickle.dumps(first.state_dict()))
+            break
+    second = make_loader(paths, preprocessing, **arguments)
+    second.load_state_dict(state)
+    assert seen + keys(second) == whole
+
+
+def test_a_state_of_a_finished_epoch_does_not_shorten_the_next(
+    write_pairs: WritePairs, preprocessing: Preprocessing
+) -> None:
+    now = {"epoch": 0}
+    loader = make_loader(write_pairs([16]), preprocessing, epoch=lambda: now["epoch"])
+    keys(loader)
+    state = loader.state_dict()
+    now["epoch"] = 1
+    loader.load_state_dict(state)
+    assert len(keys(loader)) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_samples_are_replaced_counted_and_logged_once(
+    write_pairs: WritePairs, preprocessing: Preprocessing, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    # 43 pairs make 10 batches of 4 and leave 3; 3 are broken.
+    paths = write_pairs([30, 13], broken=(1, 8, 40))
+    loader = make_loader(paths, preprocessing, workers, max_bad_share=0.1)
+    with caplog.at_level(logging.WARNING):
+        batches = keys(loader)
+    assert [len(batch) for batch in batches] == [4] * 10
+    seen = set(sum(batches, []))
+    assert not seen & {"k0001", "k0008", "k0040"}
+    if not workers:
+        assert len(seen) == 40
+    assert loader._bad_samples.counts["broken picture"] <= 3
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1
+    assert "broken picture" in messages[0]
+    assert ".tar" in messages[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_bad_samples_end_the_run_with_one_line(
+    write_pairs: WritePairs, preprocessing: Preprocessing, workers: int
+) -> None:
+    paths = write_pairs([60], broken=range(0, 60, 4))
+    loader = make_loader(paths, preprocessing, workers, max_bad_share=0.05)
+    with pytest.raises(UserMistake, match=r"of 60 samples are bad, more than data.max_bad_share=0\.05") as error:
+        keys(loader)
+    assert "\n" not in str(error.value)
+
+
+def test_too_many_incomplete_samples_end_the_run_before_it_starts(
+    tmp_path: Any, write_shard: Callable[..., str], preprocessing: Preprocessing
+) -> None:
+    path = write_shard(tmp_path / "0.tar", [(f"k{n}", {"txt": b"x"}) for n in range(9)])
+    shards = ShardSet([path])
+    with pytest.raises(UserMistake, match="9 of 9 samples are bad"):
+        BadSampleLog(9, shards.incomplete, 0.01, "training shards")
+
+
+def test_sequential_reading_leaves_bad_samples_out(write_pairs: WritePairs, preprocessing: Preprocessing) -> None:
+    loader = make_loader(write_pairs([10], broken=(2,)), preprocessing, max_bad_share=0.2, sequential=True)
+    assert [len(batch) for batch in keys(loader)] == [3, 4, 2]
+
+
+def test_ranks_share_nothing(write_pairs: WritePairs, preprocessing: Preprocessing) -> None:
+    paths = write_pairs([20, 21])
+    ranks = [keys(make_loader(paths, preprocessing, 2, rank=(rank, 2))) for rank in range(2)]
+    assert [len(batches) for batches in ranks] == [5, 5]
+    seen = sum((sum(batches, []) for batches in ranks), [])
+    assert len(seen) == len(set(seen)) == 40
