@@ -1,1 +1,1 @@
-""""""
+"""What is run beside LightningCLI: one file a command."""

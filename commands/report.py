@@ -104,12 +104,12 @@ def _comparison(runs: Sequence[Run]) -> Markup | None:
     # What all rows share does not help to tell them apart.
     telling = [column for column in ("dataset", "attack", "seed") if len({row[column] for row in rows}) > 1]
     points, models = [], set()
-    for run, row in ((run, row) for run in runs for row in run.rows):
+    for place, row in ((run.name, row) for run in runs for row in run.rows):
         success, accuracy = _float(row["attack_success_rate"]), _float(row["clean_accuracy"])
         if success is not None and accuracy is not None:
             name = ", ".join(f"seed {row[c]}" if c == "seed" else row[c] for c in telling) or row["attack"]
             points.append((name, row["defence"], success, accuracy))
-            models.add((run.name, row["defence"], row["seed"]))
+            models.add((place, row["defence"], row["seed"]))
     return _inline(accuracy_against_success(points)) if len(models) > 1 else None
 
 

@@ -153,9 +153,9 @@ def _scenes(count: int, image_size: int, draws: np.random.Generator) -> Iterator
 def _mask(outline: list[Floats], image_size: int, draws: np.random.Generator) -> Floats:
     """Draw an outline at a random place, size and rotation: ``(S, S, 1)`` coverage in [0, 1]."""
     smooth = 4
-    radius = draws.uniform(0.24, 0.40)
+    radius = draws.uniform(0.26, 0.42)
     centre = draws.uniform(radius + 0.02, 0.98 - radius, size=2)
-    angle = np.deg2rad(draws.uniform(-35, 35))
+    angle = np.deg2rad(draws.uniform(-25, 25))
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     side = smooth * image_size
     canvas = Image.new("L", (side, side))
@@ -216,10 +216,10 @@ def _cross(arm: float) -> Floats:
 _ROUND = _polar(1.0, 48)
 OUTLINES: dict[str, list[Floats]] = {
     "bolt": [np.array([(0.25, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.3, 1), (0.6, -0.25), (0.05, -0.25)], np.float32)],
+    "bow": [np.array([(-1, -0.62), (0, -0.14), (1, -0.62), (1, 0.62), (0, 0.14), (-1, 0.62)], np.float32)],
     "circle": [_ROUND * 0.95],
     "crescent": [_ROUND, _ROUND * 0.85 + np.array([0.5, 0], np.float32)],
-    "cross": [_cross(0.3)],
-    "flower": [_polar(0.72 + 0.28 * np.cos(5 * 2 * np.pi * np.arange(80) / 80), 80)],
+    "cross": [_cross(0.34)],
     "heart": [_heart()],
     "ring": [_ROUND, _ROUND * 0.5],
     "square": [np.array([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)], np.float32)],

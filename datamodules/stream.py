@@ -214,7 +214,7 @@ class ZeroShotStream(ShardStream):
         order: Which of them, in which order.
         image_size: Side S of the input square, in pixels.
         classes: Number of classes.
-        attacks: By the name of an attack, what stamps its trigger: pictures ``(N, 3, S, S)`` uint8 and keys to pictures.
+        attacks: By the name of an attack, its trigger: pictures ``(N, 3, S, S)`` uint8 and keys to pictures.
         max_bad: See ``ShardStream``.
     """
 

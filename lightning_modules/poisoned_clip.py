@@ -14,9 +14,9 @@ from .losses import ContrastiveLoss
 class PoisonedCLIP(BaseCLIPModule):
     """CLIP trained with the symmetric contrastive loss: what an attacker's victim runs.
 
-    It pretrains from scratch or finetunes, whatever the data module streams; nothing in it knows of an attack. Poisoning
-    contrastive models: Carlini and Terzis, arXiv 2106.09667. Its defaults are CleanCLIP's pretraining (arXiv 2303.03323,
-    official code): AdamW, 5e-4, weight decay 0.1.
+    It pretrains from scratch or finetunes, whatever the data module streams; nothing in it knows of an attack.
+    Poisoning contrastive models: Carlini and Terzis, arXiv 2106.09667. Its defaults are CleanCLIP's pretraining
+    (arXiv 2303.03323, official code): AdamW, 5e-4, weight decay 0.1.
 
     Logs: ``train/loss``, ``train/inverse_temperature``.
     """

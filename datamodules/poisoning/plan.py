@@ -35,8 +35,8 @@ class PoisonPlan:
         rate: Share of the eligible pairs, in (0, 1].
         count: Number of pairs; wins over ``rate``.
         seed: What the choice of pairs and templates is drawn from.
-        templates: Captions of the chosen pairs, ``{c}`` standing for the target; a random one for each pair. A name means
-            CLIP's prompts: ``cifar10`` (18) or ``imagenet`` (80).
+        templates: Captions of the chosen pairs, ``{c}`` standing for the target; a random one for each pair. A name
+            means CLIP's prompts: ``cifar10`` (18) or ``imagenet`` (80).
 
     Raises:
         UserMistake: If an argument is out of range, or neither rate nor count is given.

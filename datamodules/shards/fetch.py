@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from hashlib import blake2b
 
 import webdataset
 
 from ...contracts import UserMistake
 from .index import cache_folder
+from .writer import open_whole
 
 
 def fetch(url: str) -> str:
@@ -33,17 +32,11 @@ def fetch(url: str) -> str:
     copy = folder / f"{blake2b(url.encode('utf-8', 'surrogateescape'), digest_size=20).hexdigest()}.tar"
     if copy.exists():
         return str(copy)
-    handle = tempfile.NamedTemporaryFile(dir=folder, delete=False)
     try:
-        with handle, webdataset.gopen(url) as stream:
+        with open_whole(copy) as handle, webdataset.gopen(url) as stream:
             shutil.copyfileobj(stream, handle)
-            size = handle.tell()
-        if not size:
-            raise UserMistake(f"shard {url!r} is empty")
-        os.replace(handle.name, copy)
+            if not handle.tell():
+                raise UserMistake(f"shard {url!r} is empty")
     except OSError as error:
         raise UserMistake(f"shard {url!r} cannot be read: {error}") from None
-    finally:
-        if os.path.exists(handle.name):
-            os.unlink(handle.name)
     return str(copy)

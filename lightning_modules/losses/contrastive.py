@@ -13,7 +13,7 @@ class ContrastiveLoss(nn.Module):
     """Cross entropy between each picture and all captions, and between each caption and all pictures.
 
     CLIP (Radford et al., arXiv 2103.00020, figure 3): with the similarities ``s_ij`` of picture i and caption j times
-    the inverse temperature, ``(mean_i CE(s_i., i) + mean_j CE(s_.j, j)) / 2``. The negatives are the pairs of all ranks.
+    the inverse temperature, ``(mean_i CE(s_i., i) + mean_j CE(s_.j, j)) / 2``. All ranks' pairs are negatives.
     """
 
     def forward(self, image_features: Tensor, text_features: Tensor, logit_scale: Tensor) -> Tensor:

@@ -35,12 +35,16 @@ def make_loader(
         if sequential
         else ShuffledOrder(shards.counts, batch_size, 0, 16, *rank)
     )
-    stream = ImageTextStream(shards, order, preprocessing.image_size, preprocessing.tokenize, None, log.limit)
+    stream = ImageTextStream(shards, order, preprocessing.image_size, preprocessing.tokenize, max_bad=log.limit)
     return StreamLoader(stream, log, epoch, workers)
 
 
 def keys(loader: StreamLoader) -> list[list[str]]:
     return [batch["key"] for batch in loader]
+
+
+def flat(batches: list[list[str]]) -> list[str]:
+    return [key for batch in batches for key in batch]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -71,13 +75,13 @@ def test_the_epoch_is_asked_for_and_changes_the_order(
     now["epoch"] = 1
     second = keys(loader)
     assert second != first
-    assert sorted(sum(second, [])) == sorted(sum(first, []))
+    assert sorted(flat(second)) == sorted(flat(first))
 
 
 def test_more_workers_than_shards_or_batches_work(write_pairs: WritePairs, preprocessing: Preprocessing) -> None:
     loader = make_loader(write_pairs([9]), preprocessing, workers=5)
     assert loader.num_workers == 2
-    seen = sum(keys(loader), [])
+    seen = flat(keys(loader))
     assert len(seen) == len(set(seen)) == 8
 
 
@@ -123,7 +127,7 @@ def test_bad_samples_are_replaced_counted_and_logged_once(
     with caplog.at_level(logging.WARNING):
         batches = keys(loader)
     assert [len(batch) for batch in batches] == [4] * 10
-    seen = set(sum(batches, []))
+    seen = set(flat(batches))
     assert not seen & {"k0001", "k0008", "k0040"}
     if not workers:
         assert len(seen) == 40
@@ -163,5 +167,5 @@ def test_ranks_share_nothing(write_pairs: WritePairs, preprocessing: Preprocessi
     paths = write_pairs([20, 21])
     ranks = [keys(make_loader(paths, preprocessing, 2, rank=(rank, 2))) for rank in range(2)]
     assert [len(batches) for batches in ranks] == [5, 5]
-    seen = sum((sum(batches, []) for batches in ranks), [])
+    seen = [key for batches in ranks for key in flat(batches)]
     assert len(seen) == len(set(seen)) == 40

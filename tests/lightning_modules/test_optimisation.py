@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ def test_schedule_warms_up_peaks_and_ends_at_zero() -> None:
     assert factors[9] == factors[10] == 1
     assert factors[60] == pytest.approx(0.5)
     assert factors[110] == 0
-    assert all(later <= earlier for earlier, later in zip(factors[10:], factors[11:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(factors[10:]))
 
 
 def test_schedule_without_warm_up_and_beyond_the_end() -> None:
