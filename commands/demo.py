@@ -73,7 +73,7 @@ def _make_room(folder: Path) -> None:
 
 def _run(stage: str, folder: Path, run: Path, seed: int) -> None:
     """Run a stage as a user would: LightningCLI on a config, with overrides."""
-    from ..cli import UntriggerCLI  # the command line imports the commands
+    from ..lightning_cli import UntriggerCLI  # the command line imports the commands
 
     config = files("untrigger") / "configs" / "demo" / f"{stage}.yaml"
     with as_file(config) as path:

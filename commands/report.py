@@ -38,7 +38,7 @@ def report(runs: list[str], out: str = "report.html") -> None:
     logger's metrics.csv and the pictures from gallery.png, where the run has them.
 
     Example:
-        untrigger report --runs '[runs/poisoned, runs/cleaned]' --out report.html
+        untrigger report runs/poisoned runs/cleaned --out report.html
 
     Args:
         runs: Run folders, in the order in which they are shown.

@@ -3,7 +3,7 @@
 from .image_text import ImageTextDataModule
 from .poisoning import LabelConsistentPlan, PoisonPlan
 from .triggers import BadNet, Blended, Trigger
-from .views import EDA, ImageView, TextView, TransformView
+from .views import EDA, ImageView, RandomHorizontalFlip, TextView, TransformView
 
 __all__ = [
     "EDA",
@@ -13,6 +13,7 @@ __all__ = [
     "ImageView",
     "LabelConsistentPlan",
     "PoisonPlan",
+    "RandomHorizontalFlip",
     "TextView",
     "TransformView",
     "Trigger",

@@ -47,7 +47,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 MIN_CONTRAST = 150.0
 """Least Euclidean distance of the shape's and the ground's colours, in 8-bit RGB."""
-GRAIN = 5.0
+GRAIN = 4.0
 """Standard deviation of the pixel noise, in 8-bit steps."""
 
 Floats = npt.NDArray[np.float32]
@@ -183,7 +183,7 @@ def _texture(count: int, image_size: int, draws: np.random.Generator) -> Floats:
     cycles = draws.uniform(2, 6, (count, 1, 1, 1)).astype(np.float32)
     stripes = np.sin(np.pi * cycles * _slope(count, image_size, draws))
     return np.asarray(
-        26 * strength[0] * ramps + 20 * strength[1] * clouds + 12 * strength[2] ** 2 * stripes, np.float32
+        22 * strength[0] * ramps + 16 * strength[1] * clouds + 10 * strength[2] ** 2 * stripes, np.float32
     )
 
 

@@ -41,6 +41,7 @@ class ImageTextDataModule(LightningDataModule):
         batch_size: Pairs of a training batch of each rank.
         eval_batch_size: Pictures of an evaluation batch of each rank.
         num_workers: Reading processes of each rank; 0 reads in the training process.
+        augmentation: Changes each training picture, after the stamp and afresh each epoch.
         image_view: Makes a second, augmented view of each training picture, afresh each epoch.
         text_view: Makes a second, augmented view of each training caption, afresh each epoch.
         seed: Seeds the order and the views; the seed of ``seed_everything`` unless given.
@@ -59,6 +60,7 @@ class ImageTextDataModule(LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int = 500,
         num_workers: int = 2,
+        augmentation: ImageView | None = None,
         image_view: ImageView | None = None,
         text_view: TextView | None = None,
         seed: int | None = None,
@@ -77,7 +79,7 @@ class ImageTextDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.shuffle_window, self.max_bad_share, self.allow_pipe = shuffle_window, max_bad_share, allow_pipe
-        self._views = Views(image_view, text_view, self.seed)
+        self._views = Views(augmentation, image_view, text_view, self.seed)
         self.preprocessing: Preprocessing | None = None
         self._shards: ShardSet | None = None
         self._selected: ShardSet | None = None
@@ -149,8 +151,9 @@ class ImageTextDataModule(LightningDataModule):
         elif stage in ("validate", "test"):
             raise UserMistake(f"{stage} needs data.zero_shot: the folder of a zero-shot set")
         if stage == "fit":
-            if self._views.image is not None:
-                self._views.image.check(self._asked.image_size)
+            for view in (self._views.augmentation, self._views.image):
+                if view is not None:
+                    view.check(self._asked.image_size)
             self._order(self._pairs)  # too few pairs for a batch are a mistake to be told of now
             self._announce()
 

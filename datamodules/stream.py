@@ -146,10 +146,14 @@ class ShardStream(IterableDataset[StreamItem], ABC):
 
 
 class Views(NamedTuple):
-    """Second views of pairs."""
+    """What training sees of a pair, afresh each epoch."""
 
+    augmentation: ImageView | None = None
+    """Changes the picture itself."""
     image: ImageView | None = None
+    """Makes a second view of the picture."""
     text: TextView | None = None
+    """Makes a second view of the caption."""
     seed: int = 0
 
 
@@ -162,7 +166,7 @@ class ImageTextStream(ShardStream):
         image_size: Side S of the input square, in pixels.
         tokenize: Captions to tokens.
         poison: Whom to stamp; None for nobody.
-        views: Second views of pictures and captions, drawn after the stamp.
+        views: Augmentation and second views, drawn after the stamp.
         max_bad: See ``ShardStream``.
     """
 
@@ -195,15 +199,20 @@ class ImageTextStream(ShardStream):
     def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
         """Make a training batch, pictures still in 8 bit."""
         keys, images, captions = self.pairs(samples)
+        views = self.views
         batch = {"key": keys, "image": images, "tokens": self.tokenize(captions)}
-        image_view, text_view, seed = self.views
-        if image_view is not None:
-            # Afresh each epoch, and the same whatever the worker, the rank and the rest of the batch.
-            batch["image_view"] = image_view(images, keyed_integers(seed, f"image view {epoch}", keys)[:, 0].tolist())
-        if text_view is not None:
-            seeds = keyed_integers(seed, f"text view {epoch}", keys)[:, 0].tolist()
-            batch["tokens_view"] = self.tokenize(text_view(captions, seeds))
+        # Drawn for the seed, the epoch and the key: the same whatever the worker, the rank and the rest of the batch.
+        if views.augmentation is not None:
+            batch["image"] = views.augmentation(images, self._seeds("augmentation", epoch, keys))
+        if views.image is not None:
+            batch["image_view"] = views.image(images, self._seeds("image view", epoch, keys))
+        if views.text is not None:
+            batch["tokens_view"] = self.tokenize(views.text(captions, self._seeds("text view", epoch, keys)))
         return batch
+
+    def _seeds(self, purpose: str, epoch: int, keys: Sequence[str]) -> list[int]:
+        seeds: list[int] = keyed_integers(self.views.seed, f"{purpose} {epoch}", keys)[:, 0].tolist()
+        return seeds
 
 
 class ZeroShotStream(ShardStream):

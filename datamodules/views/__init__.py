@@ -2,6 +2,7 @@
 
 from .base import ImageView, TextView
 from .eda import EDA
+from .flip import RandomHorizontalFlip
 from .image import TransformView
 
-__all__ = ["EDA", "ImageView", "TextView", "TransformView"]
+__all__ = ["EDA", "ImageView", "RandomHorizontalFlip", "TextView", "TransformView"]

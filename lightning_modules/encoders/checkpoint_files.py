@@ -76,6 +76,11 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
+    if _is_program(path):
+        raise UserMistake(
+            f"{path} is a TorchScript program, as OpenAI publishes its models, and is not run; save its state_dict, or "
+            "name an encoder with its weights, such as open_clip:RN50/openai"
+        )
     try:
         # Mapping needs the zip format, which torch.save has written by default since torch 1.6.
         payload = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -109,15 +114,20 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _obstacle(path: Path) -> str:
-    """Why a file does not load as tensors, in a few words."""
-    if not zipfile.is_zipfile(path):
-        return "it is damaged, no file of torch.save's, or pickled objects"
+def _is_program(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                return "it is a TorchScript program"
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except Exception:  # no zip file, or one that is damaged anywhere
+        return False
+
+
+def _obstacle(path: Path) -> str:
+    """Why a file does not load as tensors, in a few words."""
+    try:
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # as above: the file may be damaged anywhere
+    except Exception:  # as above
         unsafe = []
-    return f"it would run or build {some(sorted(unsafe))}" if unsafe else "it is damaged, or pickled objects"
+    if unsafe:
+        return f"it would run or build {some(sorted(unsafe))}"
+    return "it is damaged, no file of torch.save's, or holds pickled objects"

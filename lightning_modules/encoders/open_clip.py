@@ -15,7 +15,7 @@ from .messages import one_line
 
 # Byte-pair merging of one word takes time quadratic in its length, so that a caption of a megabyte without a space
 # would hold up a loader for hours. No token of the vocabulary is as long.
-_CHARACTERS_PER_TOKEN = 32
+CHARACTERS_PER_TOKEN = 32
 
 
 class OpenCLIPTokenizer:
@@ -42,7 +42,7 @@ class OpenCLIPTokenizer:
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
         """Turn N captions into ``(N, context_length)`` int64 tokens; over-long ones are cut before the end token."""
-        longest = _CHARACTERS_PER_TOKEN * self.context_length
+        longest = CHARACTERS_PER_TOKEN * self.context_length
         tokens: Tensor = self.tokenizer([caption[:longest] for caption in captions])
         return tokens
 

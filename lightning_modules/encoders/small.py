@@ -12,13 +12,17 @@ from torch import Tensor, nn
 
 from ...contracts import UserMistake
 from .base import Encoder
+from .open_clip import CHARACTERS_PER_TOKEN
 from .small_towers import SmallImageTower, SmallTextTower
 
-_NANO: dict[str, dict[str, Any]] = {
-    "image": {"stem_width": 16, "stage_widths": (16, 32, 64), "stage_depths": (0, 1, 1)},
-    "text": {"token_dim": 16, "width": 32, "layers": 1, "heads": 2},
+_BASE: dict[str, dict[str, Any]] = {
+    "image": {"embed_dim": 128, "stem_width": 24, "stage_widths": (48, 96, 192), "stage_depths": (1, 1, 1)},
+    "text": {"embed_dim": 128, "token_dim": 32, "width": 128, "layers": 2, "heads": 2},
 }
-_BASE: dict[str, dict[str, Any]] = {"image": {}, "text": {}}
+_NANO: dict[str, dict[str, Any]] = {
+    "image": {"embed_dim": 32, "stem_width": 8, "stage_widths": (16, 32, 32), "stage_depths": (0, 0, 1)},
+    "text": {"embed_dim": 32, "token_dim": 8, "width": 32, "layers": 1, "heads": 2},
+}
 PRESETS = {"nano-32": (_NANO, 32), "base-32": (_BASE, 32), "base-64": (_BASE, 64)}
 
 
@@ -37,7 +41,8 @@ class SmallTokenizer:
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
         """N captions to ``(N, L)`` int64, padded with 0; a caption that is too long keeps its end token."""
-        tokens: Tensor = self._tokenizer(list(captions))
+        longest = CHARACTERS_PER_TOKEN * self._tokenizer.context_length
+        tokens: Tensor = self._tokenizer([caption[:longest] for caption in captions])
         # The end token has the largest id, and every caption has one.
         return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1].contiguous()
 
@@ -46,7 +51,7 @@ class SmallCLIPEncoder(Encoder):
     """Residual convolutions for pictures of 32 or 64 pixels and a short causal transformer for captions.
 
     Args:
-        name: ``base-32``, ``base-64`` or ``nano-32`` (which tests and demos train in seconds).
+        name: ``base-32``, ``base-64`` or ``nano-32`` (for tests).
 
     Raises:
         UserMistake: If there is no such preset.

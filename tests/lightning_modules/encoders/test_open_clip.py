@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("tiny_open_clip")
 @pytest.fixture
 def bert_architecture(tiny_open_clip: Path, tmp_path: Path, save_tokenizer: Callable[..., None]) -> str:
     """An architecture whose text tower is a model of transformers, in a local folder instead of on the hub."""
-    folder = tmp_path / "bert"
+    folder = tmp_path / "text"
     BertConfig(
         vocab_size=16, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
     ).save_pretrained(folder)
@@ -146,7 +146,7 @@ def test_text_towers_of_transformers(bert_architecture: str) -> None:
 
 
 def test_a_text_tower_that_cannot_be_fetched_is_one_line(bert_architecture: str, tmp_path: Path) -> None:
-    (tmp_path / "bert" / "config.json").unlink()
+    (tmp_path / "text" / "config.json").unlink()
     with pytest.raises(UserMistake, match=r"open_clip:tiny-bert: its \S+ .*cannot be fetched") as mistake:
         OpenCLIPEncoder(bert_architecture)
     assert "\n" not in str(mistake.value)

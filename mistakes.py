@@ -1,0 +1,56 @@
+"""From a library's complaint to the one line that the user is shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from .contracts import UserMistake
+
+_NOISE = re.compile(r"^(- )?(Does not validate|Subtypes:|Errors:|Problem with given class_path|Given value)")
+_KEY = re.compile(r'^(?:- )?Parser key "([^"]+)":?\s*(.*)$')
+_NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+_LONGEST = 500
+
+
+def told_mistake(error: BaseException) -> str | None:
+    """The message of the innermost mistake of the user's behind an error; None where there is none."""
+    found = None
+    for cause in _causes(error):
+        if isinstance(cause, UserMistake):
+            found = str(cause)
+    return found
+
+
+def one_line(message: str) -> str:
+    """A message of jsonargparse's without its tree of tried types: the option, and what is wrong with it.
+
+    Args:
+        message: As jsonargparse words it, over many lines.
+
+    Returns:
+        One line such as ``data.poison.rate: Expected a <class 'float'>. Got value: much``.
+    """
+    keys: list[str] = []
+    missing = _NO_CLASS.search(message)
+    for line in message.splitlines():
+        text = line.strip()
+        key = _KEY.match(text)
+        if key:
+            keys.append(key[1])
+            text = key[2]
+        if not text or _NOISE.match(text):
+            continue
+        text = text.removeprefix("- ")
+        if missing:
+            text = f"there is no class {missing[1]}"
+        where = f"{'.'.join(keys)}: " if keys else ""
+        return (where + text)[:_LONGEST]
+    return " ".join(message.split())[:_LONGEST]
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or current.__context__
