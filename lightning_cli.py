@@ -21,6 +21,7 @@ from .callbacks import (
     CompactProgressBar,
     ResultsWriter,
     SamplesPerSecond,
+    SimilarityWriter,
     TriggerGallery,
 )
 from .contracts import UserMistake
@@ -72,8 +73,12 @@ class UntriggerCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The trainer's methods; a checkpoint is only ever loaded as tensors, so there is nothing to choose."""
-        return {name: skipped | {"weights_only"} for name, skipped in LightningCLI.subcommands().items()}
+        """The trainer's methods, less what is not for choosing.
+
+        A checkpoint is only ever loaded as tensors, and predictions are written, not kept.
+        """
+        settled = {"weights_only", "return_predictions"}
+        return {name: skipped | settled for name, skipped in LightningCLI.subcommands().items()}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every run has, each under its own key."""
@@ -82,6 +87,7 @@ class UntriggerCLI(LightningCLI):
         parser.add_lightning_class_args(TriggerGallery, "trigger_gallery")
         parser.add_lightning_class_args(ResultsWriter, "results")
         parser.add_lightning_class_args(SamplesPerSecond, "samples_per_second")
+        parser.add_lightning_class_args(SimilarityWriter, "similarities")
         parser.add_lightning_class_args(CompactProgressBar, "progress_bar")
         parser.set_defaults({"progress_bar.leave": True})
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -132,7 +138,10 @@ class UntriggerCLI(LightningCLI):
             raise
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+        settled: dict[str, Any] = {"weights_only": True}
+        if subcommand == "predict":
+            settled["return_predictions"] = False
+        return {**super()._prepare_subcommand_kwargs(subcommand), **settled}
 
     def after_fit(self) -> None:
         """Say where everything lies."""

@@ -7,6 +7,7 @@ from .clean_accuracy import CleanAccuracy
 from .gallery import TriggerGallery
 from .progress import CompactProgressBar
 from .results import ResultsWriter
+from .similarities import SimilarityWriter
 from .throughput import SamplesPerSecond
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "CompactProgressBar",
     "ResultsWriter",
     "SamplesPerSecond",
+    "SimilarityWriter",
     "TriggerGallery",
 ]

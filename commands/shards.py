@@ -64,7 +64,8 @@ def shards_from_csv(
 
     Keys count the rows in their order. Pictures are copied as they are.
 
-    Example: ``untrigger shards csv cc3m/train.csv data/cc3m --shard_size 5000``
+    Example:
+        untrigger shards csv cc3m/train.csv data/cc3m --shard_size 5000
 
     Args:
         table: The CSV, UTF-8, with a header.
@@ -100,7 +101,8 @@ def shards_from_folder(
 
     Classes are the sub-folders in alphabetical order, underscores read as spaces. The order of the pictures is random.
 
-    Example: ``untrigger shards folder pets/train data/pets/train --templates templates.txt``
+    Example:
+        untrigger shards folder pets/train data/pets/train --templates templates.txt
 
     Args:
         folder: Folder of the classes; what lies outside its sub-folders is left out.
@@ -153,7 +155,8 @@ def shards_from_torchvision(
     The order of the pictures is random. Files of ImageNet and its kin are copied as they are, other pictures are
     written as PNG.
 
-    Example: ``untrigger shards torchvision CIFAR10 data/cifar10 --zero_shot true --download true``
+    Example:
+        untrigger shards torchvision CIFAR10 data/cifar10 --zero_shot true --download true
 
     Args:
         name: Class name in torchvision.datasets.
@@ -185,7 +188,7 @@ def shards_from_torchvision(
     _write_classes(samples, len(dataset), names, settings)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Any] = {
     "csv": shards_from_csv,
     "folder": shards_from_folder,
     "torchvision": shards_from_torchvision,

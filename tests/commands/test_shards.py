@@ -284,7 +284,7 @@ def test_torchvision_as_training_shards(tmp_path: Path, names: Path) -> None:
     source = FakeData(size=40, image_size=(3, 9, 7), num_classes=4)
     expected = Counter((np.asarray(picture).tobytes(), int(label)) for picture, label in source)
     pictures, metas, texts = (by_suffix(tmp_path / "out", suffix) for suffix in ("png", "json", "txt"))
-    found = Counter()
+    found: Counter[tuple[bytes, int]] = Counter()
     for key, data in pictures.items():
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             meta = json.loads(metas[key])

@@ -1,0 +1,208 @@
+"""The command as a user runs it, in its own process where the exit code matters."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from untrigger import cli
+from untrigger.contracts import UserMistake
+from untrigger.datamodules.generated import write_generated_data
+from untrigger.lightning_cli import UntriggerCLI
+from untrigger.mistakes import one_line
+
+CONFIG = """
+seed_everything: 0
+trainer:
+  max_epochs: 2
+  accelerator: cpu
+  num_sanity_val_steps: 0
+  log_every_n_steps: 2
+  enable_progress_bar: false
+  enable_model_summary: false
+model:
+  class_path: PoisonedCLIP
+  init_args: {encoder: "small:nano-32", lr: 1.0e-3, warmup_steps: 2}
+data:
+  class_path: ImageTextDataModule
+  init_args:
+    batch_size: 16
+    num_workers: 0
+    poison:
+      class_path: PoisonPlan
+      init_args:
+        target: star
+        rate: 0.1
+        trigger: {class_path: BadNet, init_args: {size: 5}}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_generated_data(folder, 80, 40)
+    return folder
+
+
+@pytest.fixture
+def base(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A complete set of arguments; the run folder is ``tmp_path/run``."""
+    monkeypatch.setattr(sys, "argv", ["untrigger"])
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return [
+        *("--config", str(tmp_path / "config.yaml"), "--trainer.default_root_dir", str(tmp_path / "run")),
+        *("--data.train_shards", str(data / "train"), "--data.zero_shot", str(data)),
+    ]
+
+
+def results(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_fit_validate_test_and_predict_leave_what_they_promise(base: list[str], tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    UntriggerCLI(["fit", *base])
+    for name in ("config.yaml", "last.ckpt", "metrics.csv", "poison.json", "results.csv", "gallery.png"):
+        assert (run / name).is_file(), name
+    assert list(run.glob("events.out.tfevents.*"))
+    (row,) = results(run)
+    assert (row["attack"], row["defence"], row["seed"], row["samples_seen"]) == ("BadNet", "none", "0", "160")
+    assert 0 <= float(row["clean_accuracy"]) <= 1
+    config = (run / "config.yaml").read_text()
+    rest = [base[2], str(tmp_path / "again"), *base[4:], "--ckpt_path", str(run / "last.ckpt")]
+    for command in ("validate", "test"):
+        UntriggerCLI([command, *base[:2], *rest])
+        (again,) = results(tmp_path / "again")
+        assert again == row
+    assert (run / "config.yaml").read_text() == config
+    UntriggerCLI(["predict", *base[:2], *rest])
+    with (tmp_path / "again" / "similarities.csv").open(newline="") as handle:
+        scores = list(csv.DictReader(handle))
+    assert len({score["key"] for score in scores}) == len(scores) == 80
+    assert all(-1 <= float(score["similarity"]) <= 1 for score in scores)
+
+
+def test_a_run_folder_is_not_overwritten_but_continued(base: list[str], tmp_path: Path) -> None:
+    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
+    with pytest.raises(UserMistake, match="already holds a run: continue it with --ckpt_path"):
+        UntriggerCLI(["fit", *base])
+    UntriggerCLI(["fit", *base, "--ckpt_path", str(tmp_path / "run" / "last.ckpt")])
+    assert results(tmp_path / "run")[0]["samples_seen"] == "160"
+
+
+def test_a_checkpoint_does_not_change_the_config(base: list[str], tmp_path: Path) -> None:
+    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
+    path = tmp_path / "run" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"] |= {"encoder": "small:base-32", "_class_path": "antigravity.Hostile"}
+    torch.save(checkpoint, path)
+    UntriggerCLI(["validate", *base, "--ckpt_path", str(path)])
+    assert "antigravity" not in sys.modules
+
+
+def test_a_manifest_poisons_and_is_attacked_by_its_path(base: list[str], tmp_path: Path) -> None:
+    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
+    manifest = str(tmp_path / "run" / "poison.json")
+    for switch in ("poison", "attack"):
+        other = str(tmp_path / switch)
+        arguments = [*base, f"--data.{switch}", manifest, "--trainer.default_root_dir", other]
+        UntriggerCLI(["fit", *arguments, "--trainer.max_epochs", "1"])
+    assert (tmp_path / "poison" / "poison.json").read_text() == (tmp_path / "run" / "poison.json").read_text()
+    assert results(tmp_path / "poison")[0]["attack_success_rate"] == results(tmp_path / "run")[0]["attack_success_rate"]
+
+
+def test_a_user_s_own_class_is_named_by_its_path(
+    base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_study.py").write_text(
+        "from untrigger.lightning_modules import PoisonedCLIP\n\n\n"
+        "class MyAttackStudy(PoisonedCLIP):\n"
+        "    def __init__(self, *args, margin: float = 0.0, **kwargs):\n"
+        "        super().__init__(*args, **kwargs)\n"
+        "        self.margin = margin\n\n"
+        "    def training_step(self, batch, batch_idx):\n"
+        "        return super().training_step(batch, batch_idx) + self.margin\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = (
+        (tmp_path / "config.yaml").read_text().replace("class_path: PoisonedCLIP", "class_path: my_study.MyAttackStudy")
+    )
+    (tmp_path / "config.yaml").write_text(config.replace("lr: 1.0e-3", "lr: 1.0e-3, margin: 0.5"))
+    run = UntriggerCLI(["fit", *base, "--trainer.fast_dev_run", "true"])
+    assert type(run.model).__name__ == "MyAttackStudy"
+    assert run.model.hparams["margin"] == 0.5
+    assert run.model.defence == "none"
+
+
+def test_the_full_trainer_line_stands_in_the_saved_config(base: list[str], tmp_path: Path) -> None:
+    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
+    run = tmp_path / "run"
+    saved = ["fit", "--config", str(run / "config.yaml"), "--trainer.default_root_dir", str(tmp_path / "second")]
+    UntriggerCLI([*saved, "--checkpoint.dirpath", str(tmp_path / "second"), "--trainer.logger", "false"])
+    assert results(tmp_path / "second")[0]["clean_accuracy"] == results(run)[0]["clean_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.train_shards", "missing.tar"], "shard missing.tar does not exist"),
+        (["--data.train_shards", ""], "pattern is empty"),
+        (["--data.zero_shot", "missing"], "zero-shot folder missing does not exist"),
+        (["--data.poison.target", "banana"], "target 'banana' is not among"),
+        (["--data.poison.trigger.size", "40"], "trigger size 40 is larger than the 32 x 32 input"),
+        (["--data.poison.trigger.size", "big"], "data.poison.trigger.size: Expected a <class 'int'>. Got value: big"),
+        (["--data.poison.trigger", "Blende"], "data.poison.trigger: there is no class Blende"),
+        (["--data.poison.rate", "1.5"], "poison rate is 1.5"),
+        (["--data.poison.count", "81"], "poison count 81 is above the 80 pairs"),
+        (["--data.batch_size", "81"], "80 training pairs do not fill one batch of 81"),
+        (["--model.encoder", "small:huge"], "unknown encoder small:huge; there are small:nano-32"),
+        (["--model.encoder", "resnet"], "unknown encoder 'resnet'; there are hf:"),
+        (["--model.init_from", "missing.ckpt"], "missing.ckpt"),
+        (["--ckpt_path", "missing.ckpt"], "checkpoint missing.ckpt does not exist"),
+        (["--data.colour", "red"], "data: Option 'colour' is not accepted"),
+        (["--trainer.max_epochs", "many"], "trainer.max_epochs: Expected a <class 'int'>"),
+    ],
+)
+def test_a_mistake_is_one_line_before_training_starts(
+    arguments: list[str], message: str, base: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(UserMistake) as mistake:
+        UntriggerCLI(["fit", *base, *arguments])
+    assert message in str(mistake.value)
+    assert "\n" not in str(mistake.value)
+    assert not list(tmp_path.glob("run/*.ckpt"))
+
+
+def test_the_process_exits_with_2_and_one_line(base: list[str]) -> None:
+    command = [sys.executable, "-m", "untrigger.cli", "fit", *base, "--data.poison.rate", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "untrigger: error: poison rate is 7.0; it must be above 0 and at most 1"
+
+
+def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(["--help"])
+    assert "untrigger fit --config" in capsys.readouterr().out
+    with pytest.raises(UserMistake, match="unknown command 'fti'; there are fit"):
+        cli.run(["fti"])
+    for command in ("demo", "poison", "report", "shards"):
+        with pytest.raises(SystemExit) as stop:
+            cli.run([command, "--help"])
+        assert stop.value.code == 0
+        assert f"untrigger {command}" in capsys.readouterr().out
+
+
+def test_a_parser_s_complaint_becomes_one_line() -> None:
+    assert one_line('Parser key "a":\n  Parser key "b":\n    Expected a <class \'int\'>. Got value: x') == (
+        "a.b: Expected a <class 'int'>. Got value: x"
+    )
+    assert one_line("Unrecognized arguments: --x") == "Unrecognized arguments: --x"
