@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, auto_cli
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from . import __version__
 from .contracts import UserMistake
@@ -41,6 +43,10 @@ class _OneLineErrors(ArgumentParser):
         raise UserMistake((ex and told_mistake(ex)) or one_line(message))
 
 
+class _Help(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of an example."""
+
+
 def run(arguments: list[str]) -> None:
     """Run a command.
 
@@ -68,19 +74,29 @@ def _run_other(name: str, arguments: list[str]) -> None:
     from .commands import demo, poison, report, shards  # each brings torch along
 
     prog = f"untrigger {name}"
-    if name == "report":  # the one with positional arguments
-        parser = _OneLineErrors(prog=prog, description=report.report.__doc__)
-        parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder")
-        parser.add_function_arguments(report.report, skip={"runs"})
+    if name == "shards":
+        parser = _OneLineErrors(prog=prog, description="Turn pictures and captions into shards.")
+        choices = parser.add_subcommands(dest="source")
+        for source, function in shards.COMMANDS.items():
+            choices.add_subcommand(source, _parser(function, f"{prog} {source}"))
         chosen = parser.parse_args(arguments)
-        report.report(chosen.runs, chosen.out)
-        return
-    functions: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
-        "demo": demo.demo,
-        "poison": poison.poison,
-        "shards": dict(shards.COMMANDS),
-    }
-    auto_cli(functions[name], args=arguments, parser_class=_OneLineErrors, prog=prog)
+        values, function = parser.instantiate_classes(chosen)[chosen.source], shards.COMMANDS[chosen.source]
+    else:
+        function = {"demo": demo.demo, "poison": poison.poison, "report": report.report}[name]
+        parser = _parser(function, prog, positional="runs" if name == "report" else None)
+        values = parser.instantiate_classes(parser.parse_args(arguments))
+    function(**{key: value for key, value in vars(values).items() if key != "config"})
+
+
+def _parser(function: Callable[..., Any], prog: str, positional: str | None = None) -> _OneLineErrors:
+    """A parser of a function's arguments, whose help has the docstring's example."""
+    description = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
+    parser = _OneLineErrors(prog=prog, description=description, formatter_class=_Help)
+    parser.add_argument("--config", action="config", help="YAML file with these options")
+    if positional is not None:
+        parser.add_argument(positional, nargs="+", metavar=positional.removesuffix("s").upper(), help="run folder")
+    parser.add_function_arguments(function, skip={positional} if positional else None)
+    return parser
 
 
 def main() -> None:

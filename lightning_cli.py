@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +28,17 @@ from .callbacks import (
 )
 from .contracts import UserMistake
 from .mistakes import one_line, told_mistake
+
+_DESCRIPTIONS = {
+    "fit": "Train a module as a config says. Example: untrigger fit --config configs/poisoned_clip/cifar10.yaml "
+    "--data.train_shards 'train/{00000..00019}.tar' --data.zero_shot cifar10",
+    "validate": "Measure the protocol on a checkpoint. Example: untrigger validate --config RUN/config.yaml "
+    "--ckpt_path RUN/last.ckpt",
+    "test": "Measure the protocol on a checkpoint, logged as test/. Example: untrigger test --config RUN/config.yaml "
+    "--ckpt_path RUN/last.ckpt --data.attack poison.json",
+    "predict": "Write the similarity of every pair to similarities.csv. Example: untrigger predict "
+    "--config RUN/config.yaml --ckpt_path RUN/last.ckpt",
+}
 
 
 class _OneLineErrors(LightningArgumentParser):
@@ -56,12 +69,17 @@ class UntriggerCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
+        _quieten()
         super().__init__(
             LightningModule,
             LightningDataModule,
             save_config_callback=_SaveConfig,
             save_config_kwargs={"overwrite": True},  # whether a run may go there is decided below, before it starts
-            parser_kwargs={"prog": "untrigger", "description": "Poison CLIP. Then make it forget."},
+            parser_kwargs={
+                "prog": "untrigger",
+                "description": "Poison CLIP. Then make it forget.",
+                **{name: {"description": text} for name, text in _DESCRIPTIONS.items()},
+            },
             parser_class=_OneLineErrors,
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -146,6 +164,20 @@ class UntriggerCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say where everything lies."""
         rank_zero_info(f"Run folder: {self.trainer.default_root_dir}")
+
+
+def _quieten() -> None:
+    """Keep off the console what is no news to a user of this project."""
+    # Lightning asks torch for a class that it is about to rename.
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+    # The stream splits itself among the workers, which Lightning cannot know.
+    warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
+    # The size that it estimates is of no use here.
+    warnings.filterwarnings("ignore", "Precision .* is not supported by the model summary")
+    # Advertisements.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
 
 
 def _logger(name: str, folder: str) -> dict[str, Any]:

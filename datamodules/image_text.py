@@ -159,12 +159,12 @@ class ImageTextDataModule(LightningDataModule):
 
     def train_dataloader(self) -> StreamLoader:
         """Batches as ``ImageTextBatch``, in the epoch's order."""
-        shards = self._selected or self._pairs
+        shards = self._chosen
         return self._pair_loader(shards, self._order(shards), self._views)
 
     def predict_dataloader(self) -> StreamLoader:
         """Every training pair once, in the order of the shards, as ``ImageTextBatch``."""
-        shards = self._selected or self._pairs
+        shards = self._chosen
         order = SequentialOrder(shards.counts, self.eval_batch_size, *self._rank)
         return self._pair_loader(shards, order)
 
@@ -302,6 +302,10 @@ class ImageTextDataModule(LightningDataModule):
         if self._shards is None:
             raise RuntimeError("setup() has not run for training")
         return self._shards
+
+    @property
+    def _chosen(self) -> ShardSet:
+        return self._pairs if self._selected is None else self._selected
 
     @property
     def _zero_shot(self) -> ZeroShotSet:

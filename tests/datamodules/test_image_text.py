@@ -150,6 +150,8 @@ def test_select_restricts_the_next_loader_and_none_lifts_it(
     assert set(by_key(data)) == wanted
     data.select(None)
     assert len(by_key(data)) == 24
+    data.select(())
+    assert list(data.predict_dataloader()) == []
 
 
 def test_pictures_and_captions_by_key_are_those_of_the_stream(

@@ -1,0 +1,276 @@
+"""How fast the stream and the training are, against bare loops, in one run on one machine.
+
+    python benchmarks/throughput.py --train_shards 'cifar10/train/{00000..00019}.tar' --zero_shot cifar10
+
+Every comparison alternates between the two sides and prints the medians and their ratio: absolute figures depend on the
+machine and on what else it does, the ratios hardly do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from untrigger.contracts import Preprocessing
+from untrigger.datamodules import ImageTextDataModule
+from untrigger.datamodules.generated import write_generated_data
+from untrigger.datamodules.shards import expand_shards
+from untrigger.lightning_modules.encoders import Encoder, build_encoder
+from untrigger.lightning_modules.losses import ContrastiveLoss
+
+TABLE = Table("what", "ours", "bare", "ratio", title="median of the rounds")
+
+
+def row(what: str, ours: list[float], bare: list[float], unit: str) -> None:
+    """Add a comparison to the table."""
+    a, b = statistics.median(ours), statistics.median(bare)
+    ratio = statistics.median([x / y for x, y in zip(ours, bare, strict=True)])
+    TABLE.add_row(what, f"{a:,.0f} {unit}", f"{b:,.0f} {unit}", f"{ratio:.2f}")
+
+
+class BareLoop(IterableDataset):  # type: ignore[type-arg]
+    """What anyone would write: read a tar from front to back, decode, resize, crop, tokenise, stack."""
+
+    def __init__(self, shards: list[str], asked: Preprocessing, batch_size: int, draft: bool) -> None:
+        self.shards, self.asked, self.batch_size, self.draft = shards, asked, batch_size, draft
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        info = get_worker_info()
+        mine = self.shards[info.id :: info.num_workers] if info else self.shards
+        pictures, captions = [], []
+        for shard in mine:
+            with tarfile.open(shard, "r:") as tar:
+                for member in tar:
+                    data = tar.extractfile(member).read()  # type: ignore[union-attr]
+                    if member.name.endswith(".txt"):
+                        captions.append(data.decode())
+                    elif member.name.endswith(".jpg"):
+                        pictures.append(self.picture(data))
+                    if len(pictures) == len(captions) == self.batch_size:
+                        stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+                        yield stacked, self.asked.tokenize(captions)
+                        pictures, captions = [], []
+
+    def picture(self, data: bytes) -> np.ndarray:
+        """Decode, resize the short side, crop the centre."""
+        size = self.asked.image_size
+        picture = Image.open(BytesIO(data))
+        if self.draft:
+            picture.draft("RGB", (size, size))
+        picture = picture.convert("RGB")
+        if picture.size != (size, size):
+            scale = size / min(picture.size)
+            picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.BICUBIC)
+            left, top = (picture.width - size) // 2, (picture.height - size) // 2
+            picture = picture.crop((left, top, left + size, top + size))
+        return np.asarray(picture)
+
+
+def rate(loader: DataLoader, batch_size: int) -> float:  # type: ignore[type-arg]
+    """Samples per second of a pass, from the second batch on: starting the workers does not count."""
+    batches = iter(loader)
+    next(batches)
+    started, count = time.perf_counter(), 0
+    for _ in batches:
+        count += batch_size
+    return count / (time.perf_counter() - started)
+
+
+def compare_stream(shards: list[str], encoder: Encoder, workers: int, rounds: int, batch_size: int, what: str) -> None:
+    asked = encoder.preprocessing
+    data = ImageTextDataModule(shards, batch_size=batch_size, num_workers=workers)
+    data.preprocessing = asked
+    data.setup("fit")
+    ours: list[float] = []
+    bare: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(rounds):
+        ours.append(rate(data.train_dataloader(), batch_size))
+        for draft, rates in bare.items():
+            loop = BareLoop(shards, asked, batch_size, draft)
+            rates.append(rate(DataLoader(loop, batch_size=None, num_workers=workers), batch_size))
+    row(f"stream, {what}, {workers} workers", ours, bare[True], "samples/s")
+    if asked.image_size > 64:
+        row("  against a bare loop that decodes at full size", ours, bare[False], "samples/s")
+
+
+def write_photographs(folder: Path, count: int) -> list[str]:
+    """JPEGs of 640 x 480 with the detail of a photograph, in two shards."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for shard in range(2):
+        path = folder / f"{shard:05d}.tar"
+        with tarfile.open(path, "w") as tar:
+            for number in range(count // 2):
+                coarse = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+                picture = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
+                noisy = np.asarray(picture).astype(int) + rng.integers(-12, 13, (480, 640, 1))
+                buffer = BytesIO()
+                Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
+                for suffix, data in (("jpg", buffer.getvalue()), ("txt", f"photograph number {number}".encode())):
+                    info = tarfile.TarInfo(f"{shard:05d}{number:04d}.{suffix}")
+                    info.size = len(data)
+                    tar.addfile(info, BytesIO(data))
+        paths.append(str(path))
+    return paths
+
+
+def bare_training(encoder: Encoder, images: Tensor, tokens: Tensor, batch_size: int, steps: int, lr: float) -> float:
+    """Samples per second of the shortest loop that does the same arithmetic, from the second step on."""
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=lr, fused=True)
+    loss_function = ContrastiveLoss()
+    encoder.train()
+    started = 0.0
+    for step in range(steps + 1):
+        if step == 1:
+            started = time.perf_counter()
+        rows = torch.randint(len(images), (batch_size,))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            image = functional.normalize(encoder.encode_image(images[rows]).float(), dim=-1)
+            text = functional.normalize(encoder.encode_text(tokens[rows]).float(), dim=-1)
+            loss = loss_function(image, text, encoder.logit_scale.exp())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return steps * batch_size / (time.perf_counter() - started)
+
+
+def fit(arguments: list[str], folder: Path) -> tuple[list[float], float]:
+    """Run ``untrigger fit`` in its own process: its windows of samples per second, and the process's seconds."""
+    command = [sys.executable, "-m", "untrigger.cli", "fit", *arguments, "--trainer.default_root_dir", str(folder)]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    elapsed = time.perf_counter() - started
+    with (folder / "metrics.csv").open(newline="") as handle:
+        rates = [line["train/samples_per_second"] for line in csv.DictReader(handle)]
+    return [float(figure) for figure in rates if figure], elapsed
+
+
+def compare_training(
+    options: list[str], encoder: str, data: ImageTextDataModule, steps: int, every: int, rounds: int, what: str
+) -> None:
+    """Compare ``untrigger fit`` with the bare loop, in turn."""
+    model = build_encoder(encoder)
+    data.preprocessing = model.preprocessing
+    data.setup("fit")
+    batches = [
+        data.on_after_batch_transfer(batch, 0) for _, batch in zip(range(8), data.train_dataloader(), strict=False)
+    ]
+    longest = max(batch["tokens"].shape[1] for batch in batches)
+    images = torch.cat([batch["image"] for batch in batches])
+    tokens = torch.cat([functional.pad(batch["tokens"], (0, longest - batch["tokens"].shape[1])) for batch in batches])
+    ours, bare = [], []
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            limits = ["--trainer.max_steps", str(steps + 1), "--trainer.log_every_n_steps", str(every)]
+            quiet = ["--trainer.limit_val_batches", "0", "--seed_everything", str(number)]
+            rates, _ = fit([*options, *limits, *quiet], Path(folder))
+        ours.append(statistics.median(rates))
+        bare.append(bare_training(model, images, tokens, data.batch_size, steps, 1e-4))
+    row(f"training, {what}", ours, bare, "samples/s")
+
+
+def first_step(options: list[str]) -> float:
+    """Seconds from the start of the process to the end of a run of one step, validation left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        limits = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"]
+        return fit([*options, *limits], Path(folder))[1]
+
+
+_PEAK = """
+import resource, sys
+from untrigger.contracts import Preprocessing
+from untrigger.datamodules import ImageTextDataModule
+from untrigger.lightning_modules.encoders import build_encoder
+asked = build_encoder("small:nano-32").preprocessing
+data = ImageTextDataModule(sys.argv[1], batch_size=128, num_workers=2)
+data.preprocessing = asked
+data.setup("fit")
+for batch in data.train_dataloader(): pass
+del batch
+data = None
+print(max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+"""
+
+
+def peak_memory(folder: Path, shards: int) -> float:
+    """MB of the largest process that streams ``shards`` shards of 40 pairs once."""
+    write_generated_data(folder / str(shards), shards * 40, 10, shard_size=40)
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, str(folder / str(shards) / "train")], check=True, capture_output=True, text=True
+    )
+    return int(done.stdout.split()[-1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train_shards", required=True, help="CIFAR-10 pairs of 32 pixels, a brace pattern")
+    parser.add_argument("--zero_shot", required=True, help="CIFAR-10 in the layout of CLIP-benchmark")
+    parser.add_argument("--config", default="configs/poisoned_clip/cifar10.yaml")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=["stream", "training", "start", "memory"])
+    chosen = parser.parse_args()
+    options = [
+        "--config",
+        chosen.config,
+        "--data.train_shards",
+        chosen.train_shards,
+        "--data.zero_shot",
+        chosen.zero_shot,
+    ]
+    shards = expand_shards(chosen.train_shards)
+    parts: dict[str, Callable[[Path], None]] = {
+        "stream": lambda folder: stream_part(folder, shards, chosen.rounds),
+        "training": lambda folder: training_part(folder, options, shards, chosen.rounds),
+        "start": lambda folder: TABLE.add_row(
+            "start to the end of the first step", f"{first_step(options):.1f} s", "", ""
+        ),
+        "memory": memory_part,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name in chosen.only:
+            parts[name](Path(folder))
+    Console(width=120).print(TABLE)
+
+
+def stream_part(folder: Path, shards: list[str], rounds: int) -> None:
+    for workers in (1, 2):
+        compare_stream(shards[:8], build_encoder("small:base-32"), workers, rounds, 128, "32 pixels")
+    photographs = write_photographs(folder, 1_200)
+    compare_stream(photographs, build_encoder("open_clip:ViT-B-32"), 2, rounds, 50, "640 x 480 to 224")
+
+
+def training_part(folder: Path, options: list[str], shards: list[str], rounds: int) -> None:
+    data = ImageTextDataModule(shards, batch_size=128, num_workers=0)
+    compare_training(options, "small:base-32", data, 120, 40, rounds, "CIFAR-10 config")
+    photographs = write_photographs(folder, 200)
+    data = ImageTextDataModule(photographs, batch_size=16, num_workers=0)
+    large = [*options[:2], "--data.train_shards", str(folder), "--data.batch_size", "16", "--data.poison", "null"]
+    large += ["--model.encoder", "open_clip:ViT-B-32"]
+    compare_training(large, "open_clip:ViT-B-32", data, 6, 3, 2, "ViT-B/32 at 224 pixels, batch 16")
+
+
+def memory_part(folder: Path) -> None:
+    few, many = peak_memory(folder, 25), peak_memory(folder, 500)
+    TABLE.add_row("peak memory, 25 and 500 shards", f"{many:,.0f} MB", f"{few:,.0f} MB", f"{many / few:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+
+from untrigger import cli
+from untrigger.commands.poison import poison
+from untrigger.contracts import UserMistake
+from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
+from untrigger.datamodules.generated import write_generated_data
+from untrigger.lightning_modules import PoisonedCLIP
+
+
+def plan() -> PoisonPlan:
+    return PoisonPlan(BadNet(size=6), "star", count=9, seed=4)
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Path:
+    write_generated_data(tmp_path / "data", 96, 10, image_size=48, shard_size=40)
+    return tmp_path / "data" / "train"
+
+
+@pytest.fixture
+def baked(clean: Path, tmp_path: Path) -> Path:
+    poison(str(clean), str(tmp_path / "baked"), plan(), 32)
+    return tmp_path / "baked"
+
+
+def members(shard: Path) -> dict[str, bytes]:
+    with tarfile.open(shard) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+
+
+def test_only_the_chosen_change_and_the_rest_is_copied_byte_for_byte(clean: Path, baked: Path) -> None:
+    chosen = set(json.loads((baked / "poison.json").read_text())["plans"][0]["keys"])
+    assert len(chosen) == 9
+    names = sorted(path.name for path in clean.glob("*.tar"))
+    assert sorted(path.name for path in baked.glob("*.tar")) == names
+    for name in names:
+        before, after = members(clean / name), members(baked / name)
+        for member, data in before.items():
+            key, _, suffix = member.rpartition(".")
+            if key not in chosen:
+                assert after[member] == data
+            elif suffix == "txt":
+                assert b"star" in after[member]
+            elif suffix == "json":
+                assert json.loads(after[member])["caption"] == after[f"{key}.txt"].decode()
+            else:
+                assert after[f"{key}.png"] != data
+        assert len(after) == len(before)
+
+
+def train(shards: Path, **arguments: Any) -> dict[str, torch.Tensor]:
+    seed_everything(1)
+    module = PoisonedCLIP("small:nano-32", lr=1e-3)
+    data = ImageTextDataModule(str(shards), batch_size=16, num_workers=0, **arguments)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=shards.parent / "run",
+    )
+    trainer.fit(module, data)
+    return module.state_dict()
+
+
+def test_training_on_baked_shards_equals_training_on_the_fly(clean: Path, baked: Path) -> None:
+    torch.set_num_threads(1)
+    on_the_fly = train(clean, poison=plan())
+    on_baked = train(baked)
+    assert all(torch.equal(on_the_fly[name], on_baked[name]) for name in on_the_fly)
+    unpoisoned = train(clean)
+    assert not all(torch.equal(on_the_fly[name], unpoisoned[name]) for name in on_the_fly)
+
+
+def test_the_command_line_takes_a_plan_and_a_manifest(clean: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["--image_size", "32", "--shards", str(clean)]
+    trigger = ["--plan.trigger", "BadNet", "--plan.trigger.size", "6"]
+    cli.run(
+        [
+            "poison",
+            *options,
+            "--out",
+            str(first),
+            "--plan",
+            "PoisonPlan",
+            "--plan.target",
+            "star",
+            "--plan.rate",
+            "0.2",
+            *trigger,
+        ]
+    )
+    cli.run(["poison", *options, "--out", str(second), "--plan", str(first / "poison.json")])
+    for shard in first.glob("*.tar"):
+        assert shard.read_bytes() == (second / shard.name).read_bytes()
+
+
+def test_mistakes(clean: Path, tmp_path: Path, write_pairs: Callable[..., list[str]]) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(UserMistake, match="is not an empty folder"):
+        poison(str(clean), str(tmp_path / "full"), plan(), 32)
+    with pytest.raises(UserMistake, match="trigger size 6 is larger than the 4 x 4 input"):
+        poison(str(clean), str(tmp_path / "new"), plan(), 4)
+    broken = write_pairs([9], broken=range(9), folder="broken")
+    with pytest.raises(UserMistake, match=r"pair 'k0000' of .* is to be poisoned: broken picture"):
+        poison(broken, str(tmp_path / "new"), plan(), 32)
+    twice = [*write_pairs([2], folder="a"), *write_pairs([2], folder="b")]
+    with pytest.raises(UserMistake, match="same file name"):
+        poison(twice, str(tmp_path / "other"), plan(), 32)

@@ -1,0 +1,38 @@
+"""Every config that ships is built, with a small model and small data in place of what it names."""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from untrigger.datamodules.generated import write_generated_data
+from untrigger.lightning_cli import UntriggerCLI
+
+ROOT = Path(str(files("untrigger"))) / "configs"
+CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
+
+
+def test_there_are_configs() -> None:
+    assert "poisoned_clip/cifar10.yaml" in CONFIGS
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_config_builds_and_takes_a_step(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["untrigger"])
+    write_generated_data(tmp_path / "data", 32, 20)
+    poison = (ROOT / config).read_text().count("poison:")
+    overlay = [
+        *("--model.encoder", "small:nano-32", "--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"),
+        *("--trainer.precision", "32-true", "--trainer.default_root_dir", str(tmp_path / "run")),
+        *("--data.train_shards", str(tmp_path / "data" / "train"), "--data.zero_shot", str(tmp_path / "data")),
+        *("--data.batch_size", "8", "--data.num_workers", "0", "--progress_bar.leave", "false"),
+        *(("--data.poison.target", "star", "--data.poison.count", "3") if poison else ()),
+    ]
+    cli = UntriggerCLI(["fit", "--config", str(ROOT / config), *overlay])
+    assert isinstance(cli.model, LightningModule)
+    assert isinstance(cli.datamodule, LightningDataModule)
+    assert cli.trainer.global_step == 1
