@@ -46,6 +46,16 @@ class ImageTextBatch(TypedDict):
     """A second, augmented view of each caption, as ``tokens``. There when the data module has a text view."""
 
 
+class LabelledBatch(TypedDict):
+    """A training batch of pictures whose class is known, for supervised training."""
+
+    key: list[str]
+    image: Tensor
+    """``(B, 3, S, S)`` float32, normalised with the module's mean and std."""
+    label: Tensor
+    """``(B,)`` int64, an index into the class names of the zero-shot set."""
+
+
 class ZeroShotBatch(TypedDict):
     """An evaluation batch: each picture decoded once, clean and under every attack that is measured."""
 
@@ -58,15 +68,22 @@ class ZeroShotBatch(TypedDict):
     """By the name of an attack, the same pictures with its trigger, as ``image``. Empty where nothing is measured."""
 
 
-class ZeroShotOutputs(TypedDict):
-    """What ``validation_step`` and ``test_step`` return: similarity to the class embeddings, times the temperature."""
+class ClassLogits(TypedDict):
+    """What one classifier makes of an evaluation batch."""
 
-    label: Tensor
-    """``(B,)`` int64."""
     logits: Tensor
     """``(B, C)`` float32 of the clean pictures."""
     triggered_logits: dict[str, Tensor]
     """By the name of an attack, ``(B, C)`` float32 of the triggered pictures."""
+
+
+class ZeroShotOutputs(ClassLogits):
+    """What ``validation_step`` and ``test_step`` return: similarity to the class embeddings, times the temperature."""
+
+    label: Tensor
+    """``(B,)`` int64."""
+    head: NotRequired[ClassLogits]
+    """What the module's own head makes of the same pictures. There when the module is a ``HeadModule``."""
 
 
 class PredictOutputs(TypedDict):
@@ -107,6 +124,15 @@ class CLIPModule(Protocol):
 
 
 @runtime_checkable
+class HeadModule(Protocol):
+    """What callbacks ask of a module that also classifies through a head of its own: its outputs have ``head``."""
+
+    @property
+    def head_defence(self) -> str:
+        """The name of the defence for the head's row in ``results.csv``."""
+
+
+@runtime_checkable
 class ZeroShotData(Protocol):
     """What modules and callbacks ask of ``trainer.datamodule`` for an evaluation."""
 
@@ -126,6 +152,10 @@ class ZeroShotData(Protocol):
 @runtime_checkable
 class ImageTextData(Protocol):
     """What modules and callbacks ask of ``trainer.datamodule`` about its training pairs."""
+
+    @property
+    def views(self) -> frozenset[str]:
+        """Which of ``image_view`` and ``tokens_view`` a training batch has."""
 
     def select(self, keys: Iterable[str] | None) -> None:
         """Restrict the training stream to the pairs with these keys from the next epoch on; None lifts it."""

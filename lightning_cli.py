@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
@@ -141,9 +141,7 @@ class UntriggerCLI(LightningCLI):
         if config["checkpoint"]["dirpath"] is None:
             config["checkpoint"]["dirpath"] = folder
         if trainer["logger"] is None or trainer["logger"] is True:
-            trainer["logger"] = (
-                [_logger(name, folder) for name in ("CSVLogger", "TensorBoardLogger")] if fits else False
-            )
+            trainer["logger"] = _loggers(folder) if fits else False
 
     def instantiate_classes(self) -> None:
         """Build everything; a class that refuses its arguments is the user's mistake."""
@@ -154,6 +152,14 @@ class UntriggerCLI(LightningCLI):
             if (told := told_mistake(error)) is not None:
                 raise UserMistake(told) from error
             raise
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Leave out the callbacks that the trainer's own switches turn off; it would refuse them."""
+        if config["enable_progress_bar"] is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+        if config["enable_checkpointing"] is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+        return super()._instantiate_trainer(config, callbacks)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         settled: dict[str, Any] = {"weights_only": True}
@@ -172,6 +178,8 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
     # The stream splits itself among the workers, which Lightning cannot know.
     warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
+    # Nothing is chosen as the best, so no best score is lost.
+    warnings.filterwarnings("ignore", "The dirpath has changed")
     # The size that it estimates is of no use here.
     warnings.filterwarnings("ignore", "Precision .* is not supported by the model summary")
     # Advertisements.
@@ -180,11 +188,18 @@ def _quieten() -> None:
     )
 
 
-def _logger(name: str, folder: str) -> dict[str, Any]:
-    return {
-        "class_path": f"lightning.pytorch.loggers.{name}",
-        "init_args": {"save_dir": folder, "name": "", "version": ""},
-    }
+def _loggers(folder: str) -> list[dict[str, Any]]:
+    """CSV and TensorBoard, in the run folder itself."""
+    # CSVLogger deletes the metrics.csv that it finds: a run that is continued writes its own beside it.
+    sessions = len(list(Path(folder).glob("**/metrics.csv")))
+    version = f"resumed-{sessions}" if sessions else ""
+    return [
+        {
+            "class_path": f"lightning.pytorch.loggers.{kind}",
+            "init_args": {"save_dir": folder, "name": "", "version": version},
+        }
+        for kind in ("CSVLogger", "TensorBoardLogger")
+    ]
 
 
 def _new_run_folder(command: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..contracts import Attack, ZeroShotData, ZeroShotOutputs
+from ..contracts import Attack, ClassLogits, ZeroShotData
 from .rate import Rate
 from .zero_shot_measure import ZeroShotMeasure, predictions
 
@@ -25,7 +25,8 @@ class AttackSuccessRate(ZeroShotMeasure):
     Logs:
         ``val/attack_success_rate``, ``val/clean_target_rate`` and ``val/triggered_accuracy``, in [0, 1], with ``test/``
         in ``test``. With several attacks these are means over them and each has its own, such as
-        ``val/attack_success_rate/BadNet``. Nothing where no attack is measured.
+        ``val/attack_success_rate/BadNet``. Nothing where no attack is measured. Where the module has a head of its own,
+        the head's too, as ``val/head_attack_success_rate`` and so on.
     """
 
     def __init__(self) -> None:
@@ -37,9 +38,8 @@ class AttackSuccessRate(ZeroShotMeasure):
         self._attacks = list(data.attacks)
         return [f"{measure}/{attack.name}" for measure in _MEASURES for attack in self._attacks]
 
-    def count(self, outputs: ZeroShotOutputs, rates: dict[str, Rate]) -> None:
+    def count(self, label: Tensor, outputs: ClassLogits, rates: dict[str, Rate]) -> None:
         """Count a batch for each attack."""
-        label = outputs["label"]
         clean = predictions(outputs["logits"])
         for name, target in self._attacks:
             triggered = predictions(outputs["triggered_logits"][name])

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from ..contracts import HeadModule
 from .counterparts import clip_module, zero_shot_data
 from .results_table import add_results, read_results, text_cell
 
@@ -19,8 +20,8 @@ _ATTACK_MEASURES = ("attack_success_rate", "clean_target_rate", "triggered_accur
 class ResultsWriter(Callback):
     """Writes ``results.csv`` in the run folder (``trainer.default_root_dir``).
 
-    There is a row for each attack that is measured, or one with the attack ``none``; the columns are those of
-    `results_table.COLUMNS`. Rows are written after ``fit``, with the figures of its last validation, and after
+    There is a row for each attack that is measured, or one with the attack ``none``; where the module has a head of its
+    own, as many for the head, under its own defence. The columns are those of `results_table.COLUMNS`. Rows are written after ``fit``, with the figures of its last validation, and after
     ``validate`` and ``test``; an earlier row of the same dataset, attack, defence and seed is replaced.
 
     ``seconds`` is the wall time of ``fit`` and ``samples_seen`` the number of training pairs over all ranks, both with
@@ -82,7 +83,11 @@ class ResultsWriter(Callback):
         return self._seconds + (0.0 if self._started is None else perf_counter() - self._started)
 
     def _keep(self, stage: str, trainer: Trainer) -> None:
-        measured = {f"{stage}/{measure}" for measure in ("clean_accuracy", *_ATTACK_MEASURES)}
+        measured = {
+            f"{stage}/{prefix}{measure}"
+            for prefix in ("", "head_")
+            for measure in ("clean_accuracy", *_ATTACK_MEASURES)
+        }
         self._figures = {
             key.removeprefix(f"{stage}/"): float(value)
             for key, value in trainer.callback_metrics.items()
@@ -95,13 +100,22 @@ class ResultsWriter(Callback):
             add_results(_path(trainer), self._rows(trainer))
 
     def _rows(self, trainer: Trainer) -> list[dict[str, str]]:
+        module = clip_module(trainer)
+        rows = self._classifier_rows(trainer, module.defence)
+        return (
+            rows + self._classifier_rows(trainer, module.head_defence, "head_")
+            if isinstance(module, HeadModule)
+            else rows
+        )
+
+    def _classifier_rows(self, trainer: Trainer, defence: str, prefix: str = "") -> list[dict[str, str]]:
         data = zero_shot_data(trainer)
         row = {
             "dataset": text_cell(data.dataset_name),
             "attack": "none",
-            "defence": text_cell(clip_module(trainer).defence),
+            "defence": text_cell(defence),
             "seed": str(int(os.environ.get("PL_GLOBAL_SEED", 0))),
-            "clean_accuracy": self._cell("clean_accuracy"),
+            "clean_accuracy": self._cell(f"{prefix}clean_accuracy"),
             **dict.fromkeys(_ATTACK_MEASURES, ""),
             "seconds": f"{self._elapsed():.1f}",
             "samples_seen": str(self._samples),
@@ -111,7 +125,10 @@ class ResultsWriter(Callback):
             row
             | {"attack": text_cell(name)}
             # A single attack is logged under the plain keys only.
-            | {measure: self._cell(measure if len(names) == 1 else f"{measure}/{name}") for measure in _ATTACK_MEASURES}
+            | {
+                measure: self._cell(f"{prefix}{measure}" if len(names) == 1 else f"{prefix}{measure}/{name}")
+                for measure in _ATTACK_MEASURES
+            }
             for name in names
         ] or [row]
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from ..contracts import ZeroShotData, ZeroShotOutputs
+from ..contracts import ClassLogits, HeadModule, ZeroShotData, ZeroShotOutputs
 from .counterparts import zero_shot_data
 from .rate import Rate
 
@@ -31,38 +31,57 @@ class ZeroShotMeasure(Callback, ABC):
     """Counts over the batches of ``validate`` and ``test`` and logs shares at the end of each epoch.
 
     A subclass says which rates it keeps (`rates`), counts a batch (`count`) and names what is logged (`figures`).
-    Rates are summed over ranks, so that every rank logs the same figures; the sanity check is left out.
+    Rates are summed over ranks, so that every rank logs the same figures; the sanity check is left out. Where the
+    module is a ``HeadModule``, all is counted for its head too and logged with ``head_`` before the name.
 
     Args:
-        prog_bar: Names of the figures that the progress bar shows.
+        prog_bar: Names of the figures that the progress bar shows; the head's are not.
     """
 
     def __init__(self, prog_bar: tuple[str, ...] = ()) -> None:
         super().__init__()
         self._prog_bar = prog_bar
         self._rates: dict[str, Rate] = {}
+        self._head_rates: dict[str, Rate] = {}
 
     @abstractmethod
     def rates(self, data: ZeroShotData) -> list[str]:
         """Names of the rates that are counted in this evaluation; empty where nothing is."""
 
     @abstractmethod
-    def count(self, outputs: ZeroShotOutputs, rates: dict[str, Rate]) -> None:
-        """Count a batch into the rates, by name, without waiting for the device."""
+    def count(self, label: Tensor, outputs: ClassLogits, rates: dict[str, Rate]) -> None:
+        """Count a batch into the rates, by name, without waiting for the device.
+
+        Args:
+            label: ``(B,)`` int64.
+            outputs: What a classifier makes of the batch.
+            rates: That classifier's.
+        """
 
     def figures(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """What is logged, by name without the stage, given the values of the rates over all ranks."""
         return values
 
     def _start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._rates = {name: Rate().to(pl_module.device) for name in self.rates(zero_shot_data(trainer))}
+        names = self.rates(zero_shot_data(trainer))
+        self._rates = {name: Rate().to(pl_module.device) for name in names}
+        headed = isinstance(pl_module, HeadModule)
+        self._head_rates = {name: Rate().to(pl_module.device) for name in names} if headed else {}
+
+    def _count(self, outputs: ZeroShotOutputs) -> None:
+        self.count(outputs["label"], outputs, self._rates)
+        if self._head_rates:
+            self.count(outputs["label"], outputs["head"], self._head_rates)
 
     def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or not self._rates:
+        if trainer.sanity_checking:
             return
-        for name, value in self.figures({name: rate.compute() for name, rate in self._rates.items()}).items():
-            # Ranks agree already; sync_dist only tells Lightning that the figure is global.
-            pl_module.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=name in self._prog_bar)
+        for prefix, rates in (("", self._rates), ("head_", self._head_rates)):
+            values = {name: rate.compute() for name, rate in rates.items()}
+            for name, value in (self.figures(values) if values else {}).items():
+                name = prefix + name
+                # Ranks agree already; sync_dist only tells Lightning that the figure is global.
+                pl_module.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=name in self._prog_bar)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from zero, on the module's device."""
@@ -79,7 +98,7 @@ class ZeroShotMeasure(Callback, ABC):
     ) -> None:
         """Count a batch."""
         if not trainer.sanity_checking:
-            self.count(outputs, self._rates)
+            self._count(outputs)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the figures with the prefix ``val/``."""
@@ -99,7 +118,7 @@ class ZeroShotMeasure(Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         """Count a batch."""
-        self.count(outputs, self._rates)
+        self._count(outputs)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the figures with the prefix ``test/``."""

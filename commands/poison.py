@@ -77,7 +77,7 @@ def _poisoned_members(source: ShardSet, shard: int, chosen: Poison, image_size: 
                 torch.from_numpy(decode_picture(source.read(shard, position, "picture"), image_size).copy())
             )
         except BadSample as error:
-            raise UserMistake(f"pair {key!r} of {source.paths[shard]} is to be poisoned but is bad: {error}") from None
+            raise UserMistake(f"pair {key!r} of {source.paths[shard]} is to be poisoned: {error}") from None
         keys.append(key)
     if not keys:
         return {}

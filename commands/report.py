@@ -88,7 +88,8 @@ def _section(run: Run) -> _Section:
     success = {key[len(_SUCCESS) + 1 :]: curve for key, curve in run.curves.items() if key.startswith(f"{_SUCCESS}/")}
     if not success and _SUCCESS in run.curves:
         # A single attack is logged under the plain key only.
-        success = {run.rows[0]["attack"] if len(run.rows) == 1 else "mean over attacks": run.curves[_SUCCESS]}
+        attacks = {row["attack"] for row in run.rows}
+        success = {attacks.pop() if len(attacks) == 1 else "mean over attacks": run.curves[_SUCCESS]}
     loss = run.curves.get("train/loss", [])
     return _Section(
         run.name,

@@ -1,6 +1,7 @@
 """What is streamed: shards, poisoning, views, the zero-shot test sets."""
 
 from .image_text import ImageTextDataModule
+from .labelled import LabelledDataModule
 from .poisoning import LabelConsistentPlan, PoisonPlan
 from .triggers import BadNet, Blended, Trigger
 from .views import EDA, ImageView, RandomHorizontalFlip, TextView, TransformView
@@ -12,6 +13,7 @@ __all__ = [
     "ImageTextDataModule",
     "ImageView",
     "LabelConsistentPlan",
+    "LabelledDataModule",
     "PoisonPlan",
     "RandomHorizontalFlip",
     "TextView",

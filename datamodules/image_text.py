@@ -18,7 +18,7 @@ from .loader import StreamLoader
 from .order import Order, SequentialOrder, ShuffledOrder
 from .poisoning import Poison, PoisonPlan, read_manifest, write_manifest
 from .shards import ShardSet, expand_shards
-from .stream import ImageTextStream, Views, ZeroShotStream
+from .stream import ImageTextStream, ShardStream, Views, ZeroShotStream
 from .views import ImageView, TextView
 from .zero_shot import ZeroShotSet
 
@@ -105,6 +105,12 @@ class ImageTextDataModule(LightningDataModule):
         return self._zero_shot.class_prompts
 
     @property
+    def views(self) -> frozenset[str]:
+        """Which of ``image_view`` and ``tokens_view`` a training batch has."""
+        made = {"image_view": self._views.image, "tokens_view": self._views.text}
+        return frozenset(name for name, view in made.items() if view is not None)
+
+    @property
     def attacks(self) -> list[Attack]:
         """The attacks that are measured."""
         classnames = self.class_prompts.classnames
@@ -143,7 +149,7 @@ class ImageTextDataModule(LightningDataModule):
         if stage in ("fit", "predict"):
             if self.train_shards is None:
                 raise UserMistake(f"{stage} needs data.train_shards: a folder, a brace pattern or a list of shards")
-            self._shards = ShardSet(expand_shards(self.train_shards, self.allow_pipe))
+            self._shards = ShardSet(expand_shards(self.train_shards, self.allow_pipe), self._member)
             self._poisoned = self._resolve_poison(self._shards)
         if stage != "predict" and self.zero_shot is not None:
             self._evaluation = ZeroShotSet(self.zero_shot)
@@ -160,13 +166,13 @@ class ImageTextDataModule(LightningDataModule):
     def train_dataloader(self) -> StreamLoader:
         """Batches as ``ImageTextBatch``, in the epoch's order."""
         shards = self._chosen
-        return self._pair_loader(shards, self._order(shards), self._views)
+        return self._loader(shards, self._order(shards), self._views)
 
     def predict_dataloader(self) -> StreamLoader:
         """Every training pair once, in the order of the shards, as ``ImageTextBatch``."""
         shards = self._chosen
         order = SequentialOrder(shards.counts, self.eval_batch_size, *self._rank)
-        return self._pair_loader(shards, order)
+        return self._loader(shards, order)
 
     def val_dataloader(self) -> StreamLoader | list[StreamLoader]:
         """Every labelled picture once, as ``ZeroShotBatch``; no loader where there is no zero-shot set."""
@@ -255,11 +261,14 @@ class ImageTextDataModule(LightningDataModule):
     def _order(self, shards: ShardSet) -> ShuffledOrder:
         return ShuffledOrder(shards.counts, self.batch_size, self.seed, self.shuffle_window, *self._rank)
 
-    def _pair_loader(self, shards: ShardSet, order: Order, views: Views | None = None) -> StreamLoader:
+    def _loader(self, shards: ShardSet, order: Order, views: Views | None = None) -> StreamLoader:
         bad = BadSampleLog(len(shards) + shards.incomplete, shards.incomplete, self.max_bad_share, "training shards")
-        asked = self._asked
-        stream = ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned, views, bad.limit)
+        stream = self._stream(shards, order, views, bad.limit)
         return StreamLoader(stream, bad, self._epoch, self.num_workers, self._pin_memory)
+
+    def _stream(self, shards: ShardSet, order: Order, views: Views | None, max_bad: int) -> ShardStream:
+        asked = self._asked
+        return ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned, views, max_bad)
 
     def _shown(self, keys: Sequence[str]) -> tuple[Tensor, list[str]]:
         shards = self._pairs
@@ -282,6 +291,11 @@ class ImageTextDataModule(LightningDataModule):
 
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer is not None else 0
+
+    @property
+    def _member(self) -> str:
+        """What a training sample has beside its picture."""
+        return "txt"
 
     @property
     def _rank(self) -> tuple[int, int]:

@@ -156,6 +156,11 @@ class Views(NamedTuple):
     """Makes a second view of the caption."""
     seed: int = 0
 
+    def seeds(self, purpose: str, epoch: int, keys: Sequence[str]) -> list[int]:
+        """One for each key: the same whatever the worker, the rank and the rest of the batch."""
+        seeds: list[int] = keyed_integers(self.seed, f"{purpose} {epoch}", keys)[:, 0].tolist()
+        return seeds
+
 
 class ImageTextStream(ShardStream):
     """Batches of pairs, poisoned where a plan says so. Pictures leave as uint8; the data module normalises them.
@@ -201,18 +206,13 @@ class ImageTextStream(ShardStream):
         keys, images, captions = self.pairs(samples)
         views = self.views
         batch = {"key": keys, "image": images, "tokens": self.tokenize(captions)}
-        # Drawn for the seed, the epoch and the key: the same whatever the worker, the rank and the rest of the batch.
         if views.augmentation is not None:
-            batch["image"] = views.augmentation(images, self._seeds("augmentation", epoch, keys))
+            batch["image"] = views.augmentation(images, views.seeds("augmentation", epoch, keys))
         if views.image is not None:
-            batch["image_view"] = views.image(images, self._seeds("image view", epoch, keys))
+            batch["image_view"] = views.image(images, views.seeds("image view", epoch, keys))
         if views.text is not None:
-            batch["tokens_view"] = self.tokenize(views.text(captions, self._seeds("text view", epoch, keys)))
+            batch["tokens_view"] = self.tokenize(views.text(captions, views.seeds("text view", epoch, keys)))
         return batch
-
-    def _seeds(self, purpose: str, epoch: int, keys: Sequence[str]) -> list[int]:
-        seeds: list[int] = keyed_integers(self.views.seed, f"{purpose} {epoch}", keys)[:, 0].tolist()
-        return seeds
 
 
 class ZeroShotStream(ShardStream):

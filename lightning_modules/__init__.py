@@ -1,6 +1,8 @@
 """What is trained: poisoned CLIP, its defences, and the encoders and losses they share."""
 
 from .base import BaseCLIPModule
+from .cleanclip import CleanCLIP
 from .poisoned_clip import PoisonedCLIP
+from .supervised_finetune import SupervisedFinetune
 
-__all__ = ["BaseCLIPModule", "PoisonedCLIP"]
+__all__ = ["BaseCLIPModule", "CleanCLIP", "PoisonedCLIP", "SupervisedFinetune"]

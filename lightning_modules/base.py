@@ -90,6 +90,16 @@ class BaseCLIPModule(LightningModule):
         """Features of pictures and captions, ``(B, D)`` each, of unit length."""
         return self.encode_image(batch["image"]), self.encode_text(batch["tokens"])
 
+    def zero_shot_logits(self, image_features: Tensor) -> Tensor:
+        """Features ``(B, D)`` of unit length to ``(B, C)``: similarity to the classes of the evaluation that runs.
+
+        Raises:
+            RuntimeError: If no evaluation has started.
+        """
+        if self._class_embeddings is None:
+            raise RuntimeError("the class embeddings are computed when an evaluation starts")
+        return self.inverse_temperature * image_features @ self._class_embeddings.T
+
     def log_losses(self, loss: Tensor, batch_size: int, **parts: Tensor) -> None:
         """Log ``train/loss`` (also in the progress bar) and ``train/<part>`` for each part."""
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch_size)
@@ -124,8 +134,10 @@ class BaseCLIPModule(LightningModule):
         """Logits of the clean and the triggered pictures."""
         return {
             "label": batch["label"],
-            "logits": self._classify(batch["image"]),
-            "triggered_logits": {name: self._classify(images) for name, images in batch["triggered"].items()},
+            "logits": self.zero_shot_logits(self.encode_image(batch["image"])),
+            "triggered_logits": {
+                name: self.zero_shot_logits(self.encode_image(images)) for name, images in batch["triggered"].items()
+            },
         }
 
     def test_step(self, batch: ZeroShotBatch, batch_idx: int) -> ZeroShotOutputs:
@@ -136,11 +148,6 @@ class BaseCLIPModule(LightningModule):
         """The similarity of each pair."""
         images, texts = self(batch)
         return {"key": batch["key"], "similarity": (images * texts).sum(dim=-1)}
-
-    def _classify(self, images: Tensor) -> Tensor:
-        if self._class_embeddings is None:
-            raise RuntimeError("the class embeddings are computed when an evaluation starts")
-        return self.inverse_temperature * self.encode_image(images) @ self._class_embeddings.T
 
     def _embed_classes(self) -> Tensor:
         """``(C, D)``: for each class the mean of its captions' features, brought to unit length again."""

@@ -95,7 +95,11 @@ def test_a_run_folder_is_not_overwritten_but_continued(base: list[str], tmp_path
     with pytest.raises(UserMistake, match="already holds a run: continue it with --ckpt_path"):
         UntriggerCLI(["fit", *base])
     UntriggerCLI(["fit", *base, "--ckpt_path", str(tmp_path / "run" / "last.ckpt")])
-    assert results(tmp_path / "run")[0]["samples_seen"] == "160"
+    run = tmp_path / "run"
+    assert results(run)[0]["samples_seen"] == "160"
+    # Both sessions' logs are there.
+    steps = [[line.split(",")[1] for line in (path / "metrics.csv").open()][-1] for path in (run, run / "resumed-1")]
+    assert steps == ["4", "9"]
 
 
 def test_a_checkpoint_does_not_change_the_config(base: list[str], tmp_path: Path) -> None:

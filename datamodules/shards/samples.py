@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 
 import numpy as np
@@ -90,3 +91,22 @@ def decode_label(data: bytes, classes: int) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) >= classes:
         raise BadSample("bad label", f"{text[:20]!r} is not a class index below {classes}")
     return int(text)
+
+
+def decode_json_label(data: bytes, field: str, classes: int) -> int:
+    """Take a class index out of a JSON object.
+
+    Raises:
+        BadSample: If it is no JSON object, or its ``field`` is no integer in [0, classes).
+    """
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets in brackets, a thousand deep
+        raise BadSample("broken JSON", str(error)) from None
+    if not isinstance(content, dict) or field not in content:
+        raise BadSample("no label", f"the JSON has no field {field!r}")
+    label = content[field]
+    if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < classes:
+        # ascii() of a huge integer would raise; of a huge string, it would take its time.
+        raise BadSample("bad label", f"the JSON's {field!r} is not a class index below {classes}")
+    return label

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -26,6 +27,17 @@ _NANO: dict[str, dict[str, Any]] = {
 PRESETS = {"nano-32": (_NANO, 32), "base-32": (_BASE, 32), "base-64": (_BASE, 64)}
 
 
+@cache
+def _vocabulary() -> SimpleTokenizer:
+    return SimpleTokenizer()
+
+
+@lru_cache(maxsize=1 << 16)
+def _encode(caption: str) -> tuple[int, ...]:
+    """Tokens of a caption, without start and end. Kept, as the captions of small sets come back every epoch."""
+    return tuple(_vocabulary().encode(caption))
+
+
 class SmallTokenizer:
     """CLIP's byte-pair encoding (open_clip ships the vocabulary), cut to the longest caption of a call.
 
@@ -36,15 +48,16 @@ class SmallTokenizer:
     """
 
     def __init__(self, context_length: int) -> None:
-        self._tokenizer = SimpleTokenizer(context_length=context_length)
-        self.vocab_size: int = self._tokenizer.vocab_size
+        self.context_length = context_length
+        self.vocab_size: int = _vocabulary().vocab_size
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
         """N captions to ``(N, L)`` int64, padded with 0; a caption that is too long keeps its end token."""
-        longest = CHARACTERS_PER_TOKEN * self._tokenizer.context_length
-        tokens: Tensor = self._tokenizer([caption[:longest] for caption in captions])
-        # The end token has the largest id, and every caption has one.
-        return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1].contiguous()
+        longest = CHARACTERS_PER_TOKEN * self.context_length
+        start, end = _vocabulary().sot_token_id, _vocabulary().eot_token_id
+        rows = [(start, *_encode(caption[:longest])[: self.context_length - 2], end) for caption in captions]
+        length = max(map(len, rows), default=0)
+        return torch.tensor([row + (0,) * (length - len(row)) for row in rows], dtype=torch.int64)
 
 
 class SmallCLIPEncoder(Encoder):

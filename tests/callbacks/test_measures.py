@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy
 from untrigger.callbacks.rate import Rate
 from untrigger.callbacks.zero_shot_measure import predictions
-from untrigger.contracts import UserMistake, ZeroShotOutputs
+from untrigger.contracts import ClassLogits, UserMistake
 
 # By hand, from the tables in conftest.py. Five pictures are not cars (the target): three of them become cars under the
 # trigger, two are taken for cars without it. Counting the cars too would give 4/7, and 3/7 with the cars kept in the
@@ -61,9 +62,9 @@ def test_no_attack_logs_clean_accuracy_only(run: Any) -> None:
 class _CountingAccuracy(CleanAccuracy):
     pictures = 0
 
-    def count(self, outputs: ZeroShotOutputs, rates: dict[str, Rate]) -> None:
-        self.pictures += len(outputs["label"])
-        super().count(outputs, rates)
+    def count(self, label: Tensor, outputs: ClassLogits, rates: dict[str, Rate]) -> None:
+        self.pictures += len(label)
+        super().count(label, outputs, rates)
 
 
 def test_sanity_check_is_not_counted(run: Any) -> None:

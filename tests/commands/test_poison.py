@@ -67,6 +67,7 @@ def train(shards: Path, **arguments: Any) -> dict[str, torch.Tensor]:
         accelerator="cpu",
         max_epochs=2,
         logger=False,
+        limit_val_batches=0,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -130,14 +130,14 @@ def test_a_run_that_is_continued_ends_like_one_that_was_not(folder: Path, tmp_pa
     whole = module(warmup_steps=2)
     trainer(tmp_path / "a", max_epochs=2, enable_checkpointing=False).fit(whole, data(folder))
     first = module(warmup_steps=2)
-    run = trainer(tmp_path / "b", max_epochs=2)
-    run.fit_loop.epoch_loop.max_steps = -1
+    run = trainer(tmp_path / "b", max_epochs=2, enable_checkpointing=False)
     first.on_train_epoch_end = lambda: setattr(run, "should_stop", True)  # type: ignore[method-assign]
     run.fit(first, data(folder))
     assert run.current_epoch == 1
     run.save_checkpoint(tmp_path / "half.ckpt")
     second = module(warmup_steps=2)
-    trainer(tmp_path / "c", max_epochs=2).fit(second, data(folder), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    rest = trainer(tmp_path / "c", max_epochs=2, enable_checkpointing=False)
+    rest.fit(second, data(folder), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(second.state_dict()[name], tensor), name
 

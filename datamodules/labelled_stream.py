@@ -1,0 +1,52 @@
+"""A worker's batches of labelled training pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .order import Order
+from .shards import ShardSet
+from .shards.samples import decode_json_label, decode_label
+from .stream import Sample, ShardStream, Views
+
+
+class LabelledStream(ShardStream):
+    """Batches of training pictures with their class, as ``LabelledBatch``, pictures still in 8 bit.
+
+    Args:
+        shards: The pictures, each with a ``.cls`` or a ``.json``, whichever the shards were opened for.
+        order: Which of them, in which order.
+        image_size: Side S of the input square, in pixels.
+        classes: Number of classes.
+        label_field: Field of the ``.json`` that holds the class index; None where a ``.cls`` does.
+        views: Of these the augmentation is used.
+        max_bad: See ``ShardStream``.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        order: Order,
+        image_size: int,
+        classes: int,
+        label_field: str | None = None,
+        views: Views | None = None,
+        max_bad: int = 0,
+    ) -> None:
+        super().__init__(shards, order, image_size, max_bad)
+        self.classes, self.label_field, self.views = classes, label_field, views or Views()
+
+    def read_value(self, shard: int, position: int) -> int:
+        """The class index."""
+        if self.label_field is None:
+            return decode_label(self.shards.read(shard, position, "cls"), self.classes)
+        return decode_json_label(self.shards.read(shard, position, "json"), self.label_field, self.classes)
+
+    def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
+        """Make a training batch."""
+        keys, images, augmentation = [sample.key for sample in samples], self.stack(samples), self.views.augmentation
+        if augmentation is not None:
+            images = augmentation(images, self.views.seeds("augmentation", epoch, keys))
+        return {"key": keys, "image": images, "label": torch.tensor([sample.value for sample in samples])}

@@ -1,0 +1,109 @@
+"""CleanCLIP: finetuning on clean pairs that weakens the association of trigger and target."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..contracts import ImageTextBatch, ImageTextData, UserMistake
+from .base import BaseCLIPModule
+from .batch_norm import running_statistics_kept
+from .losses import ContrastiveLoss, SelfSupervisedLoss
+
+_OPTIONS = {"image_view": "data.image_view", "tokens_view": "data.text_view"}
+
+
+class CleanCLIP(BaseCLIPModule):
+    """CLIP finetuned with the multimodal contrastive loss and a self-supervised one within each modality.
+
+    CleanCLIP (Bansal et al., arXiv 2303.03323): ``w_mm * L_CLIP + w_ss * (L_image + L_text) / 2``, where ``L_image`` and
+    ``L_text`` ask each picture and each caption to find its own augmented view among the views of the batch. The paper
+    has both weights at 1. With ``self_supervised_weight=0`` it is the paper's baseline, plain finetuning: views are
+    neither needed nor encoded.
+
+    As in the official code, one temperature serves all three losses and learns from all three. Deviations from it:
+
+    - Originals and views are encoded separately, since batch norm would otherwise see a mixture that no evaluation
+      ever shows; ``joint_batch_norm`` has them in one batch. Captions meet no batch norm.
+    - Similarities are float32, and autocast covers the encoders instead of the loss alone.
+    - Gradients reach the features of all ranks. The official code gathers them without, which divides the gradient by
+      the number of ranks.
+    - The optimiser starts afresh; theirs can go on with the state of the poisoned run.
+    - The schedule counts steps, so the warm-up is there in runs of long epochs and the end is at zero.
+
+    The views are the data module's (see ``TransformView`` and ``EDA``), drawn afresh each epoch.
+
+    Logs: ``train/loss`` and its parts before weighting, ``train/multimodal``, ``train/image_self_supervised``,
+    ``train/text_self_supervised``; ``train/inverse_temperature``.
+
+    Args:
+        multimodal_weight: Weight of the contrastive loss between pictures and captions.
+        self_supervised_weight: Weight of the mean of the two losses within a modality.
+        joint_batch_norm: Encode pictures and their views as one batch, as the official code does. Otherwise each has
+            its own batch statistics, and the running ones, with which the model is evaluated, are of the originals.
+
+    Raises:
+        UserMistake: If a weight is negative or both are 0.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        multimodal_weight: float = 1.0,
+        self_supervised_weight: float = 1.0,
+        joint_batch_norm: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if not (multimodal_weight >= 0 and self_supervised_weight >= 0):
+            raise UserMistake("model: multimodal_weight and self_supervised_weight are at least 0")
+        if multimodal_weight == self_supervised_weight == 0:
+            raise UserMistake("model: multimodal_weight and self_supervised_weight are both 0: nothing would be learnt")
+        self.multimodal_weight, self.self_supervised_weight = multimodal_weight, self_supervised_weight
+        self.joint_batch_norm = joint_batch_norm
+        self.multimodal_loss = ContrastiveLoss()
+        self.self_supervised_loss = SelfSupervisedLoss()
+
+    def on_fit_start(self) -> None:
+        """See, before anything is trained, that the data module makes the views that the loss needs."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ImageTextData):
+            self._check_views(data.views)
+
+    def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
+        """The weighted sum of the losses of a batch."""
+        self._check_views(batch)
+        scale, parts = self.inverse_temperature, {}
+        if self.self_supervised_weight:
+            images, image_views = self._encode_images(batch)
+            texts, text_views = self.encode_text(batch["tokens"]), self.encode_text(batch["tokens_view"])
+            parts["image_self_supervised"] = self.self_supervised_loss(images, image_views, scale)
+            parts["text_self_supervised"] = self.self_supervised_loss(texts, text_views, scale)
+        else:
+            images, texts = self(batch)
+        multimodal: Tensor = self.multimodal_loss(images, texts, scale)
+        loss = self.multimodal_weight * multimodal
+        for part in parts.values():
+            loss = loss + self.self_supervised_weight * part / 2
+        self.log_losses(loss, len(batch["key"]), multimodal=multimodal, **parts, inverse_temperature=scale)
+        return loss
+
+    def _encode_images(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
+        """Features of the pictures and of their views, ``(B, D)`` each."""
+        if self.joint_batch_norm:
+            images, views = self.encode_image(torch.cat([batch["image"], batch["image_view"]])).chunk(2)
+            return images, views
+        images = self.encode_image(batch["image"])
+        with running_statistics_kept(self.encoder.image_tower):
+            return images, self.encode_image(batch["image_view"])
+
+    def _check_views(self, present: Container[str]) -> None:
+        missing = [option for view, option in _OPTIONS.items() if view not in present]
+        if missing and self.self_supervised_weight:
+            raise UserMistake(
+                f"CleanCLIP's self-supervised loss needs {' and '.join(missing)}, such as TransformView for pictures and "
+                "EDA for captions; without it set model.self_supervised_weight to 0"
+            )
