@@ -22,7 +22,8 @@ lint: $(STAMP) wheel
 # The built package, unpacked: what a user installs, and what mypy and import-linter can read as `untrigger`.
 wheel: $(STAMP)
 	rm -rf .wheel build dist
-	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
+	mkdir -p dist
+	$(BIN)/python -m build --wheel --outdir dist . > dist/build.log 2>&1 || { cat dist/build.log; exit 1; }
 	$(BIN)/python -m pip install --quiet --no-deps --target .wheel dist/*.whl
 
 venv: $(STAMP)

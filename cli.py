@@ -82,7 +82,8 @@ def _run_other(name: str, arguments: list[str]) -> None:
         chosen = parser.parse_args(arguments)
         values, function = parser.instantiate_classes(chosen)[chosen.source], shards.COMMANDS[chosen.source]
     else:
-        function = {"demo": demo.demo, "poison": poison.poison, "report": report.report}[name]
+        functions: dict[str, Callable[..., Any]] = {"demo": demo.demo, "poison": poison.poison, "report": report.report}
+        function = functions[name]
         parser = _parser(function, prog, positional="runs" if name == "report" else None)
         values = parser.instantiate_classes(parser.parse_args(arguments))
     function(**{key: value for key, value in vars(values).items() if key != "config"})

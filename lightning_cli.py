@@ -132,7 +132,7 @@ class UntriggerCLI(LightningCLI):
         if checkpoint and checkpoint not in ("best", "last", "hpc", "registry") and not Path(checkpoint).exists():
             raise UserMistake(f"checkpoint {checkpoint} does not exist")
         requeued = any(Path(folder).glob("hpc_ckpt_*.ckpt"))
-        taken = Path(folder, "config.yaml").exists() and rank_zero_only.rank == 0
+        taken = Path(folder, "config.yaml").exists() and rank_zero_only.rank == 0  # type: ignore[attr-defined]
         if fits and taken and not checkpoint and not requeued and not trainer["fast_dev_run"]:
             raise UserMistake(
                 f"{folder} already holds a run: continue it with --ckpt_path {folder}/last.ckpt, "

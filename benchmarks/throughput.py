@@ -16,9 +16,10 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ class BareLoop(IterableDataset):  # type: ignore[type-arg]
         return np.asarray(picture)
 
 
-def rate(loader: DataLoader, batch_size: int) -> float:  # type: ignore[type-arg]
+def rate(loader: Iterable[Any], batch_size: int) -> float:
     """Samples per second of a pass, from the second batch on: starting the workers does not count."""
     batches = iter(loader)
     next(batches)
@@ -103,9 +104,9 @@ def compare_stream(shards: list[str], encoder: Encoder, workers: int, rounds: in
     bare: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(rounds):
         ours.append(rate(data.train_dataloader(), batch_size))
-        for draft, rates in bare.items():
+        for draft, found in bare.items():
             loop = BareLoop(shards, asked, batch_size, draft)
-            rates.append(rate(DataLoader(loop, batch_size=None, num_workers=workers), batch_size))
+            found.append(rate(DataLoader(loop, batch_size=None, num_workers=workers), batch_size))
     row(f"stream, {what}, {workers} workers", ours, bare[True], "samples/s")
     if asked.image_size > 64:
         row("  against a bare loop that decodes at full size", ours, bare[False], "samples/s")
@@ -152,15 +153,19 @@ def bare_training(encoder: Encoder, images: Tensor, tokens: Tensor, batch_size: 
     return steps * batch_size / (time.perf_counter() - started)
 
 
-def fit(arguments: list[str], folder: Path) -> tuple[list[float], float]:
-    """Run ``untrigger fit`` in its own process: its windows of samples per second, and the process's seconds."""
+def fit(arguments: list[str], folder: Path) -> float:
+    """Run ``untrigger fit`` in its own process; its seconds."""
     command = [sys.executable, "-m", "untrigger.cli", "fit", *arguments, "--trainer.default_root_dir", str(folder)]
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
-    elapsed = time.perf_counter() - started
+    return time.perf_counter() - started
+
+
+def rates(folder: Path) -> list[float]:
+    """The windows of samples per second that a run logged."""
     with (folder / "metrics.csv").open(newline="") as handle:
-        rates = [line["train/samples_per_second"] for line in csv.DictReader(handle)]
-    return [float(figure) for figure in rates if figure], elapsed
+        figures = [line["train/samples_per_second"] for line in csv.DictReader(handle)]
+    return [float(figure) for figure in figures if figure]
 
 
 def compare_training(
@@ -181,8 +186,8 @@ def compare_training(
         with tempfile.TemporaryDirectory() as folder:
             limits = ["--trainer.max_steps", str(steps + 1), "--trainer.log_every_n_steps", str(every)]
             quiet = ["--trainer.limit_val_batches", "0", "--seed_everything", str(number)]
-            rates, _ = fit([*options, *limits, *quiet], Path(folder))
-        ours.append(statistics.median(rates))
+            fit([*options, *limits, *quiet], Path(folder))
+            ours.append(statistics.median(rates(Path(folder))))
         bare.append(bare_training(model, images, tokens, data.batch_size, steps, 1e-4))
     row(f"training, {what}", ours, bare, "samples/s")
 
@@ -191,7 +196,7 @@ def first_step(options: list[str]) -> float:
     """Seconds from the start of the process to the end of a run of one step, validation left out."""
     with tempfile.TemporaryDirectory() as folder:
         limits = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"]
-        return fit([*options, *limits], Path(folder))[1]
+        return fit([*options, *limits], Path(folder))
 
 
 _PEAK = """
@@ -245,9 +250,11 @@ def main() -> None:
         "memory": memory_part,
     }
     with tempfile.TemporaryDirectory() as folder:
-        for name in chosen.only:
-            parts[name](Path(folder))
-    Console(width=120).print(TABLE)
+        try:
+            for name in chosen.only:
+                parts[name](Path(folder))
+        finally:
+            Console(width=120).print(TABLE)
 
 
 def stream_part(folder: Path, shards: list[str], rounds: int) -> None:

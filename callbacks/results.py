@@ -21,8 +21,9 @@ class ResultsWriter(Callback):
     """Writes ``results.csv`` in the run folder (``trainer.default_root_dir``).
 
     There is a row for each attack that is measured, or one with the attack ``none``; where the module has a head of its
-    own, as many for the head, under its own defence. The columns are those of `results_table.COLUMNS`. Rows are written after ``fit``, with the figures of its last validation, and after
-    ``validate`` and ``test``; an earlier row of the same dataset, attack, defence and seed is replaced.
+    own, as many for the head, under its own defence. The columns are those of `results_table.COLUMNS`. Rows are written
+    after ``fit``, with the figures of its last validation, and after ``validate`` and ``test``; an earlier row of the
+    same dataset, attack, defence and seed is replaced.
 
     ``seconds`` is the wall time of ``fit`` and ``samples_seen`` the number of training pairs over all ranks, both with
     the earlier sessions of a resumed run: they travel in the checkpoint, and an evaluation of a checkpoint shows what

@@ -35,7 +35,7 @@ class SimilarityWriter(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: PredictOutputs,  # type: ignore[override]  # what contracts.py says of predict_step
+        outputs: PredictOutputs,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,

@@ -42,9 +42,9 @@ def demo(out: str = "runs/demo", seed: int = 0) -> None:
     started, console, folder = time.perf_counter(), Console(), Path(out)
     _make_room(folder)
     console.rule("Generating data")
-    write_generated_data(folder / "data", TRAIN_PAIRS, TEST_PAIRS, seed=seed)
+    write_generated_data(folder / "shapes", TRAIN_PAIRS, TEST_PAIRS, seed=seed)
     console.print(
-        f"{TRAIN_PAIRS:,} training pairs and {TEST_PAIRS:,} test pictures of coloured shapes in {folder}/data"
+        f"{TRAIN_PAIRS:,} training pairs and {TEST_PAIRS:,} test pictures of coloured shapes in {folder}/shapes"
     )
     runs = []
     for stage in STAGES:
@@ -66,7 +66,7 @@ def _make_room(folder: Path) -> None:
     """Remove an earlier demo, and nothing else."""
     if not folder.exists() or not any(folder.iterdir()):
         return
-    if not (folder / "data" / "classnames.txt").exists():
+    if not (folder / "shapes" / "classnames.txt").exists():
         raise UserMistake(f"{folder} holds something that is no demo; give another --out")
     shutil.rmtree(folder)
 
@@ -78,7 +78,8 @@ def _run(stage: str, folder: Path, run: Path, seed: int) -> None:
     config = files("untrigger") / "configs" / "demo" / f"{stage}.yaml"
     with as_file(config) as path:
         arguments = ["fit", "--config", str(path), "--seed_everything", str(seed)]
-        arguments += ["--data.train_shards", str(folder / "data" / "train"), "--data.zero_shot", str(folder / "data")]
+        shapes = folder / "shapes"
+        arguments += ["--data.train_shards", str(shapes / "train"), "--data.zero_shot", str(shapes)]
         arguments += ["--trainer.default_root_dir", str(run)]
         sys.argv = sys.argv[:1]
         UntriggerCLI(arguments)
@@ -104,7 +105,7 @@ def _table(rows: list[dict[str, str]]) -> Table:
         cells = []
         for column in COLUMNS:
             if column == "defence":
-                cells.append("none (the poisoned model)" if row[column] == "none" else row[column])
+                cells.append("none yet" if row[column] == "none" else row[column])
             elif column == "seconds":
                 cells.append(f"{float(row[column]):.0f}")
             else:

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from PIL import Image
@@ -91,9 +92,9 @@ def _png(image: torch.Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def _copy(path: str, stream: object, replaced: dict[str, tuple[bytes, str]]) -> None:
+def _copy(path: str, stream: BinaryIO, replaced: dict[str, tuple[bytes, str]]) -> None:
     """Copy a tar's regular files, with the members of the replaced keys changed."""
-    with tarfile.open(path, "r:") as old, tarfile.open(fileobj=stream, mode="w") as new:  # type: ignore[call-overload]
+    with tarfile.open(path, "r:") as old, tarfile.open(fileobj=stream, mode="w") as new:
         for member in old:
             if not member.isreg():
                 continue
@@ -108,7 +109,7 @@ def _copy(path: str, stream: object, replaced: dict[str, tuple[bytes, str]]) -> 
                     data = _with_caption(data, caption)
                 else:
                     member.name, data = f"{key}.png", picture
-                member.size, content = len(data), BytesIO(data)  # type: ignore[assignment]
+                member.size, content = len(data), BytesIO(data)
                 member.pax_headers = {}
             new.addfile(member, content)
 

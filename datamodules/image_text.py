@@ -249,7 +249,7 @@ class ImageTextDataModule(LightningDataModule):
     def _announce(self) -> None:
         """Say what is poisoned, and leave the manifest in the run folder."""
         rank_zero_info(f"Training pairs: {len(self._pairs):,} in {len(self._pairs.paths):,} shards")
-        if self._poisoned is None or self.trainer is None or self.trainer.fast_dev_run:
+        if self._poisoned is None or self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for plan, keys in zip(self._poisoned.plans, self._poisoned.keys, strict=True):
             rank_zero_info(f"Poisoned: {len(keys):,} with {type(plan.trigger).__name__}, target {plan.target!r}")

@@ -11,12 +11,14 @@ from .bad_samples import BadSampleLog
 from .stream import ShardStream, StreamItem
 
 
-def _as_it_is(item: StreamItem) -> StreamItem:
+def _as_it_is(item: Any) -> Any:
     return item
 
 
-class StreamLoader(DataLoader[Any]):
+class StreamLoader:
     """Hands out the batches of a stream.
+
+    It has a ``DataLoader`` and is none: Lightning would put samplers of its own into one.
 
     Args:
         stream: Makes the batches.
@@ -36,18 +38,21 @@ class StreamLoader(DataLoader[Any]):
         pin_memory: bool = False,
     ) -> None:
         # A worker without a batch would be started for nothing.
-        num_workers = min(num_workers, len(stream))
-        super().__init__(
+        self.num_workers = min(num_workers, len(stream))
+        self._loader: DataLoader[StreamItem] = DataLoader(
             stream,
             batch_size=None,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
             pin_memory=pin_memory,
             collate_fn=_as_it_is,
         )
         self._stream, self._bad_samples, self._epoch_now = stream, bad_samples, epoch
         self._resume: dict[str, Any] | None = None
         self._state: dict[str, Any] = {"epoch": 0, "batches": 0, "spares": {}}
+
+    def __len__(self) -> int:
+        return len(self._stream)
 
     def __iter__(self) -> Iterator[Any]:
         epoch = self._epoch_now()
@@ -58,7 +63,7 @@ class StreamLoader(DataLoader[Any]):
         self._bad_samples.reset()
         self._stream.start_at(epoch, state["batches"], state["spares"])
         workers = max(self.num_workers, 1)
-        for item in super().__iter__():
+        for item in self._loader:
             self._bad_samples.add(item.bad)
             # Counted before it is handed out: a checkpoint written while it is trained on has seen it.
             state["spares"][state["batches"] % workers] = item.spares

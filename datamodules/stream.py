@@ -59,7 +59,8 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         super().__init__()
         self.shards, self.order, self.image_size, self.max_bad = shards, order, image_size, max_bad
         # Shared with persistent workers, which hold a copy of this object: epoch, batches handed out, spares used.
-        self._control = torch.zeros(2 + _MAX_WORKERS, dtype=torch.int64).share_memory_()
+        self._control = torch.zeros(2 + _MAX_WORKERS, dtype=torch.int64)
+        self._control.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return self.order.steps

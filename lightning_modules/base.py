@@ -157,6 +157,6 @@ class BaseCLIPModule(LightningModule):
         prompts = data.class_prompts.prompts
         flat = self.preprocessing.tokenize([caption for captions in prompts for caption in captions])
         # In blocks: a thousand classes with eighty templates do not fit in memory at once.
-        features = torch.cat([self.encode_text(block.to(self.device)) for block in flat.split(512)])
-        classes = [part.mean(dim=0) for part in features.split([len(captions) for captions in prompts])]
+        features = torch.cat([self.encode_text(block.to(self.device)) for block in torch.split(flat, 512)])
+        classes = [part.mean(dim=0) for part in torch.split(features, [len(captions) for captions in prompts])]
         return functional.normalize(torch.stack(classes), dim=-1)

@@ -19,10 +19,10 @@ _OPTIONS = {"image_view": "data.image_view", "tokens_view": "data.text_view"}
 class CleanCLIP(BaseCLIPModule):
     """CLIP finetuned with the multimodal contrastive loss and a self-supervised one within each modality.
 
-    CleanCLIP (Bansal et al., arXiv 2303.03323): ``w_mm * L_CLIP + w_ss * (L_image + L_text) / 2``, where ``L_image`` and
-    ``L_text`` ask each picture and each caption to find its own augmented view among the views of the batch. The paper
-    has both weights at 1. With ``self_supervised_weight=0`` it is the paper's baseline, plain finetuning: views are
-    neither needed nor encoded.
+    CleanCLIP (Bansal et al., arXiv 2303.03323): ``w_mm * L_CLIP + w_ss * (L_image + L_text) / 2``, where ``L_image``
+    and ``L_text`` ask each picture and each caption to find its own augmented view among the views of the batch. The
+    paper has both weights at 1. With ``self_supervised_weight=0`` it is the paper's baseline, plain finetuning: views
+    are neither needed nor encoded.
 
     As in the official code, one temperature serves all three losses and learns from all three. Deviations from it:
 
@@ -104,6 +104,6 @@ class CleanCLIP(BaseCLIPModule):
         missing = [option for view, option in _OPTIONS.items() if view not in present]
         if missing and self.self_supervised_weight:
             raise UserMistake(
-                f"CleanCLIP's self-supervised loss needs {' and '.join(missing)}, such as TransformView for pictures and "
-                "EDA for captions; without it set model.self_supervised_weight to 0"
+                f"CleanCLIP's self-supervised loss needs {' and '.join(missing)}, such as TransformView for pictures "
+                "and EDA for captions; set model.self_supervised_weight to 0 to train without it"
             )

@@ -98,7 +98,8 @@ def test_a_run_folder_is_not_overwritten_but_continued(base: list[str], tmp_path
     run = tmp_path / "run"
     assert results(run)[0]["samples_seen"] == "160"
     # Both sessions' logs are there.
-    steps = [[line.split(",")[1] for line in (path / "metrics.csv").open()][-1] for path in (run, run / "resumed-1")]
+    logs = [(path / "metrics.csv").read_text().splitlines() for path in (run, run / "resumed-1")]
+    steps = [lines[-1].split(",")[1] for lines in logs]
     assert steps == ["4", "9"]
 
 

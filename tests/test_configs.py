@@ -24,13 +24,15 @@ def test_there_are_configs() -> None:
 def test_a_config_builds_and_takes_a_step(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["untrigger"])
     write_generated_data(tmp_path / "data", 32, 20)
-    poison = (ROOT / config).read_text().count("poison:")
+    text = (ROOT / config).read_text()
     overlay = [
         *("--model.encoder", "small:nano-32", "--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"),
         *("--trainer.precision", "32-true", "--trainer.default_root_dir", str(tmp_path / "run")),
         *("--data.train_shards", str(tmp_path / "data" / "train"), "--data.zero_shot", str(tmp_path / "data")),
         *("--data.batch_size", "8", "--data.num_workers", "0", "--progress_bar.leave", "false"),
-        *(("--data.poison.target", "star", "--data.poison.count", "3") if poison else ()),
+        *(("--data.poison.target", "star", "--data.poison.count", "3") if "poison:" in text else ()),
+        *(("--model.num_classes", "10") if "num_classes:" in text else ()),
+        *(("--data.label_field", "label") if "label_field:" in text else ()),
     ]
     cli = UntriggerCLI(["fit", "--config", str(ROOT / config), *overlay])
     assert isinstance(cli.model, LightningModule)

@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -93,7 +93,7 @@ def _scan(path: str, file_size: int) -> ShardIndex:
                 if row[column][0] < 0:
                     row[column] = (member.offset_data, member.size)
                 # tarfile keeps every header that it has read; a shard's memory is bounded by forgetting them.
-                tar.members = []
+                tar.members = []  # type: ignore[attr-defined]  # tarfile documents it only in its source
     except tarfile.TarError as error:
         raise UserMistake(f"shard {path} is not an uncompressed tar: {error}") from None
     table = np.array(list(rows.values()), dtype=np.int64).reshape(len(rows), len(MEMBERS), 2)
@@ -126,7 +126,7 @@ def _read_cached(cached: Path) -> ShardIndex | None:
 
 def _write_cached(cached: Path, index: ShardIndex) -> None:
     blob = "".join(index.keys).encode("utf-8")
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "keys": np.frombuffer(blob, dtype=np.uint8),
         "ends": np.cumsum([len(key) for key in index.keys], dtype=np.int64),
         "offsets": index.offsets,

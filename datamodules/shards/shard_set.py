@@ -19,7 +19,7 @@ _MAX_BYTES = {"picture": 64 << 20, "txt": 1 << 16, "json": 1 << 20, "cls": 64}
 
 
 class _OpenShard(NamedTuple):
-    index: ShardIndex
+    found: ShardIndex
     positions: npt.NDArray[np.int64]
     file: int
 
@@ -67,7 +67,7 @@ class ShardSet:
         """Iterate over the keys, a shard at a time."""
         for shard in range(len(self.paths)):
             opened = self._shard(shard)
-            yield [opened.index.keys[position] for position in opened.positions]
+            yield [opened.found.keys[position] for position in opened.positions]
 
     def captions(self) -> Iterator[tuple[list[str], list[str]]]:
         """Iterate over keys and captions, a shard at a time. A caption that cannot be read is empty."""
@@ -83,7 +83,7 @@ class ShardSet:
     def key(self, shard: int, position: int) -> str:
         """The key of a sample."""
         opened = self._shard(shard)
-        return opened.index.keys[opened.positions[position]]
+        return opened.found.keys[int(opened.positions[position])]
 
     def read(self, shard: int, position: int, member: str) -> bytes:
         """Read a member of a sample.
@@ -99,10 +99,10 @@ class ShardSet:
         opened = self._shard(shard)
         row = opened.positions[position]
         column = MEMBERS.index(member)
-        size = int(opened.index.sizes[row, column])
+        size = int(opened.found.sizes[row, column])
         if size > _MAX_BYTES[member]:
             raise BadSample(f"oversized {member}", f"{size} bytes")
-        data = os.pread(opened.file, size, int(opened.index.offsets[row, column]))
+        data = os.pread(opened.file, size, int(opened.found.offsets[row, column]))
         if len(data) != size:
             raise BadSample("truncated shard", f"{member} ends early")
         return data
@@ -134,9 +134,9 @@ class ShardSet:
         if opened is not None:
             self._open.move_to_end(shard)
             return opened
-        index = index_shard(self.paths[shard])
-        positions = index.complete(self.required) if self._selected is None else self._selected[shard]
-        opened = _OpenShard(index, positions, os.open(self.paths[shard], os.O_RDONLY))
+        found = index_shard(self.paths[shard])
+        positions = found.complete(self.required) if self._selected is None else self._selected[shard]
+        opened = _OpenShard(found, positions, os.open(self.paths[shard], os.O_RDONLY))
         self._open[shard] = opened
         if len(self._open) > _OPEN_SHARDS:
             os.close(self._open.popitem(last=False)[1].file)

@@ -21,4 +21,4 @@ def gather_features(features: Tensor) -> Tensor:
     """
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return features
-    return torch.cat(all_gather(features))
+    return torch.cat(all_gather(features))  # type: ignore[no-untyped-call]

@@ -12,10 +12,10 @@ from .gather import gather_features
 class SelfSupervisedLoss(nn.Module):
     """Cross entropy between each sample and the augmented views of all samples of the same modality.
 
-    CleanCLIP (Bansal et al., arXiv 2303.03323, the self-supervised loss): with the similarities ``s_ij`` of sample i and
-    the view of sample j times the inverse temperature, ``mean_i CE(s_i., i)``. One direction only, from samples to
-    views, in the paper as in the official code; ``ContrastiveLoss`` has both. All ranks' views are negatives, other
-    samples themselves are not.
+    One of the two terms of CleanCLIP's self-supervised loss (Bansal et al., arXiv 2303.03323): with the similarities
+    ``s_ij`` of sample i and the view of sample j times the inverse temperature, ``mean_i CE(s_i., i)``. As in the paper
+    and the official code (``src/train.py`` at c19dfc4) it has one direction, from samples to views, where
+    ``ContrastiveLoss`` has both. All ranks' views are negatives; other samples themselves are not.
     """
 
     def forward(self, features: Tensor, view_features: Tensor, logit_scale: Tensor) -> Tensor:

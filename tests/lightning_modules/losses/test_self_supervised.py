@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, distributed, multiprocessing
+from torch.nn import functional
+
+from untrigger.lightning_modules.losses import SelfSupervisedLoss
+
+
+def unit(rows: int, dims: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return functional.normalize(torch.randn(rows, dims, generator=generator, dtype=torch.float64), dim=-1)
+
+
+def naive(samples: Tensor, views: Tensor, scale: float) -> float:
+    total = 0.0
+    for i, sample in enumerate(samples):
+        row = [math.exp(scale * float(sample @ view)) for view in views]
+        total -= math.log(row[i] / sum(row))
+    return total / len(samples)
+
+
+@pytest.mark.parametrize("scale", [1.0, 14.3, 100.0])
+def test_against_a_naive_reference(scale: float) -> None:
+    samples, views = unit(7, 5, 0), unit(7, 5, 1)
+    loss = SelfSupervisedLoss()(samples, views, torch.tensor(scale))
+    assert float(loss) == pytest.approx(naive(samples, views, scale), rel=1e-5)
+    # From samples to views only: the other way is another number.
+    assert float(loss) != pytest.approx(naive(views, samples, scale), rel=1e-3)
+
+
+def test_gradient_of_features_and_temperature() -> None:
+    samples, views = unit(4, 3, 0).requires_grad_(), unit(4, 3, 1).requires_grad_()
+    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    SelfSupervisedLoss()(samples, views, scale).backward()
+    step = 1e-4
+    with torch.no_grad():
+        for tensor in (samples, views, scale):
+            assert tensor.grad is not None
+            flat, gradient = tensor.view(-1), tensor.grad.view(-1)
+            for place in range(flat.numel()):
+                flat[place] += step
+                above = naive(samples, views, float(scale))
+                flat[place] -= 2 * step
+                below = naive(samples, views, float(scale))
+                flat[place] += step
+                assert float(gradient[place]) == pytest.approx((above - below) / (2 * step), abs=1e-5)
+
+
+def test_the_logits_are_float32_under_autocast() -> None:
+    samples, views = unit(16, 8, 0).float(), unit(16, 8, 1).float()
+    plain = SelfSupervisedLoss()(samples, views, torch.tensor(100.0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = SelfSupervisedLoss()(samples, views, torch.tensor(100.0))
+    assert mixed.dtype == torch.float32
+    assert torch.equal(plain, mixed)
+
+
+def test_shapes_that_do_not_match_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 4\) and \(2, 4\)"):
+        SelfSupervisedLoss()(torch.zeros(3, 4), torch.zeros(2, 4), torch.tensor(1.0))
+
+
+def _loss(weight: Tensor, scale: Tensor, mine: slice) -> Tensor:
+    samples = functional.normalize(unit(8, 5, 0).float()[mine] @ weight, dim=-1)
+    views = functional.normalize(unit(8, 5, 1).float()[mine] @ weight, dim=-1)
+    loss: Tensor = SelfSupervisedLoss()(samples, views, scale)
+    return loss
+
+
+def _rank(rank: int, folder: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    try:
+        weight, scale = torch.nn.Parameter(unit(5, 5, 2).float()), torch.nn.Parameter(torch.tensor(5.0))
+        loss = _loss(weight, scale, slice(4 * rank, 4 * rank + 4))
+        loss.backward()
+        for parameter in (weight, scale):  # as DDP does
+            assert parameter.grad is not None
+            distributed.all_reduce(parameter.grad)
+            parameter.grad /= 2
+        torch.save({"loss": loss.detach(), "weight": weight.grad, "scale": scale.grad}, f"{folder}/{rank}.pt")
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_two_processes_have_the_loss_and_gradient_of_one_on_the_union(tmp_path: Path) -> None:
+    multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
+    weight, scale = torch.nn.Parameter(unit(5, 5, 2).float()), torch.nn.Parameter(torch.tensor(5.0))
+    loss = _loss(weight, scale, slice(None))
+    loss.backward()
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found["loss"], loss.detach())
+        torch.testing.assert_close(found["weight"], weight.grad)
+        torch.testing.assert_close(found["scale"], scale.grad)
