@@ -43,7 +43,7 @@ class _OneLineErrors(ArgumentParser):
         raise UserMistake((ex and told_mistake(ex)) or one_line(message))
 
 
-class _Help(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keeps the lines of an example."""
 
 
@@ -75,10 +75,11 @@ def _run_other(name: str, arguments: list[str]) -> None:
 
     prog = f"untrigger {name}"
     if name == "shards":
-        parser = _OneLineErrors(prog=prog, description="Turn pictures and captions into shards.")
+        description = "Turn pictures and captions into shards.\n\nExample:\n    untrigger shards csv pairs.csv shards"
+        parser = _OneLineErrors(prog=prog, description=description, formatter_class=_Help)
         choices = parser.add_subcommands(dest="source")
         for source, function in shards.COMMANDS.items():
-            choices.add_subcommand(source, _parser(function, f"{prog} {source}"))
+            choices.add_subcommand(source, _parser(function, f"{prog} {source}", as_positional=True))
         chosen = parser.parse_args(arguments)
         values, function = parser.instantiate_classes(chosen)[chosen.source], shards.COMMANDS[chosen.source]
     else:
@@ -89,14 +90,23 @@ def _run_other(name: str, arguments: list[str]) -> None:
     function(**{key: value for key, value in vars(values).items() if key != "config"})
 
 
-def _parser(function: Callable[..., Any], prog: str, positional: str | None = None) -> _OneLineErrors:
-    """A parser of a function's arguments, whose help has the docstring's example."""
+def _parser(
+    function: Callable[..., Any], prog: str, positional: str | None = None, as_positional: bool = False
+) -> _OneLineErrors:
+    """A parser of a function's arguments, whose help has the docstring's example.
+
+    Args:
+        function: The command.
+        prog: How it is called.
+        positional: The one argument that takes the words that are no options.
+        as_positional: Whether every required argument is positional.
+    """
     description = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
     parser = _OneLineErrors(prog=prog, description=description, formatter_class=_Help)
     parser.add_argument("--config", action="config", help="YAML file with these options")
     if positional is not None:
         parser.add_argument(positional, nargs="+", metavar=positional.removesuffix("s").upper(), help="run folder")
-    parser.add_function_arguments(function, skip={positional} if positional else None)
+    parser.add_function_arguments(function, as_positional=as_positional, skip={positional} if positional else None)
     return parser
 
 

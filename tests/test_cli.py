@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from untrigger import cli
 from untrigger.contracts import UserMistake
@@ -204,6 +205,18 @@ def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
             cli.run([command, "--help"])
         assert stop.value.code == 0
         assert f"untrigger {command}" in capsys.readouterr().out
+
+
+def test_shards_from_the_command_line(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
+    (tmp_path / "pairs.csv").write_text("image,caption\nred.png,a red square\n")
+    cli.run(["shards", "csv", str(tmp_path / "pairs.csv"), str(tmp_path / "shards"), "--shard_size", "10"])
+    assert (tmp_path / "shards" / "00000.tar").is_file()
+    with pytest.raises(SystemExit):
+        cli.run(["shards", "csv", "--help"])
+    assert "\nExample:\n    untrigger shards csv " in capsys.readouterr().out
+    with pytest.raises(UserMistake, match=r"missing\.csv"):
+        cli.run(["shards", "csv", "missing.csv", str(tmp_path / "other")])
 
 
 def test_a_parser_s_complaint_becomes_one_line() -> None:
