@@ -20,6 +20,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
 
 
+# The small demo has fewer batches than a log interval.
+@pytest.mark.filterwarnings("ignore:The number of training batches")
 def test_the_demo_leaves_its_table_and_report_and_can_be_run_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
