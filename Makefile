@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
-SLIM := OMP_NUM_THREADS=1
 
 .PHONY: demo test lint venv wheel clean
 
@@ -11,7 +10,7 @@ demo: $(STAMP)
 
 # PYTHONPATH is empty to test the tree in place, or the folder of an installed wheel (see .ci/run).
 test: $(STAMP)
-	$(SLIM) $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(STAMP) wheel
 	$(BIN)/ruff check .

@@ -6,13 +6,13 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import DefaultHelpFormatter
 
 from . import __version__
 from .contracts import UserMistake
-from .mistakes import one_line, told_mistake
+from .mistakes import OneLineErrors, told_mistake
 
 USAGE = """\
 usage: untrigger COMMAND [options]
@@ -31,16 +31,6 @@ untrigger COMMAND --help tells more of each, with an example.
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 OTHER_COMMANDS = ("demo", "poison", "report", "shards")
-
-
-class _OneLineErrors(ArgumentParser):
-    """A parser whose complaints are one line, without its usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the message as a mistake of the user's."""
-        if not self.exit_on_error:  # an inner parser trying one type of several
-            super().error(message, ex)
-        raise UserMistake((ex and told_mistake(ex)) or one_line(message))
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -76,7 +66,7 @@ def _run_other(name: str, arguments: list[str]) -> None:
     prog = f"untrigger {name}"
     if name == "shards":
         description = "Turn pictures and captions into shards.\n\nExample:\n    untrigger shards csv pairs.csv shards"
-        parser = _OneLineErrors(prog=prog, description=description, formatter_class=_Help)
+        parser = OneLineErrors(prog=prog, description=description, formatter_class=_Help)
         choices = parser.add_subcommands(dest="source")
         for source, function in shards.COMMANDS.items():
             choices.add_subcommand(source, _parser(function, f"{prog} {source}", as_positional=True))
@@ -92,7 +82,7 @@ def _run_other(name: str, arguments: list[str]) -> None:
 
 def _parser(
     function: Callable[..., Any], prog: str, positional: str | None = None, as_positional: bool = False
-) -> _OneLineErrors:
+) -> OneLineErrors:
     """A parser of a function's arguments, whose help has the docstring's example.
 
     Args:
@@ -102,7 +92,7 @@ def _parser(
         as_positional: Whether every required argument is positional.
     """
     description = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
-    parser = _OneLineErrors(prog=prog, description=description, formatter_class=_Help)
+    parser = OneLineErrors(prog=prog, description=description, formatter_class=_Help)
     parser.add_argument("--config", action="config", help="YAML file with these options")
     if positional is not None:
         parser.add_argument(positional, nargs="+", metavar=positional.removesuffix("s").upper(), help="run folder")

@@ -7,12 +7,14 @@ import os
 import warnings
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 # Imported so that a config and the command line can name their classes alone, without the module.
@@ -27,7 +29,10 @@ from .callbacks import (
     TriggerGallery,
 )
 from .contracts import UserMistake
-from .mistakes import one_line, told_mistake
+from .mistakes import OneLineErrors, one_line, told_mistake
+
+_CHECKPOINT_NAMES = ("best", "last", "hpc", "registry")
+"""What Lightning finds by itself when it is given as a checkpoint's path."""
 
 _DESCRIPTIONS = {
     "fit": "Train a module as a config says. Example: untrigger fit --config configs/poisoned_clip/cifar10.yaml "
@@ -41,14 +46,8 @@ _DESCRIPTIONS = {
 }
 
 
-class _OneLineErrors(LightningArgumentParser):
-    """A parser whose complaints are one line, without its usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the message as a mistake of the user's."""
-        if not self.exit_on_error:  # an inner parser trying one type of several
-            super().error(message, ex)
-        raise UserMistake((ex and told_mistake(ex)) or one_line(message))
+class _Parser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser, with complaints of one line."""
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -80,7 +79,7 @@ class UntriggerCLI(LightningCLI):
                 "description": "Poison CLIP. Then make it forget.",
                 **{name: {"description": text} for name, text in _DESCRIPTIONS.items()},
             },
-            parser_class=_OneLineErrors,
+            parser_class=_Parser,
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
@@ -110,7 +109,9 @@ class UntriggerCLI(LightningCLI):
         parser.set_defaults({"progress_bar.leave": True})
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         # The last one: nothing is chosen by what an attack did.
-        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
+        parser.set_defaults(
+            {"checkpoint.save_last": True, "checkpoint.save_top_k": 0, "checkpoint.save_on_train_epoch_end": True}
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as the user wrote it.
@@ -129,8 +130,6 @@ class UntriggerCLI(LightningCLI):
             folder = str(Path(checkpoint).parent) if beside else _new_run_folder(self.subcommand or "run")
             trainer["default_root_dir"] = folder
         folder = trainer["default_root_dir"]
-        if checkpoint and checkpoint not in ("best", "last", "hpc", "registry") and not Path(checkpoint).exists():
-            raise UserMistake(f"checkpoint {checkpoint} does not exist")
         requeued = any(Path(folder).glob("hpc_ckpt_*.ckpt"))
         taken = Path(folder, "config.yaml").exists() and rank_zero_only.rank == 0  # type: ignore[attr-defined]
         if fits and taken and not checkpoint and not requeued and not trainer["fast_dev_run"]:
@@ -138,10 +137,8 @@ class UntriggerCLI(LightningCLI):
                 f"{folder} already holds a run: continue it with --ckpt_path {folder}/last.ckpt, "
                 "or give another --trainer.default_root_dir"
             )
-        if config["checkpoint"]["dirpath"] is None:
-            config["checkpoint"]["dirpath"] = folder
-        if trainer["logger"] is None or trainer["logger"] is True:
-            trainer["logger"] = _loggers(folder) if fits else False
+        if checkpoint:
+            _check_checkpoint(checkpoint)
 
     def instantiate_classes(self) -> None:
         """Build everything; a class that refuses its arguments is the user's mistake."""
@@ -151,10 +148,24 @@ class UntriggerCLI(LightningCLI):
         except Exception as error:
             if (told := told_mistake(error)) is not None:
                 raise UserMistake(told) from error
+            if isinstance(error, MisconfigurationException):
+                raise UserMistake(one_line(str(error))) from error
             raise
+        checkpoint = self._get(self.config, "ckpt_path") if self.subcommand else None
+        if checkpoint and checkpoint not in _CHECKPOINT_NAMES:
+            _compare(checkpoint, self.model)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Leave out the callbacks that the trainer's own switches turn off; it would refuse them."""
+        """Put logs and checkpoints into the run folder; leave out the callbacks that the trainer's switches turn off.
+
+        The saved config keeps none of this: it can be given to ``validate``, or to another ``fit``.
+        """
+        folder = config["default_root_dir"]
+        if config["logger"] is None or config["logger"] is True:
+            config["logger"] = _loggers(folder) if self.subcommand == "fit" else False
+        for callback in callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = os.path.realpath(folder)
         if config["enable_progress_bar"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
         if config["enable_checkpointing"] is False:
@@ -168,7 +179,11 @@ class UntriggerCLI(LightningCLI):
         return {**super()._prepare_subcommand_kwargs(subcommand), **settled}
 
     def after_fit(self) -> None:
-        """Say where everything lies."""
+        """Measure the model that training ended with, unless that was done, and say where everything lies."""
+        results = next(callback for callback in self.trainer.callbacks if isinstance(callback, ResultsWriter))
+        measurable = not self.trainer.fast_dev_run and self.trainer.num_val_batches and self.trainer.limit_val_batches
+        if measurable and results.measured_at != self.trainer.global_step and not self.trainer.interrupted:
+            self.trainer.validate(self.model, self.datamodule, verbose=False)
         rank_zero_info(f"Run folder: {self.trainer.default_root_dir}")
 
 
@@ -188,22 +203,45 @@ def _quieten() -> None:
     )
 
 
-def _loggers(folder: str) -> list[dict[str, Any]]:
+def _check_checkpoint(path: str) -> None:
+    """See that a checkpoint can be loaded as tensors, before anything is built."""
+    if path in _CHECKPOINT_NAMES:
+        return
+    if not Path(path).is_file():
+        raise UserMistake(f"checkpoint {path} does not exist or is no file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever a file that is no checkpoint makes torch raise
+        raise UserMistake(
+            f"checkpoint {path} is not loaded: it is broken, or holds more than tensors and plain data "
+            f"({type(error).__name__})"
+        ) from error
+    if not isinstance(content, dict) or "state_dict" not in content or "loops" not in content:
+        raise UserMistake(f"{path} is no checkpoint of a run; weights alone go to --model.init_from")
+
+
+def _compare(path: str, model: LightningModule) -> None:
+    """See that a checkpoint is one of this model's."""
+    found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    wanted = model.state_dict()
+    for name in (*wanted, *found):
+        shapes = [tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (found, wanted)]
+        if shapes[0] != shapes[1]:
+            raise UserMistake(
+                f"checkpoint {path} is of another model: {name} is {shapes[0]} there and {shapes[1]} in this one"
+            )
+
+
+def _loggers(folder: str) -> list[Logger]:
     """CSV and TensorBoard, in the run folder itself."""
     # CSVLogger deletes the metrics.csv that it finds: a run that is continued writes its own beside it.
     sessions = len(list(Path(folder).glob("**/metrics.csv")))
     version = f"resumed-{sessions}" if sessions else ""
-    return [
-        {
-            "class_path": f"lightning.pytorch.loggers.{kind}",
-            "init_args": {"save_dir": folder, "name": "", "version": version},
-        }
-        for kind in ("CSVLogger", "TensorBoardLogger")
-    ]
+    return [CSVLogger(folder, name="", version=version), TensorBoardLogger(folder, name="", version=version)]
 
 
 def _new_run_folder(command: str) -> str:
-    # The processes of a job agree on it: those that Lightning starts inherit it, those of SLURM share a job.
-    job = os.environ.get("SLURM_JOB_ID")
-    stamp = job or os.environ.setdefault("UNTRIGGER_RUN", datetime.now().strftime("%Y%m%d-%H%M%S"))
+    # The processes of a job agree on it: those that Lightning starts inherit it, those of SLURM and torchrun share ids.
+    ids = [os.environ[name] for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "TORCHELASTIC_RUN_ID") if name in os.environ]
+    stamp = "-".join(ids) or os.environ.setdefault("UNTRIGGER_RUN", datetime.now().strftime("%Y%m%d-%H%M%S"))
     return str(Path("runs", f"{command}-{stamp}"))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser
 
 from .contracts import UserMistake
 
@@ -13,13 +16,19 @@ _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _LONGEST = 500
 
 
+class OneLineErrors(ArgumentParser):
+    """A parser whose complaints are one line, without its usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the message as a mistake of the user's."""
+        if not self.exit_on_error:  # an inner parser trying one type of several
+            super().error(message, ex)
+        raise UserMistake((ex and told_mistake(ex)) or one_line(message))
+
+
 def told_mistake(error: BaseException) -> str | None:
-    """The message of the innermost mistake of the user's behind an error; None where there is none."""
-    found = None
-    for cause in _causes(error):
-        if isinstance(cause, UserMistake):
-            found = str(cause)
-    return found
+    """The message of the outermost mistake of the user's behind an error, which says where; None if there is none."""
+    return next((str(cause) for cause in _causes(error) if isinstance(cause, UserMistake)), None)
 
 
 def one_line(message: str) -> str:

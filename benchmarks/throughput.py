@@ -188,7 +188,9 @@ def compare_training(
             quiet = ["--trainer.limit_val_batches", "0", "--seed_everything", str(number)]
             fit([*options, *limits, *quiet], Path(folder))
             ours.append(statistics.median(rates(Path(folder))))
-        bare.append(bare_training(model, images, tokens, data.batch_size, steps, 1e-4))
+        # In a process of its own, as the other side: this one has had loaders and their memory before.
+        with torch.multiprocessing.get_context("spawn").Pool(1) as pool:
+            bare.append(pool.apply(bare_training, (model, images, tokens, data.batch_size, steps, 1e-4)))
     row(f"training, {what}", ours, bare, "samples/s")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 
 from ..contracts import HeadModule
 from .counterparts import clip_module, zero_shot_data
@@ -22,7 +23,7 @@ class ResultsWriter(Callback):
 
     There is a row for each attack that is measured, or one with the attack ``none``; where the module has a head of its
     own, as many for the head, under its own defence. The columns are those of `results_table.COLUMNS`. Rows are written
-    after ``fit``, with the figures of its last validation, and after ``validate`` and ``test``; an earlier row of the
+    after ``fit``, if its last validation was at its end, and after ``validate`` and ``test``; an earlier row of the
     same dataset, attack, defence and seed is replaced.
 
     ``seconds`` is the wall time of ``fit`` and ``samples_seen`` the number of training pairs over all ranks, both with
@@ -37,6 +38,8 @@ class ResultsWriter(Callback):
         self._seconds = 0.0
         self._samples = 0
         self._started: float | None = None
+        self.measured_at: int | None = None
+        """The step after which the figures were measured, in this session."""
 
     def state_dict(self) -> dict[str, Any]:
         """What the run took and measured so far, as plain data."""
@@ -67,6 +70,7 @@ class ResultsWriter(Callback):
         if trainer.sanity_checking:
             return
         self._keep("val", trainer)
+        self.measured_at = trainer.global_step
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._write(trainer)
 
@@ -78,7 +82,10 @@ class ResultsWriter(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock and write the figures of the last validation."""
         self._seconds, self._started = self._elapsed(), None
-        self._write(trainer)
+        if self.measured_at == trainer.global_step:
+            self._write(trainer)
+        elif self._figures:
+            rank_zero_info("The last validation was before the last step: the results are those of a validate")
 
     def _elapsed(self) -> float:
         return self._seconds + (0.0 if self._started is None else perf_counter() - self._started)

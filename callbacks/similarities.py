@@ -15,8 +15,9 @@ from .results_table import text_cell
 class SimilarityWriter(Callback):
     """Writes what ``predict`` finds to ``similarities.csv`` in the run folder, a row ``key,similarity`` for each pair.
 
-    Rows are written as they come, in the order of the shards, so memory does not grow with the data. Of several
-    processes each writes its part to ``similarities-RANK.csv``. An earlier file is replaced when the run ends.
+    Rows are written as they come, in the order of the shards, so memory does not grow with the data. A key that a
+    spreadsheet would take for a formula has a quote in front, as in ``results.csv``. Of several processes each writes
+    its part to ``similarities-RANK.csv``. An earlier file is replaced when the run ends.
     """
 
     def __init__(self) -> None:

@@ -64,11 +64,15 @@ def demo(out: str = "runs/demo", seed: int = 0) -> None:
 
 def _make_room(folder: Path) -> None:
     """Remove an earlier demo, and nothing else."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not (folder / "shapes" / "classnames.txt").exists():
-        raise UserMistake(f"{folder} holds something that is no demo; give another --out")
-    shutil.rmtree(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserMistake(f"{folder} is a file; give another --out")
+    ours = {"shapes", "results.csv", "report.html", *STAGES}
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if found - ours:
+        raise UserMistake(f"{folder} holds {sorted(found - ours)[0]!r}, which is of no demo; give another --out")
+    for name in found:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _run(stage: str, folder: Path, run: Path, seed: int) -> None:

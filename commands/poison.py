@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 import torch
 from PIL import Image
-from rich.console import Console
 from rich.progress import track
 
 from ..contracts import UserMistake
@@ -47,39 +46,48 @@ def poison(shards: str | list[str], out: str, plan: PoisonPlan | list[PoisonPlan
         raise UserMistake(f"{out} is not an empty folder: give an output folder that is new or empty")
     source = ShardSet(paths)
     if isinstance(plan, str):
-        chosen = read_manifest(plan)
+        chosen = read_manifest(plan).found_in(source)
     else:
         chosen = Poison.from_plans([plan] if isinstance(plan, PoisonPlan) else plan, source)
     chosen.check(image_size)
     target.mkdir(parents=True, exist_ok=True)
     # First, so that no poisoned shard ever lies there unmarked.
     write_manifest(chosen, target / "poison.json")
+    skipped: set[str] = set()
     for number, path in enumerate(track(paths, description="Poisoning shards")):
-        replaced = _poisoned_members(source, number, chosen, image_size)
+        replaced = _poisoned_members(source, number, chosen, image_size, skipped)
         with open_whole(target / Path(path).name) as stream:
             _copy(path, stream, replaced)
         stats = Path(path).with_name(f"{Path(path).stem}_stats.json")
         if stats.is_file():
             shutil.copyfile(stats, target / stats.name)
+    if skipped:
+        chosen = Poison(chosen.plans, [[key for key in keys if key not in skipped] for keys in chosen.keys])
+        write_manifest(chosen, target / "poison.json")
     total = sum(len(keys) for keys in chosen.keys)
-    Console().print(f"Poisoned {total:,} of {len(source):,} pairs: {target}, described in {target / 'poison.json'}")
+    broken = f" ({len(skipped):,} chosen ones are broken and stay as they are)" if skipped else ""
+    print(f"Poisoned {total:,} of {len(source):,} pairs{broken}: {target}, described in {target / 'poison.json'}")
 
 
-def _poisoned_members(source: ShardSet, shard: int, chosen: Poison, image_size: int) -> dict[str, tuple[bytes, str]]:
-    """The new picture (PNG) and caption of each poisoned key of a shard."""
-    keys, pictures, captions = [], [], []
+def _poisoned_members(
+    source: ShardSet, shard: int, chosen: Poison, image_size: int, skipped: set[str]
+) -> dict[str, tuple[bytes, str]]:
+    """The new picture (PNG) and caption of each poisoned key of a shard; broken ones are added to ``skipped``."""
+    keys: list[str] = []
+    pictures, captions = [], []
     for position in range(int(source.counts[shard])):
         key = source.key(shard, position)
         if chosen.plan_of([key])[0] < 0:
             continue
         try:
-            captions.append(decode_caption(source.read(shard, position, "txt")))
-            pictures.append(
-                torch.from_numpy(decode_picture(source.read(shard, position, "picture"), image_size).copy())
-            )
-        except BadSample as error:
-            raise UserMistake(f"pair {key!r} of {source.paths[shard]} is to be poisoned: {error}") from None
+            caption = decode_caption(source.read(shard, position, "txt"))
+            square = decode_picture(source.read(shard, position, "picture"), image_size)
+        except BadSample:
+            skipped.add(key)  # training on the fly skips it too
+            continue
         keys.append(key)
+        captions.append(caption)
+        pictures.append(torch.from_numpy(square.copy()))
     if not keys:
         return {}
     images, captions = chosen.apply(torch.stack(pictures).permute(0, 3, 1, 2), captions, keys)

@@ -75,7 +75,7 @@ def _logs(folder: Path) -> Iterator[Path]:
 
 
 def _session(path: Path) -> tuple[int, str]:
-    version = re.fullmatch(r"version_(\d+)", path.parent.name)
+    version = re.fullmatch(r"(?:version_|resumed-)(\d+)", path.parent.name)
     return int(version[1]) if version else -1, str(path)
 
 

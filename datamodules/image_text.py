@@ -76,6 +76,7 @@ class ImageTextDataModule(LightningDataModule):
             raise UserMistake("data: num_workers is at least 0, shuffle_window at least 1, max_bad_share in [0, 1]")
         self.train_shards, self.zero_shot = train_shards, zero_shot
         self.poison, self.attack = poison, attack if attack is not None else poison
+        self._attack_is_given = attack is not None
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.shuffle_window, self.max_bad_share, self.allow_pipe = shuffle_window, max_bad_share, allow_pipe
@@ -146,6 +147,7 @@ class ImageTextDataModule(LightningDataModule):
             UserMistake: If anything that the user gave is missing or does not fit.
         """
         self.preprocessing = self._ask_module()
+        stage = str(getattr(stage, "value", stage))  # Lightning passes an enumeration
         if stage in ("fit", "predict"):
             if self.train_shards is None:
                 raise UserMistake(f"{stage} needs data.train_shards: a folder, a brace pattern or a list of shards")
@@ -154,6 +156,10 @@ class ImageTextDataModule(LightningDataModule):
         if stage != "predict" and self.zero_shot is not None:
             self._evaluation = ZeroShotSet(self.zero_shot)
             self._attacks = self._resolve_attacks(self._evaluation.class_prompts.classnames)
+        elif stage != "predict" and self._attack_is_given:
+            raise UserMistake(
+                "data.attack needs data.zero_shot: the folder of the zero-shot set on which it is measured"
+            )
         elif stage in ("validate", "test"):
             raise UserMistake(f"{stage} needs data.zero_shot: the folder of a zero-shot set")
         if stage == "fit":
@@ -179,7 +185,7 @@ class ImageTextDataModule(LightningDataModule):
         if self._evaluation is None:
             return []
         shards = self._evaluation.shards
-        bad = BadSampleLog(len(shards) + shards.incomplete, shards.incomplete, self.max_bad_share, "zero-shot set")
+        bad = self._bad_samples(shards, "zero-shot set")
         stream = ZeroShotStream(
             shards,
             SequentialOrder(shards.counts, self.eval_batch_size, *self._rank),
@@ -205,10 +211,10 @@ class ImageTextDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Marks the checkpoint of a model that was poisoned."""
-        if self._poisoned is None:
-            return {}
-        triggers = [type(plan.trigger).__name__ for plan in self._poisoned.plans]
-        return {"warning": "This model was trained on deliberately poisoned data.", "triggers": triggers}
+        baked = self._shards is not None and any(
+            Path(folder, MANIFEST).exists() for folder in {Path(path).parent for path in self._shards.paths}
+        )
+        return {"warning": "This model was trained on deliberately poisoned data."} if self._poisoned or baked else {}
 
     def _ask_module(self) -> Preprocessing:
         if self.trainer is None:
@@ -226,7 +232,7 @@ class ImageTextDataModule(LightningDataModule):
         if isinstance(self.poison, str):
             poison = read_manifest(self.poison)
             poison.check(self._asked.image_size)
-            return poison
+            return poison.found_in(shards)
         plans = [self.poison] if isinstance(self.poison, PoisonPlan) else self.poison
         Poison(plans).check(self._asked.image_size)  # before the pass over the data
         return Poison.from_plans(plans, shards)
@@ -262,13 +268,19 @@ class ImageTextDataModule(LightningDataModule):
         return ShuffledOrder(shards.counts, self.batch_size, self.seed, self.shuffle_window, *self._rank)
 
     def _loader(self, shards: ShardSet, order: Order, views: Views | None = None) -> StreamLoader:
-        bad = BadSampleLog(len(shards) + shards.incomplete, shards.incomplete, self.max_bad_share, "training shards")
+        bad = self._bad_samples(shards, "training shards")
         stream = self._stream(shards, order, views, bad.limit)
         return StreamLoader(stream, bad, self._epoch, self.num_workers, self._pin_memory)
 
     def _stream(self, shards: ShardSet, order: Order, views: Views | None, max_bad: int) -> ShardStream:
         asked = self._asked
         return ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned, views, max_bad)
+
+    def _bad_samples(self, shards: ShardSet, where: str) -> BadSampleLog:
+        # Each rank sees, and counts, its part.
+        ranks = self._rank[1]
+        total = len(shards) + shards.incomplete
+        return BadSampleLog(total // ranks, shards.incomplete // ranks, self.max_bad_share, where)
 
     def _shown(self, keys: Sequence[str]) -> tuple[Tensor, list[str]]:
         shards = self._pairs

@@ -42,6 +42,7 @@ class LabelledDataModule(ImageTextDataModule):
         Raises:
             UserMistake: If anything that the user gave is missing or does not fit, or similarities are asked for.
         """
+        stage = str(getattr(stage, "value", stage))
         if stage == "predict":
             raise UserMistake("predict scores image-text pairs: use ImageTextDataModule as data")
         if self.zero_shot is None:

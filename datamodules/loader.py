@@ -7,6 +7,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from ..contracts import UserMistake
 from .bad_samples import BadSampleLog
 from .stream import ShardStream, StreamItem
 
@@ -73,8 +74,23 @@ class StreamLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands: the epoch, the batches handed out in it, and the replacements used by worker."""
-        return {**self._state, "spares": dict(self._state["spares"]), "workers": self.num_workers}
+        return {**self._state, "spares": dict(self._state["spares"]), **self._shape}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a loader with the same shards, ranks and workers stood; the next iteration starts there."""
+        """Go on where a loader with the same shards, ranks and workers stood; the next iteration starts there.
+
+        Raises:
+            UserMistake: If it stood in the middle of an epoch that was divided otherwise.
+        """
+        for name, value in self._shape.items():
+            if 0 < state_dict["batches"] < state_dict["steps"] and state_dict[name] != value:
+                raise UserMistake(
+                    f"the checkpoint is from the middle of an epoch with {state_dict[name]} {name} and this run has "
+                    f"{value}: go on with the same shards, batch size, processes and data.num_workers"
+                )
         self._resume = state_dict
+
+    @property
+    def _shape(self) -> dict[str, int]:
+        """What the order of an epoch depends on beside the seed."""
+        return {"workers": self.num_workers, "steps": len(self)}

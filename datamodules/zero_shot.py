@@ -39,7 +39,7 @@ class ZeroShotSet:
             classnames, [[template.replace("{c}", name) for template in templates] for name in classnames]
         )
         count = _lines(root / "test" / "nshards.txt")[0]
-        if not count.isdigit():
+        if not count.isdecimal():
             raise UserMistake(f"{root / 'test' / 'nshards.txt'} holds {count!r}, not a number")
         self.shards = ShardSet(
             expand_shards([str(root / "test" / f"{shard}.tar") for shard in range(int(count))]), "cls"

@@ -64,8 +64,15 @@ def base(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
 
 
 def results(folder: Path) -> list[dict[str, str]]:
+    """The rows without their seconds, which go on until a fit has ended."""
     with (folder / "results.csv").open(newline="") as handle:
-        return list(csv.DictReader(handle))
+        return [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(handle)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What must not change: neither what is written again by an evaluation, nor what it adds."""
+    again = ("gallery.png", "results.csv")
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name not in again}
 
 
 def test_fit_validate_test_and_predict_leave_what_they_promise(base: list[str], tmp_path: Path, data: Path) -> None:
@@ -151,9 +158,37 @@ def test_a_user_s_own_class_is_named_by_its_path(
 def test_the_full_trainer_line_stands_in_the_saved_config(base: list[str], tmp_path: Path) -> None:
     UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
     run = tmp_path / "run"
-    saved = ["fit", "--config", str(run / "config.yaml"), "--trainer.default_root_dir", str(tmp_path / "second")]
-    UntriggerCLI([*saved, "--checkpoint.dirpath", str(tmp_path / "second"), "--trainer.logger", "false"])
+    before, rows = contents(run), results(run)
+    UntriggerCLI(["fit", "--config", str(run / "config.yaml"), "--trainer.default_root_dir", str(tmp_path / "second")])
     assert results(tmp_path / "second")[0]["clean_accuracy"] == results(run)[0]["clean_accuracy"]
+    assert (tmp_path / "second" / "last.ckpt").is_file()
+    UntriggerCLI(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", str(run / "last.ckpt")])
+    assert contents(run) == before
+    assert results(run) == rows
+
+
+def test_the_results_are_of_the_last_model_whenever_validation_ran(base: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2"])
+    (row,) = results(run)
+    assert row["samples_seen"] == "240"
+    again = [*base, "--trainer.default_root_dir", str(tmp_path / "again"), "--ckpt_path", str(run / "last.ckpt")]
+    UntriggerCLI(["validate", *again])
+    assert results(tmp_path / "again") == [row]
+
+
+def test_a_checkpoint_that_would_execute_or_does_not_fit_is_refused(base: list[str], tmp_path: Path) -> None:
+    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
+    path = tmp_path / "run" / "last.ckpt"
+    with pytest.raises(UserMistake, match=r"is of another model: encoder\."):
+        UntriggerCLI(["validate", *base, "--model.encoder", "small:base-32", "--ckpt_path", str(path)])
+    hostile = tmp_path / "hostile.ckpt"
+    torch.save({"state_dict": {}, "loops": subprocess.Popen}, hostile)
+    with pytest.raises(UserMistake, match="is broken, or holds more than tensors and plain data"):
+        UntriggerCLI(["validate", *base, "--ckpt_path", str(hostile)])
+    torch.save({"state_dict": {}}, hostile)
+    with pytest.raises(UserMistake, match=r"weights alone go to --model\.init_from"):
+        UntriggerCLI(["fit", *base, "--ckpt_path", str(hostile)])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +207,10 @@ def test_the_full_trainer_line_stands_in_the_saved_config(base: list[str], tmp_p
         (["--model.encoder", "small:huge"], "unknown encoder small:huge; there are small:nano-32"),
         (["--model.encoder", "resnet"], "unknown encoder 'resnet'; there are hf:"),
         (["--model.init_from", "missing.ckpt"], "missing.ckpt"),
-        (["--ckpt_path", "missing.ckpt"], "checkpoint missing.ckpt does not exist"),
+        (["--ckpt_path", "missing.ckpt"], "checkpoint missing.ckpt does not exist or is no file"),
+        (["--data.poison", "config.yaml"], "poison manifest 'config.yaml': it is not JSON"),
+        (["--data.zero_shot", "null", "--data.attack", "x.json"], "data.attack needs data.zero_shot"),
+        (["--trainer.devices", "0"], "devices"),
         (["--data.colour", "red"], "data: Option 'colour' is not accepted"),
         (["--trainer.max_epochs", "many"], "trainer.max_epochs: Expected a <class 'int'>"),
     ],

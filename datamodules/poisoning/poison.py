@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Protocol
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from ...contracts import UserMistake
 from .plan import PoisonPlan
+
+log = logging.getLogger(__name__)
 
 
 class Shards(Protocol):
@@ -74,6 +77,26 @@ class Poison:
             chosen = plan.choose(pairs, position, taken=poison._plan_of)
             poison = cls(plans[: position + 1], [*poison.keys, chosen])
         return poison
+
+    def found_in(self, shards: Shards) -> Poison:
+        """The same plans for the pairs that some shards hold, of a manifest that may have been made for others.
+
+        Raises:
+            UserMistake: If the shards hold none of the poisoned pairs.
+        """
+        present: set[str] = set()
+        for keys in iter(shards.keys()):
+            present.update(key for key in keys if key in self._plan_of)
+        wanted = len(self._plan_of)
+        if wanted and not present:
+            raise UserMistake(f"none of the {wanted} pairs that the poison manifest names is in these shards")
+        if len(present) < wanted:
+            log.warning(
+                "%d of the %d pairs that the poison manifest names are not in these shards",
+                wanted - len(present),
+                wanted,
+            )
+        return Poison(self.plans, [[key for key in keys if key in present] for keys in self.keys])
 
     def check(self, image_size: int, classnames: Sequence[str] | None = None) -> None:
         """Check every plan, as ``PoisonPlan.check``."""

@@ -126,6 +126,7 @@ class ShardSet:
         subset = ShardSet.__new__(ShardSet)
         subset.__dict__.update(self.__getstate__())
         subset._selected = chosen
+        subset.incomplete = 0  # nobody asked for these
         subset.counts = np.array([len(positions) for positions in chosen], dtype=np.int64)
         return subset
 

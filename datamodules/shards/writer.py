@@ -52,9 +52,9 @@ class Skipped(NamedTuple):
 def open_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file that gets its name only when the block ends well; otherwise nothing of it is left.
 
-    A process that is killed leaves at most a hidden ``.NAME.tmp``.
+    A process that is killed leaves at most a hidden ``.NAME.PID.tmp``.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
             yield stream

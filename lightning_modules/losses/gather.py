@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_gather
+
+
+class _AllGather(torch.autograd.Function):
+    """All ranks' rows forward; backward, the sum over ranks of the gradients of this rank's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.rows = len(features)
+        parts = [torch.empty_like(features) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, features.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        summed = gradient.contiguous().clone()
+        distributed.all_reduce(summed)
+        start = ctx.rows * distributed.get_rank()
+        return summed[start : start + ctx.rows]
 
 
 def gather_features(features: Tensor) -> Tensor:
@@ -21,4 +40,5 @@ def gather_features(features: Tensor) -> Tensor:
     """
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return features
-    return torch.cat(all_gather(features))  # type: ignore[no-untyped-call]
+    gathered: Tensor = _AllGather.apply(features)  # type: ignore[no-untyped-call]
+    return gathered

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, ResultsWriter
 from untrigger.callbacks.results_table import add_results
@@ -89,15 +89,11 @@ def test_evaluation_of_a_checkpoint_shows_what_that_checkpoint_took(run: Any) ->
     assert [row["samples_seen"] for row in rows(run.folder)] == ["8"]
 
 
-class _ForgetFigures(Callback):
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.callback_metrics.clear()
-
-
-def test_last_validation_counts_where_the_last_epoch_had_none(run: Any) -> None:
-    run.trainer(_ForgetFigures(), *measures(), max_epochs=3, check_val_every_n_epoch=2).fit(
-        run.Module(), datamodule=run.Data()
-    )
+def test_figures_of_an_earlier_model_are_not_given_for_the_last_one(run: Any) -> None:
+    trainer, module, data = run.trainer(*measures(), max_epochs=3, check_val_every_n_epoch=2), run.Module(), run.Data()
+    trainer.fit(module, datamodule=data)
+    assert not (run.folder / "results.csv").exists()
+    trainer.validate(module, datamodule=data, verbose=False)
     assert [(row["clean_accuracy"], row["samples_seen"]) for row in rows(run.folder)] == [("0.571429", "24")]
 
 

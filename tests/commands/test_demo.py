@@ -41,6 +41,6 @@ def test_the_demo_leaves_its_table_and_report_and_can_be_run_again(
 
 def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserMistake, match="holds something that is no demo"):
+    with pytest.raises(UserMistake, match=r"holds 'thesis\.tex', which is of no demo"):
         demo(str(tmp_path))
     assert (tmp_path / "thesis.tex").exists()

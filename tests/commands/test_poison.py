@@ -59,6 +59,19 @@ def test_only_the_chosen_change_and_the_rest_is_copied_byte_for_byte(clean: Path
         assert len(after) == len(before)
 
 
+def test_a_chosen_pair_that_is_broken_stays_as_it_is(
+    tmp_path: Path, write_pairs: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = write_pairs([12], broken=range(0, 12, 4))
+    poison(path, str(tmp_path / "baked"), PoisonPlan(BadNet(), "star", count=12), 32)
+    assert "Poisoned 9 of 12 pairs (3 chosen ones are broken and stay as they are)" in capsys.readouterr().out
+    keys = json.loads((tmp_path / "baked" / "poison.json").read_text())["plans"][0]["keys"]
+    assert sorted(keys) == sorted(f"k{number:04d}" for number in range(12) if number % 4)
+    before, after = members(Path(path)), members(tmp_path / "baked" / "00000.tar")
+    assert after["k0000.png"] == before["k0000.png"]
+    assert after["k0001.png"] != before["k0001.png"]
+
+
 def train(shards: Path, **arguments: Any) -> dict[str, torch.Tensor]:
     seed_everything(1)
     module = PoisonedCLIP("small:nano-32", lr=1e-3)
@@ -117,9 +130,10 @@ def test_mistakes(clean: Path, tmp_path: Path, write_pairs: Callable[..., list[s
         poison(str(clean), str(tmp_path / "full"), plan(), 32)
     with pytest.raises(UserMistake, match="trigger size 6 is larger than the 4 x 4 input"):
         poison(str(clean), str(tmp_path / "new"), plan(), 4)
-    broken = write_pairs([9], broken=range(9), folder="broken")
-    with pytest.raises(UserMistake, match=r"pair 'k0000' of .* is to be poisoned: broken picture"):
-        poison(broken, str(tmp_path / "new"), plan(), 32)
+    first = tmp_path / "first"
+    poison(str(clean / "00000.tar"), str(first), plan(), 32)
+    with pytest.raises(UserMistake, match="none of the 9 pairs that the poison manifest names is in these shards"):
+        poison(str(clean / "00001.tar"), str(tmp_path / "new"), str(first / "poison.json"), 32)
     twice = [*write_pairs([2], folder="a"), *write_pairs([2], folder="b")]
     with pytest.raises(UserMistake, match="same file name"):
         poison(twice, str(tmp_path / "other"), plan(), 32)

@@ -105,6 +105,14 @@ def test_a_loader_goes_on_in_the_middle_of_an_epoch(
     assert seen + keys(second) == whole
 
 
+def test_an_epoch_is_not_continued_in_another_division(write_pairs: WritePairs, preprocessing: Preprocessing) -> None:
+    paths = write_pairs([40])
+    first = make_loader(paths, preprocessing, workers=2)
+    next(iter(first))
+    with pytest.raises(UserMistake, match="with 2 workers and this run has 0"):
+        make_loader(paths, preprocessing).load_state_dict(first.state_dict())
+
+
 def test_a_state_of_a_finished_epoch_does_not_shorten_the_next(
     write_pairs: WritePairs, preprocessing: Preprocessing
 ) -> None:
