@@ -48,9 +48,9 @@ def decode_picture(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
         with Image.open(BytesIO(data), formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise BadSample("picture too large", f"{picture.width} x {picture.height} pixels")
-            if picture.format == "JPEG":
+            if picture.format == "JPEG" and min(picture.size) > image_size:
                 picture.draft("RGB", (image_size, image_size))
-            square = picture.convert("RGB")
+            square = picture if picture.mode == "RGB" else picture.convert("RGB")  # convert always copies
             width, height = square.size
             if (width, height) != (image_size, image_size):
                 side = min(width, height)
