@@ -180,10 +180,11 @@ class UntriggerCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Measure the model that training ended with, unless that was done, and say where everything lies."""
-        results = next(callback for callback in self.trainer.callbacks if isinstance(callback, ResultsWriter))
-        measurable = not self.trainer.fast_dev_run and self.trainer.num_val_batches and self.trainer.limit_val_batches
-        if measurable and results.measured_at != self.trainer.global_step and not self.trainer.interrupted:
-            self.trainer.validate(self.model, self.datamodule, verbose=False)
+        trainer: Any = self.trainer  # most of its attributes are set by connectors, out of sight of a type checker
+        results = next(callback for callback in trainer.callbacks if isinstance(callback, ResultsWriter))
+        measurable = not trainer.fast_dev_run and trainer.num_val_batches and trainer.limit_val_batches
+        if measurable and results.measured_at != trainer.global_step and not trainer.interrupted:
+            trainer.validate(self.model, self.datamodule, verbose=False)
         rank_zero_info(f"Run folder: {self.trainer.default_root_dir}")
 
 

@@ -19,7 +19,7 @@ class _AllGather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         summed = gradient.contiguous().clone()
         distributed.all_reduce(summed)
         start = ctx.rows * distributed.get_rank()
@@ -40,5 +40,5 @@ def gather_features(features: Tensor) -> Tensor:
     """
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return features
-    gathered: Tensor = _AllGather.apply(features)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _AllGather.apply(features)
     return gathered
