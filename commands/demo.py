@@ -18,7 +18,7 @@ from .report import write_report
 
 STAGES = ("poisoned_clip",)
 """The runs of the demo, in order; each is ``configs/demo/STAGE.yaml``."""
-TRAIN_PAIRS, TEST_PAIRS = 8_000, 2_000
+TRAIN_PAIRS, TEST_PAIRS = 16_000, 2_000
 COLUMNS = {
     "defence": "defence",
     "clean_accuracy": "clean accuracy",
