@@ -202,18 +202,19 @@ def first_step(options: list[str]) -> float:
 
 
 _PEAK = """
-import resource, sys
-from untrigger.contracts import Preprocessing
+import os, re, sys
+from pathlib import Path
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.lightning_modules.encoders import build_encoder
-asked = build_encoder("small:nano-32").preprocessing
 data = ImageTextDataModule(sys.argv[1], batch_size=128, num_workers=2)
-data.preprocessing = asked
+data.preprocessing = build_encoder("small:nano-32").preprocessing
 data.setup("fit")
-for batch in data.train_dataloader(): pass
-del batch
-data = None
-print(max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+loader = data.train_dataloader()
+for batch in loader: pass
+# Not getrusage: its peak is inherited from the process that started this one. The workers are still there.
+children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+peaks = [re.search(r"VmHWM:\\s+(\\d+)", Path(f"/proc/{pid}/status").read_text()) for pid in ["self", *children]]
+print(max(int(peak[1]) for peak in peaks if peak))
 """
 
 
