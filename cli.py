@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
@@ -25,12 +26,13 @@ Poison CLIP. Then make it forget.
   demo                           poison a small CLIP on generated data and measure it
   shards                         turn a CSV, an image folder or a torchvision data set into shards
   poison                         bake a poison plan into new shards
+  bench                          run a grid of attacks and defences; its table, figures and report
   report                         make report.html from run folders
 
 untrigger COMMAND --help tells more of each, with an example.
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-OTHER_COMMANDS = ("demo", "poison", "report", "shards")
+OTHER_COMMANDS = ("bench", "demo", "poison", "report", "shards")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -61,7 +63,7 @@ def run(arguments: list[str]) -> None:
 
 def _run_other(name: str, arguments: list[str]) -> None:
     """Run a command that takes its options from its function's signature and its help from the docstring."""
-    from .commands import demo, poison, report, shards  # each brings torch along
+    from .commands import bench, demo, poison, report, shards  # each brings torch along
 
     prog = f"untrigger {name}"
     if name == "shards":
@@ -72,6 +74,12 @@ def _run_other(name: str, arguments: list[str]) -> None:
             choices.add_subcommand(source, _parser(function, f"{prog} {source}", as_positional=True))
         chosen = parser.parse_args(arguments)
         values, function = parser.instantiate_classes(chosen)[chosen.source], shards.COMMANDS[chosen.source]
+    elif name == "bench":
+        function, grid = bench.bench, {field.name for field in dataclasses.fields(bench.BenchSpec)}
+        parser = _parser(function, prog, skip={"spec"})
+        parser.add_class_arguments(bench.BenchSpec)  # the grid's keys stand at the top of the file
+        values = parser.instantiate_classes(parser.parse_args(arguments))
+        values.spec = bench.BenchSpec(**{key: values.pop(key) for key in grid})
     else:
         functions: dict[str, Callable[..., Any]] = {"demo": demo.demo, "poison": poison.poison, "report": report.report}
         function = functions[name]
@@ -81,7 +89,11 @@ def _run_other(name: str, arguments: list[str]) -> None:
 
 
 def _parser(
-    function: Callable[..., Any], prog: str, positional: str | None = None, as_positional: bool = False
+    function: Callable[..., Any],
+    prog: str,
+    positional: str | None = None,
+    as_positional: bool = False,
+    skip: Collection[str] = (),
 ) -> OneLineErrors:
     """A parser of a function's arguments, whose help has the docstring's example.
 
@@ -90,13 +102,14 @@ def _parser(
         prog: How it is called.
         positional: The one argument that takes the words that are no options.
         as_positional: Whether every required argument is positional.
+        skip: Arguments that are added otherwise.
     """
     description = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
     parser = OneLineErrors(prog=prog, description=description, formatter_class=_Help)
     parser.add_argument("--config", action="config", help="YAML file with these options")
     if positional is not None:
         parser.add_argument(positional, nargs="+", metavar=positional.removesuffix("s").upper(), help="run folder")
-    parser.add_function_arguments(function, as_positional=as_positional, skip={positional} if positional else None)
+    parser.add_function_arguments(function, as_positional=as_positional, skip={*skip, positional} - {None})
     return parser
 
 

@@ -182,7 +182,9 @@ class UntriggerCLI(LightningCLI):
         """Measure the model that training ended with, unless that was done, and say where everything lies."""
         trainer: Any = self.trainer  # most of its attributes are set by connectors, out of sight of a type checker
         results = next(callback for callback in trainer.callbacks if isinstance(callback, ResultsWriter))
-        measurable = not trainer.fast_dev_run and trainer.num_val_batches and trainer.limit_val_batches
+        # A run that was too short to validate has prepared no loader for it.
+        measurable = trainer.num_val_batches or getattr(self.datamodule, "zero_shot", None) is not None
+        measurable = measurable and trainer.limit_val_batches and not trainer.fast_dev_run
         if measurable and results.measured_at != trainer.global_step and not trainer.interrupted:
             trainer.validate(self.model, self.datamodule, verbose=False)
         rank_zero_info(f"Run folder: {self.trainer.default_root_dir}")

@@ -1,0 +1,124 @@
+"""``untrigger bench``: a grid of attacks and defences, each cell an ordinary run."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ...contracts import UserMistake
+from .console import ConsoleProgress
+from .grid import Cell, expand
+from .runner import Places, due, run_cells
+from .slurm import submit
+from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings
+from .tables import write_tables
+
+__all__ = ["AttackSpec", "BenchSpec", "DefenceSpec", "RunSpec", "bench"]
+
+
+def bench(
+    spec: BenchSpec,
+    out: str = "runs/bench",
+    cells: str = "benchmarks/cells",
+    jobs: int = 1,
+    only: str | list[str] | None = None,
+    run: bool = True,
+    tables: bool = True,
+    slurm: str | None = None,
+) -> None:
+    """Run a grid of attacks and defences, and make its table and its report.
+
+    Each cell is an ordinary run of untrigger fit in a folder of its own. A poisoned model is trained once, and every
+    defence starts from its checkpoint. Cells that are finished are skipped, one that was stopped goes on, one that
+    fails is told of and does not stop the rest. A cell whose settings changed is another cell.
+
+    OUT/NAME then holds the run folders, results.csv, results.md, results.tex, report.html and figures/; CELLS/NAME a
+    small JSON file for each finished cell, to be kept: a cell with one does not run again, on whatever machine.
+
+    Example:
+        untrigger bench --config configs/bench/cifar10_small.yaml --data cifar10
+
+    Args:
+        spec: The grid.
+        out: Folder for run folders, tables and report.
+        cells: Folder for the records of finished cells.
+        jobs: How many cells run at a time.
+        only: Name of a cell, or a list (as printed by --run false): these alone are run, and what they need.
+        run: Whether to run what is due. Otherwise the cells are listed and the tables made of those that are finished.
+        tables: Whether to make the tables and the report.
+        slurm: Options of sbatch: the cells go out as job arrays instead, for example "--gres=gpu:1 --time=2:00:00".
+
+    Raises:
+        UserMistake: If the grid is wrong, or a cell has failed.
+    """
+    if jobs < 1:
+        raise UserMistake(f"--jobs is {jobs}, not at least 1")
+    console = Console()
+    places = Places(Path(out, spec.name), Path(cells, spec.name), spec.data)
+    grid = expand(spec)
+    waiting = due(_chosen(grid, [only] if isinstance(only, str) else only), places)
+    console.print(f"{spec.name}: {len(grid)} cells, {len(waiting)} to run", highlight=False)
+    if slurm is not None:
+        _send(spec, waiting, places, slurm, ["--out", out, "--cells", cells], console)
+        return
+    failed = _run(grid, waiting, places, jobs, console) if run else _list(grid, waiting, console)
+    if tables:
+        write_tables(grid, places, console)
+    if failed:
+        print(f"untrigger: {len(failed)} cells failed; their output is in {places.runs}/logs", file=sys.stderr)
+        sys.exit(1)
+
+
+def _run(grid: Sequence[Cell], waiting: Sequence[Cell], places: Places, jobs: int, console: Console) -> dict[str, str]:
+    records = [record for cell in grid if (record := places.finished(cell)) is not None]
+    with ConsoleProgress(console, waiting, records, jobs) as progress:
+        return run_cells(waiting, places, jobs, progress)
+
+
+def _list(grid: Sequence[Cell], waiting: Sequence[Cell], console: Console) -> dict[str, str]:
+    ids = {cell.id for cell in waiting}
+    for cell in grid:
+        console.print(f"{'to run' if cell.id in ids else 'done  '}  {cell.name}", markup=False, highlight=False)
+    return {}
+
+
+def _chosen(grid: Sequence[Cell], only: Sequence[str] | None) -> list[Cell]:
+    if only is None:
+        return list(grid)
+    unknown = set(only) - {cell.name for cell in grid}
+    if unknown:
+        raise UserMistake(f"bench: there is no cell {min(unknown)}; --run false lists them")
+    wanted = {cell.id: cell for cell in grid if cell.name in only}
+    for cell in reversed(grid):
+        if cell.id in wanted:
+            wanted.update({before.id: before for before in cell.needs.values()})
+    return [cell for cell in grid if cell.id in wanted]
+
+
+def _send(
+    spec: BenchSpec, waiting: Sequence[Cell], places: Places, slurm: str, options: list[str], console: Console
+) -> None:
+    if not waiting:
+        raise UserMistake("bench: every cell is finished; leave --slurm out to make the tables")
+    places.runs.mkdir(parents=True, exist_ok=True)
+    file = places.runs / "bench.yaml"
+    file.write_text(yaml.safe_dump(_plain(spec), sort_keys=False), encoding="utf-8")
+    jobs = submit(waiting, file, slurm, options)
+    console.print(f"submitted {', '.join(jobs)}; the last one writes {places.runs}/report.html", highlight=False)
+
+
+def _plain(value: Any) -> Any:
+    """A specification as it stands in a bench file."""
+    if isinstance(value, Settings):
+        return value.content
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,233 @@
+"""From a bench file to its cells: which runs there are, what each is called with, and which it needs first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from ...contracts import UserMistake
+from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings
+
+POISONED = "poisoned"
+"""The variable that a defence's texts name the folder of its poisoned model with."""
+BEFORE = "before"
+"""The variable for the folder of the defence that a defence starts from, where it starts from one."""
+_SETTLED = ("data", "seed", POISONED, BEFORE)
+_PARTS = ("model", "data", "trainer")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of the grid. Its arguments still name other runs and the data by variables."""
+
+    attack: str
+    """The attack's label, with its rate and target where the grid has several."""
+    defence: str
+    """The defence's label; ``none`` for a poisoned model; a preparation's name."""
+    seed: int
+    name: str
+    """Readable, and unique in the grid."""
+    config: str
+    """The LightningCLI file, as the bench file names it."""
+    arguments: tuple[str, ...]
+    """What ``untrigger fit`` is called with after the config."""
+    needs: dict[str, Cell]
+    """By variable, the cells that come first."""
+    listed: bool = True
+    """Whether its figures belong in the table; a preparation's do not."""
+
+    @property
+    def parent(self) -> Cell | None:
+        """The cell whose model it starts from; None for one that starts from no other."""
+        return self.needs.get(BEFORE, self.needs.get(POISONED))
+
+    @cached_property
+    def hash(self) -> str:
+        """Eight hexadecimal digits of all that its result depends on: settings, and those of the cells before it."""
+        settings = [_read_config(self.config), self.arguments, sorted(cell.hash for cell in self.needs.values())]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+    @property
+    def id(self) -> str:
+        """Names its folder and its record: other settings make another cell."""
+        return f"{self.name}-{self.hash}"
+
+
+def expand(spec: BenchSpec) -> list[Cell]:
+    """Make the cells of a grid.
+
+    Args:
+        spec: The bench file.
+
+    Returns:
+        The cells, each after those that it needs, without repetition.
+
+    Raises:
+        UserMistake: If a file is missing, a name is unknown, or a text names a variable that there is not.
+    """
+    for name in (*spec.attacks, *spec.defences, *spec.preparations):
+        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
+            raise UserMistake(f"bench: {name!r} is no name for a run; use letters, digits, and . _ - + inside")
+    cells: dict[str, Cell] = {}
+    for label, attack in spec.attacks.items():
+        for rate in _axis(attack.rates, spec.rates):
+            for target in _axis(attack.targets, spec.targets):
+                for seed in attack.seeds if attack.seeds is not None else spec.seeds:
+                    poisoned = _poisoned(spec, label, attack, rate, target, seed)
+                    for cell in (poisoned, *_defended(spec, label, poisoned)):
+                        cells.update({each.id: each for each in _with_needs(cell)})
+    if not cells:
+        raise UserMistake("bench: the grid is empty: give at least one attack and one seed")
+    return list(cells.values())
+
+
+def config_path(name: str) -> Path:
+    """Where a LightningCLI file is that a bench file names.
+
+    Raises:
+        UserMistake: If there is none.
+    """
+    own = Path(str(files("untrigger") / "configs"), name)
+    for path in (Path(name), own):
+        if path.is_file():
+            return path
+    raise UserMistake(f"bench: there is no config {name}, neither here nor among the package's own")
+
+
+def _axis(own: list[Any] | None, common: list[Any] | None) -> list[Any]:
+    chosen = own if own is not None else common
+    return [None] if chosen is None else chosen
+
+
+def _poisoned(
+    spec: BenchSpec, label: str, attack: AttackSpec, rate: float | None, target: str | None, seed: int
+) -> Cell:
+    poison = [plan.content for plan in attack.poison] if isinstance(attack.poison, list) else attack.poison
+    arguments = list(_flags("data.poison", poison))
+    if not isinstance(poison, Settings) and (rate is not None or target is not None):
+        raise UserMistake(f"bench: attack {label} has no single plan whose rate or target could vary")
+    if rate is not None:
+        label, arguments = f"{label}-{100 * rate:g}%", [*arguments, "--data.poison.rate", str(rate)]
+    if target is not None:
+        label, arguments = f"{label}-{target}", [*arguments, "--data.poison.target", target]
+    runs = (spec.every, spec.train, attack)
+    return _cell(spec, runs, arguments, label, "none", seed, f"{_slug(label)}-seed{seed}", {})
+
+
+def _defended(spec: BenchSpec, attack: str, poisoned: Cell) -> Iterator[Cell]:
+    made: dict[str, Cell] = {}
+
+    def make(label: str, path: tuple[str, ...] = ()) -> Cell:
+        if label in path:
+            raise UserMistake(f"bench: defence {label} starts from itself")
+        if label not in spec.defences:
+            raise UserMistake(f"bench: defence {path[-1]} starts from {label}, which is no defence of this bench")
+        if label not in made:
+            defence = spec.defences[label]
+            before = poisoned if defence.start is None else make(defence.start, (*path, label))
+            made[label] = _defence(spec, attack, label, defence, poisoned, before)
+        return made[label]
+
+    for label, defence in spec.defences.items():
+        unknown = set(defence.attacks or ()) - set(spec.attacks)
+        if unknown:
+            raise UserMistake(f"bench: defence {label} names the attack {min(unknown)}, which is not of this bench")
+        wanted = defence.attacks is None or attack in defence.attacks
+        if wanted and (defence.seeds is None or poisoned.seed in defence.seeds):
+            yield make(label)
+
+
+def _defence(
+    spec: BenchSpec, attack: str, label: str, defence: DefenceSpec, poisoned: Cell, before: Cell
+) -> Cell:
+    needs = {POISONED: poisoned} | ({BEFORE: before} if before is not poisoned else {})
+    start = BEFORE if before is not poisoned else POISONED
+    arguments = ["--model.init_from", f"${{{start}}}/last.ckpt"]
+    if spec.attacks[attack].poison is not None:
+        arguments += ["--data.attack", f"${{{POISONED}}}/poison.json"]
+    name = f"{poisoned.name}--{_slug(label)}"
+    return _cell(spec, (spec.every, defence), arguments, poisoned.attack, label, poisoned.seed, name, needs)
+
+
+def _cell(
+    spec: BenchSpec,
+    runs: tuple[RunSpec, ...],
+    arguments: list[str],
+    attack: str,
+    defence: str,
+    seed: int,
+    name: str,
+    needs: dict[str, Cell],
+    listed: bool = True,
+) -> Cell:
+    config = next((run.config for run in reversed(runs) if run.config is not None), None)
+    if config is None:
+        raise UserMistake(f"bench: {name} has no config: give its path, or one for all under train")
+    _read_config(config)
+    flags = ["--seed_everything", str(seed)]
+    for run in runs:
+        for part in _PARTS:
+            flags += _flags(part, getattr(run, part))
+    flags = [Template(flag).safe_substitute(seed=seed) for flag in (*flags, *arguments)]
+    needs = dict(needs)
+    for variable in sorted(_variables(flags) - {*_SETTLED, *needs}):
+        if variable not in spec.preparations:
+            known = ", ".join((*_SETTLED, *spec.preparations))
+            raise UserMistake(f"bench: {name} names ${{{variable}}}, which is none of {known}")
+        prepared = f"{needs[POISONED].name}--{variable}" if POISONED in needs else f"{variable}-seed{seed}"
+        needs[variable] = _cell(
+            spec, (spec.every, spec.preparations[variable]), [], variable, "none", seed, prepared, needs, listed=False
+        )
+    if "data" in _variables(flags) and spec.data is None:
+        raise UserMistake(f"bench: {name} names ${{data}}: give its folder with --data")
+    for variable in (POISONED, BEFORE):
+        if variable in _variables(flags) and variable not in needs:
+            raise UserMistake(f"bench: {name} names ${{{variable}}}, which it does not have")
+    named = {variable: needs[variable] for variable in sorted(_variables(flags) & set(needs))}
+    return Cell(attack, defence, seed, name, config, tuple(flags), named, listed)
+
+
+def _with_needs(cell: Cell) -> Iterator[Cell]:
+    for before in cell.needs.values():
+        yield from _with_needs(before)
+    yield cell
+
+
+def _flags(key: str, value: Any) -> Iterator[str]:
+    """The command line's words for a value of a config."""
+    if isinstance(value, Settings):
+        value = value.content
+    if isinstance(value, dict):
+        if "class_path" in value:
+            yield from (f"--{key}", str(value["class_path"]))
+        arguments = {name: part for name, part in value.items() if name not in ("class_path", "init_args")}
+        for name, part in (arguments | (value.get("init_args") or {})).items():
+            yield from _flags(f"{key}.{name}", part)
+    else:
+        yield from (f"--{key}", value if isinstance(value, str) else json.dumps(value))
+
+
+def _variables(flags: list[str]) -> set[str]:
+    return {name for flag in flags for name in Template(flag).get_identifiers()}
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^\w.+-]+", "", label.replace("%", "pc"))
+
+
+def _read_config(name: str) -> Any:
+    path = config_path(name)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserMistake(f"bench: config {name} cannot be read ({type(error).__name__})") from error

@@ -1,0 +1,97 @@
+"""What a finished cell leaves: a small JSON file that outlives the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...callbacks.results_table import COLUMNS
+from ...contracts import UserMistake
+from .grid import Cell
+
+_PACKAGES = ("untrigger", "torch", "torchvision", "lightning", "transformers", "open_clip_torch", "webdataset")
+
+
+def make_record(cell: Cell, rows: list[dict[str, str]], wall_seconds: float, peak_memory_mb: float) -> dict[str, Any]:
+    """Make the record of a finished cell.
+
+    Args:
+        cell: The cell.
+        rows: The rows of its ``results.csv``.
+        wall_seconds: From the start of its process to the end; of its last session, where it was stopped in between.
+        peak_memory_mb: Of the largest of its processes, in MB.
+
+    Returns:
+        Plain data. It names no folder of the machine: data and other runs stand as variables.
+    """
+    return {
+        "cell": cell.id,
+        "attack": cell.attack,
+        "defence": cell.defence,
+        "seed": cell.seed,
+        "parent": cell.parent.id if cell.parent is not None else None,
+        "hash": cell.hash,
+        "command": command(cell),
+        "config": cell.config,
+        "arguments": list(cell.arguments),
+        "needs": {variable: before.id for variable, before in cell.needs.items()},
+        "results": rows,
+        "wall_seconds": round(wall_seconds, 1),
+        "peak_memory_mb": round(peak_memory_mb),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        "machine": _machine(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def command(cell: Cell) -> str:
+    """The command that repeats a cell, for a shell in which the variables in it are set."""
+    # The package's own lie in configs/ of a checkout.
+    config = cell.config if Path(cell.config).is_file() else f"configs/{cell.config}"
+    words = ["untrigger", "fit", "--config", config, *cell.arguments]
+    # Double quotes let the shell put the variables in, single quotes would not.
+    quoted = [f'"{word}"' if "$" in word and '"' not in word else shlex.quote(word) for word in words]
+    return " ".join([*quoted, "--trainer.default_root_dir", '"${run}"'])
+
+
+def write_record(record: dict[str, Any], *paths: Path) -> None:
+    """Write a record, at once or not at all, to each of the files."""
+    text = json.dumps(record, indent=1, ensure_ascii=True) + "\n"
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read a record; None where there is none.
+
+    Raises:
+        UserMistake: If the file is no record.
+    """
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows = record["results"]
+        if not all(set(COLUMNS) <= set(row) for row in rows):
+            raise ValueError("columns")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserMistake(f"{path} is no record of a finished cell: move it away, and the cell runs again") from error
+    return dict(record)
+
+
+def _machine() -> str:
+    devices = torch.cuda.device_count()
+    if devices:
+        return f"{devices} x {torch.cuda.get_device_name(0)}"
+    return f"{os.cpu_count()} cores ({platform.machine()}), no GPU"

@@ -1,0 +1,204 @@
+"""Runs the cells of a grid: each once, in an order that has what a cell needs before it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import IO, Any
+
+from ...callbacks.results_table import read_results
+from ...contracts import UserMistake
+from .grid import Cell, config_path
+from .records import make_record, read_record, write_record
+
+CHECKPOINT = "last.ckpt"
+_ERROR_TAIL = 20_000
+
+
+class CellFailed(Exception):
+    """A cell whose run ended without results; the message is the last line of its error."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where runs and records are.
+
+    Args:
+        runs: Folder of the run folders.
+        records: Folder of the records.
+        data: What ``${data}`` stands for.
+    """
+
+    runs: Path
+    records: Path
+    data: str | None
+
+    def run(self, cell: Cell) -> Path:
+        """The run folder of a cell."""
+        return self.runs / cell.id
+
+    def record(self, cell: Cell) -> Path:
+        """The record of a cell."""
+        return self.records / f"{cell.id}.json"
+
+    def log(self, cell: Cell) -> Path:
+        """What a cell's processes printed."""
+        return self.runs / "logs" / f"{cell.id}.log"
+
+    def finished(self, cell: Cell) -> dict[str, Any] | None:
+        """The record of a cell that is finished, None for one that is not."""
+        return read_record(self.record(cell))
+
+
+class Progress:
+    """What a runner tells of its cells; this one tells nothing."""
+
+    def started(self, cell: Cell) -> None:
+        """A cell's run has started."""
+
+    def ended(self, cell: Cell, record: dict[str, Any]) -> None:
+        """A cell is finished."""
+
+    def failed(self, cell: Cell, reason: str) -> None:
+        """A cell has failed, or one that it needs has."""
+
+
+def due(cells: Sequence[Cell], places: Places) -> list[Cell]:
+    """The cells that are to be run: those without a record, and those whose checkpoint one of these needs.
+
+    Args:
+        cells: Of a grid, each after those that it needs.
+        places: Where they are.
+
+    Returns:
+        Them, in the same order.
+    """
+    chosen: dict[str, Cell] = {}
+    for cell in reversed(cells):
+        wanted = any(cell.id == before.id for later in chosen.values() for before in later.needs.values())
+        missing = wanted and not (places.run(cell) / CHECKPOINT).exists()
+        if missing or places.finished(cell) is None:
+            chosen[cell.id] = cell
+    return [cell for cell in cells if cell.id in chosen]
+
+
+def run_cells(cells: Sequence[Cell], places: Places, jobs: int, progress: Progress) -> dict[str, str]:
+    """Run cells, and go on when one fails.
+
+    Args:
+        cells: Those that are due, each after those that it needs.
+        places: Where they are.
+        jobs: How many run at a time.
+        progress: Is told.
+
+    Returns:
+        By id, why a cell failed.
+    """
+    waiting, failed = list(cells), dict[str, str]()
+    open_ids = {cell.id for cell in cells}
+    with ThreadPoolExecutor(jobs) as pool:
+        running: dict[Future[dict[str, Any]], Cell] = {}
+        while waiting or running:
+            for cell in list(waiting):
+                broken = next((before for before in cell.needs.values() if before.id in failed), None)
+                if broken is not None:
+                    waiting.remove(cell)
+                    failed[cell.id] = f"{broken.name} failed"
+                    progress.failed(cell, failed[cell.id])
+                elif len(running) < jobs and not open_ids & {before.id for before in cell.needs.values()}:
+                    waiting.remove(cell)
+                    progress.started(cell)
+                    running[pool.submit(_run, cell, places, jobs)] = cell
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                cell = running.pop(future)
+                try:
+                    progress.ended(cell, future.result())
+                    open_ids.discard(cell.id)
+                except CellFailed as error:
+                    failed[cell.id] = str(error)
+                    progress.failed(cell, failed[cell.id])
+    return failed
+
+
+def fit_arguments(cell: Cell, places: Places) -> list[str]:
+    """What ``untrigger`` is called with for a cell, with the variables filled in."""
+    folders = {variable: str(places.run(before)) for variable, before in cell.needs.items()}
+    if places.data is not None:
+        folders["data"] = places.data
+    filled = [Template(word).substitute(folders) for word in cell.arguments]
+    run = str(places.run(cell))
+    return ["fit", "--config", str(config_path(cell.config)), *filled, "--trainer.default_root_dir", run]
+
+
+def _run(cell: Cell, places: Places, jobs: int) -> dict[str, Any]:
+    """Run a cell, or go on with it where an earlier session was stopped.
+
+    Raises:
+        CellFailed: If it ends without results.
+    """
+    run, log = places.run(cell), places.log(cell)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _held(places.runs / "logs" / f"{cell.id}.lock") as lock:
+        record = places.finished(cell)  # by another bench, while this one waited
+        if record is not None and (run / CHECKPOINT).exists():
+            return record
+        arguments = fit_arguments(cell, places)
+        if (run / CHECKPOINT).exists():
+            arguments += ["--ckpt_path", str(run / CHECKPOINT)]
+        elif run.exists():
+            shutil.rmtree(run)  # stopped before its first checkpoint
+        environment = dict(os.environ)
+        if jobs > 1:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+        started = time.perf_counter()
+        with log.open("ab") as output:
+            status, peak = _call([sys.executable, "-m", "untrigger.cli", *arguments], environment, output, lock)
+        seconds = time.perf_counter() - started
+        if status:
+            raise CellFailed(_last_line(log) or f"ended with status {status}")
+        try:
+            rows = read_results(run / "results.csv")
+        except UserMistake as error:
+            raise CellFailed(str(error)) from error
+        if not rows:
+            raise CellFailed(f"left no results; its output is in {log}")
+        record = make_record(cell, rows, seconds, peak)
+        write_record(record, run / "cell.json", places.record(cell))
+        return record
+
+
+def _call(command: list[str], environment: dict[str, str], output: IO[bytes], lock: int) -> tuple[int, float]:
+    """Run a command to its end; its status, and the peak memory of its largest process in MB."""
+    # The process keeps the lock when this one is killed, so that nobody starts the cell a second time beside it.
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(lock,)
+    ) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss / 1024
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[int]:
+    """Hold a file's lock, waiting for whoever has it."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _ERROR_TAIL))
+        lines = file.read().decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

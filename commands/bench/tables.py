@@ -1,0 +1,145 @@
+"""The tables of a bench, and its report: made of records, so that every number has its run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from ...callbacks.results_table import COLUMNS
+from ..report import write_report
+from ..summary import Figure, Summary, best, summarise
+from .grid import Cell
+from .runner import Places
+
+_RATES = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "clean_target_rate": "clean target rate"}
+_COSTS = {"seconds": "seconds", "samples_seen": "samples seen", "peak_memory_mb": "peak memory (MB)"}
+_HEADINGS = ("attack", "defence", "seeds", *(f"{name} (%)" for name in _RATES.values()), *_COSTS.values())
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+)
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|*_`<>[]"})
+
+
+def write_tables(cells: Sequence[Cell], places: Places, console: Console) -> None:
+    """Write results.csv, results.md, results.tex and report.html of the finished cells of a grid.
+
+    Args:
+        cells: The grid.
+        places: Where its runs and records are.
+        console: Where to say what was written.
+    """
+    finished = [(cell, record) for cell in cells if cell.listed and (record := places.finished(cell)) is not None]
+    if not finished:
+        console.print("no cell is finished yet: there is nothing to tabulate")
+        return
+    places.runs.mkdir(parents=True, exist_ok=True)
+    with (places.runs / "results.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(row for _, record in finished for row in record["results"])
+    records = [record for _, record in finished]
+    rows = summarise(labelled_rows(records))
+    table = markdown_table(rows)
+    (places.runs / "results.md").write_text(f"{table}\n{_runs_list(records)}", encoding="utf-8")
+    (places.runs / "results.tex").write_text(latex_table(rows), encoding="utf-8")
+    console.print(table, markup=False, highlight=False, soft_wrap=True)
+    kept = [places.run(cell) for cell, _ in finished if (places.run(cell) / "results.csv").exists()]
+    if kept:
+        write_report(kept, places.runs / "report.html")
+        console.print(f"{places.runs}/report.html", markup=False, highlight=False)
+
+
+def labelled_rows(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of results under the labels of the grid, which tell apart what the columns do not.
+
+    A second row of a run, such as that of a head, keeps what its defence's name has more than the first one's.
+
+    Args:
+        records: Of finished cells.
+
+    Returns:
+        A row for each row of results, with the label of its attack and its defence, and the peak memory.
+    """
+    rows = []
+    for record in records:
+        attacks = list(dict.fromkeys(row["attack"] for row in record["results"]))
+        first = record["results"][0]["defence"]
+        for row in record["results"]:
+            attack = record["attack"] if len(attacks) == 1 else f"{record['attack']}: {row['attack']}"
+            more = row["defence"].removeprefix(first) if row["defence"].startswith(first) else f" {row['defence']}"
+            defence = f"{record['defence']}{more}"
+            rows.append({**row, "attack": attack, "defence": defence, "peak_memory_mb": record["peak_memory_mb"]})
+    return rows
+
+
+def markdown_table(rows: Sequence[Summary]) -> str:
+    """A table in Markdown: mean and sample standard deviation over seeds, an attack's best values in bold.
+
+    Args:
+        rows: As `summarise` returns them.
+
+    Returns:
+        Lines.
+    """
+    lines = ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
+    lines += ["| " + " | ".join(cells) + " |" for cells in _cells(rows, " ± ", "**{}**", _plain_markdown)]
+    return "\n".join(lines) + "\n"
+
+
+def latex_table(rows: Sequence[Summary]) -> str:
+    """The same in LaTeX, for the package booktabs.
+
+    Args:
+        rows: As `summarise` returns them.
+
+    Returns:
+        A ``tabular`` environment.
+    """
+    heading = " & ".join(_plain_latex(name) for name in _HEADINGS)
+    lines = [f"\\begin{{tabular}}{{lll{'r' * (len(_HEADINGS) - 3)}}}", "\\toprule", f"{heading} \\\\", "\\midrule"]
+    lines += [" & ".join(cells) + " \\\\" for cells in _cells(rows, " $\\pm$ ", "\\textbf{{{}}}", _plain_latex)]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def _cells(rows: Sequence[Summary], plus_minus: str, bold: str, plain: Callable[[str], str]) -> Iterator[Sequence[str]]:
+    marked = {
+        "clean_accuracy": best(rows, "clean_accuracy", largest=True),
+        "attack_success_rate": best(rows, "attack_success_rate", largest=False),
+    }
+    for place, row in enumerate(rows):
+        cells = [plain(row.attack), plain(row.defence), plain(", ".join(row.seeds))]
+        for measure in _RATES:
+            text = _text(row.figures.get(measure), 100, 1, plus_minus)
+            cells.append(bold.format(text) if place in marked.get(measure, ()) else text)
+        cells += [_text(row.figures.get(measure), 1, 0, plus_minus) for measure in _COSTS]
+        yield cells
+
+
+def _text(figure: Figure | None, factor: float, digits: int, plus_minus: str) -> str:
+    if figure is None:
+        return ""
+    text = f"{factor * figure.mean:,.{digits}f}"
+    return f"{text}{plus_minus}{factor * figure.spread:,.{digits}f}" if figure.spread is not None else text
+
+
+def _runs_list(records: Iterable[Mapping[str, Any]]) -> str:
+    """Which runs a row of the table is of."""
+    runs: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        runs.setdefault((record["attack"], record["defence"]), []).append(record["cell"])
+    lines = (
+        f"- {_plain_markdown(', '.join(who))}: {', '.join(f'`{cell}`' for cell in ids)}" for who, ids in runs.items()
+    )
+    return "Runs:\n\n" + "\n".join(lines) + "\n"
+
+
+def _plain_markdown(text: str) -> str:
+    return text.translate(_MARKDOWN)
+
+
+def _plain_latex(text: str) -> str:
+    return text.translate(_LATEX)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from untrigger.callbacks.results_table import COLUMNS
+from untrigger.datamodules.generated import write_generated_data
+
+TRIGGER = """
+from untrigger.datamodules import Trigger
+
+
+class Corner(Trigger):
+    def __call__(self, images, keys):
+        stamped = images.clone()
+        stamped[:, :, :4, :4] = 255
+        return stamped
+"""
+PLAN = {"class_path": "PoisonPlan", "init_args": {"target": "star", "rate": 0.05, "seed": "${seed}"}}
+SPEC = {
+    "name": "tiny",
+    "data": "shapes",
+    "every": {
+        "model": {"encoder": "small:nano-32"},
+        "data": {"zero_shot": "${data}", "train_shards": "${data}/train", "num_workers": 0, "batch_size": 64},
+        "trainer": {"max_epochs": 1, "precision": 32},
+    },
+    "train": {"config": "demo/poisoned_clip.yaml"},
+}
+
+
+def plan(trigger: str) -> dict[str, object]:
+    """A poison plan with a trigger."""
+    return {**PLAN, "init_args": {**PLAN["init_args"], "trigger": trigger}}  # type: ignore[dict-item]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder, with data and a trigger of her own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    write_generated_data(tmp_path / "shapes", 128, 40, seed=0)
+    (tmp_path / "my_own.py").write_text(TRIGGER)
+    return tmp_path
+
+
+def start(folder: Path, spec: dict[str, object], *options: str) -> subprocess.Popen[str]:
+    """``untrigger bench`` on a file."""
+    (folder / "bench.yaml").write_text(yaml.safe_dump(spec))
+    command = [sys.executable, "-m", "untrigger.cli", "bench", "--config", "bench.yaml", *options]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """What it printed, to its end."""
+    with process:
+        assert process.stdout is not None
+        return process.stdout.read()
+
+
+def test_a_grid_runs_once_and_is_tabulated(folder: Path) -> None:
+    spec = {
+        **SPEC,
+        "attacks": {"BadNet": {"poison": plan("BadNet")}, "mine": {"poison": plan("my_own.Corner")}},
+        "defences": {
+            "finetuning": {"config": "cleanclip/finetune_cifar10.yaml", "attacks": ["BadNet"]},
+            "broken": {
+                "config": "cleanclip/finetune_cifar10.yaml",
+                "attacks": ["BadNet"],
+                "model": {"multimodal_weight": -1},
+            },
+        },
+    }
+    process = start(folder, spec)
+    told = finish(process)
+    assert process.returncode == 1
+    assert "1 cells failed" in told
+    # The failed cell's own complaint, and the rest was run all the same.
+    assert "multimodal_weight and self_supervised_weight are at least 0" in told
+    runs, records = folder / "runs/bench/tiny", folder / "benchmarks/cells/tiny"
+    done = {json.loads(path.read_text())["attack"]: path for path in records.glob("*--finetuning-*.json")}
+    assert len(list(records.glob("*.json"))) == 3
+    record = json.loads(done["BadNet"].read_text())
+    parent = runs / record["parent"]
+    assert (parent / "last.ckpt").exists()
+    assert str(folder) not in done["BadNet"].read_text()
+    assert record["command"].startswith("untrigger fit --config configs/cleanclip/finetune_cifar10.yaml")
+    assert record["peak_memory_mb"] > 100
+    # It started from the poisoned model and is measured on its attack.
+    saved = yaml.safe_load((runs / record["cell"] / "config.yaml").read_text())
+    assert Path(saved["model"]["init_args"]["init_from"]) == parent.relative_to(folder) / "last.ckpt"
+
+    with (runs / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["attack"], row["defence"]) for row in rows] == [
+        ("BadNet", "none"),
+        ("BadNet", "CleanCLIP"),
+        ("Corner", "none"),
+    ]
+    table = (runs / "results.md").read_text()
+    assert "| mine | none | 0 |" in table
+    assert all(f"`{path.stem}`" in table for path in records.glob("*.json"))
+    assert "\\begin{tabular}" in (runs / "results.tex").read_text()
+    assert (runs / "report.html").exists()
+
+    # Again: what is finished is not run, even without its run folder, and the failed cell is tried again.
+    written = {path: path.stat().st_mtime_ns for path in records.glob("*.json")}
+    (runs / json.loads(next(records.glob("mine-*")).read_text())["cell"] / "last.ckpt").unlink()
+    told = finish(start(folder, spec))
+    assert "4 cells, 1 to run" in told
+    assert written == {path: path.stat().st_mtime_ns for path in records.glob("*.json")}
+
+
+def test_a_killed_cell_goes_on_where_it_was(folder: Path) -> None:
+    every = {**SPEC["every"], "trainer": {"max_epochs": 60, "check_val_every_n_epoch": 60}}  # type: ignore[dict-item]
+    spec = {**SPEC, "every": every, "attacks": {"BadNet": {"poison": plan("BadNet")}}}
+    process = start(folder, spec)
+    runs = folder / "runs/bench/tiny"
+    until = time.monotonic() + 120
+    while not list(runs.glob("BadNet-*/last.ckpt")):
+        assert time.monotonic() < until
+        assert process.poll() is None, finish(process)
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process)
+    assert not list((folder / "benchmarks").glob("**/*.json"))
+
+    process = start(folder, spec)
+    told = finish(process)
+    assert process.returncode == 0, told
+    (record,) = (json.loads(path.read_text()) for path in (folder / "benchmarks/cells/tiny").glob("*.json"))
+    run = runs / record["cell"]
+    assert record["results"][0]["samples_seen"] == str(60 * 128)
+    assert (run / "resumed-1" / "metrics.csv").exists()
+
+
+def test_cells_are_listed_and_chosen_by_name(folder: Path) -> None:
+    spec = {**SPEC, "seeds": [0, 1], "attacks": {"BadNet": {"poison": plan("BadNet")}}}
+    listed = finish(start(folder, spec, "--run", "false"))
+    assert "to run  BadNet-seed0" in listed
+    assert "to run  BadNet-seed1" in listed
+    assert not (folder / "runs").exists()
+    process = start(folder, spec, "--only", "BadNet-seed9")
+    assert "there is no cell BadNet-seed9" in finish(process)
+    assert process.returncode == 2

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from untrigger.commands.bench.tables import labelled_rows, latex_table, markdown_table
+from untrigger.commands.summary import summarise
+
+
+def record(attack: str, defence: str, seed: int, accuracy: float, success: float) -> dict[str, object]:
+    """A record with one row of results."""
+    row = {
+        "dataset": "d",
+        "attack": "BadNet",
+        "defence": "none",
+        "seed": str(seed),
+        "clean_accuracy": str(accuracy),
+        "attack_success_rate": str(success),
+        "clean_target_rate": "",
+        "triggered_accuracy": "",
+        "seconds": "10",
+        "samples_seen": "2000",
+    }
+    return {"attack": attack, "defence": defence, "seed": seed, "results": [row], "peak_memory_mb": 900}
+
+
+def lines_of(records: list[dict[str, object]]) -> list[list[str]]:
+    """The cells of the Markdown table's rows."""
+    table = markdown_table(summarise(labelled_rows(records)))
+    return [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()[2:]]
+
+
+def test_mean_and_sample_standard_deviation_over_seeds() -> None:
+    (line,) = lines_of([record("a", "none", seed, ca, 1.0) for seed, ca in ((0, 0.80), (1, 0.82), (2, 0.84))])
+    assert line == ["a", "none", "0, 1, 2", "82.0 ± 2.0", "100.0 ± 0.0", "", "10 ± 0", "2,000 ± 0", "900 ± 0"]
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert lines_of([record("a", "none", 0, 0.8, 1.0)])[0][3:5] == ["80.0", "100.0"]
+
+
+def test_the_best_defence_of_an_attack_is_marked_and_the_poisoned_model_never() -> None:
+    records = [
+        record("a", "none", 0, 0.9, 0.0),
+        record("a", "x", 0, 0.8, 0.2),
+        record("a", "y", 0, 0.7, 0.1),
+        record("b", "x", 0, 0.1, 0.9),
+        record("b", "y", 0, 0.2, 0.95),
+    ]
+    assert [line[3:5] for line in lines_of(records)] == [
+        ["90.0", "0.0"],
+        ["**80.0**", "20.0"],
+        ["70.0", "**10.0**"],
+        ["10.0", "**90.0**"],
+        ["**20.0**", "95.0"],
+    ]
+
+
+def test_rates_of_one_trigger_are_told_apart_by_the_labels_of_the_grid() -> None:
+    assert [
+        line[0] for line in lines_of([record(label, "none", 0, 0.8, 1.0) for label in ("BadNet-1%", "BadNet-3%")])
+    ] == [
+        "BadNet-1%",
+        "BadNet-3%",
+    ]
+
+
+def test_a_head_has_a_row_beside_its_defence() -> None:
+    supervised = record("a", "supervised", 0, 0.8, 0.1)
+    row = supervised["results"][0]  # type: ignore[index]
+    supervised["results"] = [row | {"defence": f"SupervisedFinetune{more}"} for more in ("", "-head")]
+    assert [line[1] for line in lines_of([supervised])] == ["supervised", "supervised-head"]
+
+
+def test_several_attacks_of_a_run_have_a_row_each() -> None:
+    both = record("two", "none", 0, 0.8, 0.1)
+    both["results"] = [both["results"][0] | {"attack": attack} for attack in ("BadNet", "Blended")]  # type: ignore[index]
+    assert [line[0] for line in lines_of([both])] == ["two: BadNet", "two: Blended"]
+
+
+def test_names_are_text_not_markup() -> None:
+    rows = summarise(labelled_rows([record("a_1%|*", "none", 0, 0.8, 1.0)]))
+    assert "a\\_1%\\|\\*" in markdown_table(rows)
+    assert "a\\_1\\%|*" in latex_table(rows)
+    assert "80.0 & 100.0" in latex_table(rows)
