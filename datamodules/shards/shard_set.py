@@ -143,14 +143,23 @@ class ShardSet:
 
     def select(self, keys: Iterable[str]) -> ShardSet:
         """The same shards restricted to the samples with these keys."""
-        wanted = keys if isinstance(keys, (set, frozenset)) else set(keys)
+        subset = self._restricted(frozenset(keys), named=True)
+        subset.incomplete = 0  # nobody asked for these
+        return subset
+
+    def without(self, keys: Iterable[str]) -> ShardSet:
+        """The same shards without the samples with these keys."""
+        return self._restricted(frozenset(keys), named=False)
+
+    def _restricted(self, keys: frozenset[str], named: bool) -> ShardSet:
+        """The samples with these keys, or the others."""
         chosen = [
-            self._shard(shard).positions[[key in wanted for key in found]] for shard, found in enumerate(self.keys())
+            self._shard(shard).positions[[(key in keys) is named for key in found]]
+            for shard, found in enumerate(self.keys())
         ]
         subset = ShardSet.__new__(ShardSet)
         subset.__dict__.update(self.__getstate__())
         subset._selected = chosen
-        subset.incomplete = 0  # nobody asked for these
         subset.counts = np.array([len(positions) for positions in chosen], dtype=np.int64)
         return subset
 
