@@ -16,27 +16,27 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from bare_loops import BareLoop, Batch, bare_training, cleanclip, contrastive
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader
 
-from untrigger.contracts import Preprocessing
-from untrigger.datamodules import ImageTextDataModule
+from untrigger.datamodules import EDA, ImageTextDataModule, TransformView
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.datamodules.shards import expand_shards
 from untrigger.lightning_modules.encoders import Encoder, build_encoder
-from untrigger.lightning_modules.losses import ContrastiveLoss
 
+PARTS = ["stream", "training", "cleanclip", "training_224", "start", "memory"]
 TABLE = Table("what", "ours", "bare", "ratio", title="median of the rounds")
 
 
@@ -45,44 +45,6 @@ def row(what: str, ours: list[float], bare: list[float], unit: str) -> None:
     a, b = statistics.median(ours), statistics.median(bare)
     ratio = statistics.median([x / y for x, y in zip(ours, bare, strict=True)])
     TABLE.add_row(what, f"{a:,.0f} {unit}", f"{b:,.0f} {unit}", f"{ratio:.2f}")
-
-
-class BareLoop(IterableDataset):  # type: ignore[type-arg]
-    """What anyone would write: read a tar from front to back, decode, resize, crop, tokenise, stack."""
-
-    def __init__(self, shards: list[str], asked: Preprocessing, batch_size: int, draft: bool) -> None:
-        self.shards, self.asked, self.batch_size, self.draft = shards, asked, batch_size, draft
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        info = get_worker_info()
-        mine = self.shards[info.id :: info.num_workers] if info else self.shards
-        pictures, captions = [], []
-        for shard in mine:
-            with tarfile.open(shard, "r:") as tar:
-                for member in tar:
-                    data = tar.extractfile(member).read()  # type: ignore[union-attr]
-                    if member.name.endswith(".txt"):
-                        captions.append(data.decode())
-                    elif member.name.endswith(".jpg"):
-                        pictures.append(self.picture(data))
-                    if len(pictures) == len(captions) == self.batch_size:
-                        stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-                        yield stacked, self.asked.tokenize(captions)
-                        pictures, captions = [], []
-
-    def picture(self, data: bytes) -> np.ndarray:
-        """Decode, resize the short side, crop the centre."""
-        size = self.asked.image_size
-        picture = Image.open(BytesIO(data))
-        if self.draft:
-            picture.draft("RGB", (size, size))
-        picture = picture.convert("RGB")
-        if picture.size != (size, size):
-            scale = size / min(picture.size)
-            picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.BICUBIC)
-            left, top = (picture.width - size) // 2, (picture.height - size) // 2
-            picture = picture.crop((left, top, left + size, top + size))
-        return np.asarray(picture)
 
 
 def rate(loader: Iterable[Any], batch_size: int) -> float:
@@ -133,26 +95,6 @@ def write_photographs(folder: Path, count: int) -> list[str]:
     return paths
 
 
-def bare_training(encoder: Encoder, images: Tensor, tokens: Tensor, batch_size: int, steps: int, lr: float) -> float:
-    """Samples per second of the shortest loop that does the same arithmetic, from the second step on."""
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=lr, fused=True)
-    loss_function = ContrastiveLoss()
-    encoder.train()
-    started = 0.0
-    for step in range(steps + 1):
-        if step == 1:
-            started = time.perf_counter()
-        rows = torch.randint(len(images), (batch_size,))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            image = functional.normalize(encoder.encode_image(images[rows]).float(), dim=-1)
-            text = functional.normalize(encoder.encode_text(tokens[rows]).float(), dim=-1)
-            loss = loss_function(image, text, encoder.logit_scale.exp())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return steps * batch_size / (time.perf_counter() - started)
-
-
 def fit(arguments: list[str], folder: Path) -> float:
     """Run ``untrigger fit`` in its own process; its seconds."""
     command = [sys.executable, "-m", "untrigger.cli", "fit", *arguments, "--trainer.default_root_dir", str(folder)]
@@ -169,18 +111,21 @@ def rates(folder: Path) -> list[float]:
 
 
 def compare_training(
-    options: list[str], encoder: str, data: ImageTextDataModule, steps: int, every: int, rounds: int, what: str
+    options: list[str],
+    loss_of: Callable[[Encoder, Batch], Tensor],
+    encoder: str,
+    data: ImageTextDataModule,
+    lengths: tuple[int, int, int],
+    what: str,
 ) -> None:
-    """Compare ``untrigger fit`` with the bare loop, in turn."""
-    model = build_encoder(encoder)
+    """Compare ``untrigger fit`` with the bare loop, in turn; lengths are steps, steps of a log, and rounds."""
+    model, (steps, every, rounds) = build_encoder(encoder), lengths
     data.preprocessing = model.preprocessing
     data.setup("fit")
     batches = [
         data.on_after_batch_transfer(batch, 0) for _, batch in zip(range(8), data.train_dataloader(), strict=False)
     ]
-    longest = max(batch["tokens"].shape[1] for batch in batches)
-    images = torch.cat([batch["image"] for batch in batches])
-    tokens = torch.cat([functional.pad(batch["tokens"], (0, longest - batch["tokens"].shape[1])) for batch in batches])
+    held = {name: together([batch[name] for batch in batches]) for name in batches[0] if name != "key"}
     ours, bare = [], []
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -190,8 +135,16 @@ def compare_training(
             ours.append(statistics.median(rates(Path(folder))))
         # In a process of its own, as the other side: this one has had loaders and their memory before.
         with torch.multiprocessing.get_context("spawn").Pool(1) as pool:
-            bare.append(pool.apply(bare_training, (model, images, tokens, data.batch_size, steps, 1e-4)))
+            bare.append(pool.apply(bare_training, (loss_of, model, held, data.batch_size, steps)))
     row(f"training, {what}", ours, bare, "samples/s")
+
+
+def together(tensors: list[Tensor]) -> Tensor:
+    """One tensor; tokens are padded to the longest."""
+    if tensors[0].ndim == 2:
+        longest = max(tensor.shape[1] for tensor in tensors)
+        tensors = [functional.pad(tensor, (0, longest - tensor.shape[1])) for tensor in tensors]
+    return torch.cat(tensors)
 
 
 def first_step(options: list[str]) -> float:
@@ -232,21 +185,17 @@ def main() -> None:
     parser.add_argument("--train_shards", required=True, help="CIFAR-10 pairs of 32 pixels, a brace pattern")
     parser.add_argument("--zero_shot", required=True, help="CIFAR-10 in the layout of CLIP-benchmark")
     parser.add_argument("--config", default="configs/poisoned_clip/cifar10.yaml")
+    parser.add_argument("--cleanclip_config", default="configs/cleanclip/cifar10.yaml")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=["stream", "training", "training_224", "start", "memory"])
+    parser.add_argument("--only", nargs="*", default=PARTS)
     chosen = parser.parse_args()
-    options = [
-        "--config",
-        chosen.config,
-        "--data.train_shards",
-        chosen.train_shards,
-        "--data.zero_shot",
-        chosen.zero_shot,
-    ]
+    data = ["--data.train_shards", chosen.train_shards, "--data.zero_shot", chosen.zero_shot]
+    options, cleaning = ["--config", chosen.config, *data], ["--config", chosen.cleanclip_config, *data]
     shards = expand_shards(chosen.train_shards)
     parts: dict[str, Callable[[Path], None]] = {
         "stream": lambda folder: stream_part(folder, shards, chosen.rounds),
         "training": lambda folder: training_part(options, shards, chosen.rounds),
+        "cleanclip": lambda folder: cleanclip_part(cleaning, shards, chosen.rounds),
         "training_224": lambda folder: training_224_part(folder, options),
         "start": lambda folder: TABLE.add_row(
             "start to the end of the first step", f"{first_step(options):.1f} s", "", ""
@@ -270,7 +219,13 @@ def stream_part(folder: Path, shards: list[str], rounds: int) -> None:
 
 def training_part(options: list[str], shards: list[str], rounds: int) -> None:
     data = ImageTextDataModule(shards, batch_size=128, num_workers=0)
-    compare_training(options, "small:base-32", data, 120, 40, rounds, "CIFAR-10 config")
+    compare_training(options, contrastive, "small:base-32", data, (120, 40, rounds), "CIFAR-10 config")
+
+
+def cleanclip_part(options: list[str], shards: list[str], rounds: int) -> None:
+    views: dict[str, Any] = {"image_view": TransformView(), "text_view": EDA()}
+    data = ImageTextDataModule(shards, batch_size=128, num_workers=0, **views)
+    compare_training(options, cleanclip, "small:base-32", data, (60, 20, rounds), "CleanCLIP's CIFAR-10 config")
 
 
 def training_224_part(folder: Path, options: list[str]) -> None:
@@ -278,7 +233,7 @@ def training_224_part(folder: Path, options: list[str]) -> None:
     data = ImageTextDataModule(photographs, batch_size=16, num_workers=0)
     large = [*options[:2], "--data.train_shards", str(folder), "--data.batch_size", "16", "--data.poison", "null"]
     large += ["--model.encoder", "open_clip:ViT-B-32"]
-    compare_training(large, "open_clip:ViT-B-32", data, 6, 3, 2, "ViT-B/32 at 224 pixels, batch 16")
+    compare_training(large, contrastive, "open_clip:ViT-B-32", data, (6, 3, 2), "ViT-B/32 at 224 pixels, batch 16")
 
 
 def memory_part(folder: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..contracts import Attack, ClassPrompts, CLIPModule, Preprocessing, UserMistake
 from .bad_samples import BadSampleLog
+from .excluded import leave_out, read_keys
 from .loader import StreamLoader
 from .order import Order, SequentialOrder, ShuffledOrder
 from .poisoning import Poison, PoisonPlan, read_manifest, write_manifest
@@ -48,6 +49,8 @@ class ImageTextDataModule(LightningDataModule):
         shuffle_window: Pairs that are shuffled together. A worker's share of an epoch that is not larger is shuffled
             as a whole.
         max_bad_share: Share of bad samples above which the run ends.
+        exclude: A file that names pairs to leave out: a ``poison.json``, a ``.csv`` with a column ``key``, or a text
+            file with a key a line. They are left out after the poisoning: a defender gets the data poisoned.
         allow_pipe: Whether a shard may be ``pipe:COMMAND``. It runs the command in a shell.
     """
 
@@ -67,6 +70,7 @@ class ImageTextDataModule(LightningDataModule):
         shuffle_window: int = 10_000,
         max_bad_share: float = 0.01,
         allow_pipe: bool = False,
+        exclude: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -80,9 +84,11 @@ class ImageTextDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.shuffle_window, self.max_bad_share, self.allow_pipe = shuffle_window, max_bad_share, allow_pipe
+        self.exclude = exclude
         self._views = Views(augmentation, image_view, text_view, self.seed)
         self.preprocessing: Preprocessing | None = None
         self._shards: ShardSet | None = None
+        self._left_out = 0
         self._selected: ShardSet | None = None
         self._poisoned: Poison | None = None
         self._evaluation: ZeroShotSet | None = None
@@ -153,6 +159,7 @@ class ImageTextDataModule(LightningDataModule):
                 raise UserMistake(f"{stage} needs data.train_shards: a folder, a brace pattern or a list of shards")
             self._shards = ShardSet(expand_shards(self.train_shards, self.allow_pipe), self._member)
             self._poisoned = self._resolve_poison(self._shards)
+            self._leave_out(self._shards)
         if stage != "predict" and self.zero_shot is not None:
             self._evaluation = ZeroShotSet(self.zero_shot)
             self._attacks = self._resolve_attacks(self._evaluation.class_prompts.classnames)
@@ -237,6 +244,13 @@ class ImageTextDataModule(LightningDataModule):
         Poison(plans).check(self._asked.image_size)  # before the pass over the data
         return Poison.from_plans(plans, shards)
 
+    def _leave_out(self, shards: ShardSet) -> None:
+        if self.exclude is not None:
+            keys = read_keys(self.exclude)
+            self._shards = leave_out(shards, keys, self.exclude)
+            self._left_out = len(shards) - len(self._shards)
+            self._poisoned = None if self._poisoned is None else self._poisoned.without(keys)
+
     def _resolve_attacks(self, classnames: list[str]) -> dict[str, PoisonPlan]:
         if self.attack is None:
             return {}
@@ -254,7 +268,8 @@ class ImageTextDataModule(LightningDataModule):
 
     def _announce(self) -> None:
         """Say what is poisoned, and leave the manifest in the run folder."""
-        rank_zero_info(f"Training pairs: {len(self._pairs):,} in {len(self._pairs.paths):,} shards")
+        left_out = f" ({self._left_out:,} left out by {self.exclude})" if self._left_out else ""
+        rank_zero_info(f"Training pairs: {len(self._pairs):,} in {len(self._pairs.paths):,} shards{left_out}")
         if self._poisoned is None or self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for plan, keys in zip(self._poisoned.plans, self._poisoned.keys, strict=True):

@@ -38,11 +38,11 @@ class LabelledStream(ShardStream):
         super().__init__(shards, order, image_size, max_bad)
         self.classes, self.label_field, self.views = classes, label_field, views or Views()
 
-    def read_value(self, shard: int, position: int) -> int:
+    def decode_value(self, data: bytes) -> int:
         """The class index."""
         if self.label_field is None:
-            return decode_label(self.shards.read(shard, position, "cls"), self.classes)
-        return decode_json_label(self.shards.read(shard, position, "json"), self.label_field, self.classes)
+            return decode_label(data, self.classes)
+        return decode_json_label(data, self.label_field, self.classes)
 
     def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
         """Make a training batch."""

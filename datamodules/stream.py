@@ -99,8 +99,8 @@ class ShardStream(IterableDataset[StreamItem], ABC):
             yield StreamItem(self.assemble(samples, epoch), reports, spares)
 
     @abstractmethod
-    def read_value(self, shard: int, position: int) -> Any:
-        """Read what goes with the picture.
+    def decode_value(self, data: bytes) -> Any:
+        """Decode what goes with the picture: the member that the shards were opened for.
 
         Raises:
             BadSample: If it is unusable.
@@ -121,9 +121,9 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         Raises:
             BadSample: If it is unusable.
         """
-        value = self.read_value(shard, position)
-        picture = decode_picture(self.shards.read(shard, position, "picture"), self.image_size)
-        return Sample(self.shards.key(shard, position), picture, value)
+        data, picture = self.shards.read_members(shard, position, self.shards.required, "picture")
+        value = self.decode_value(data)
+        return Sample(self.shards.key(shard, position), decode_picture(picture, self.image_size), value)
 
     def _load(
         self, share: Share, places: Places, spares: int, may_be_bad: int
@@ -189,9 +189,9 @@ class ImageTextStream(ShardStream):
         super().__init__(shards, order, image_size, max_bad)
         self.tokenize, self.poison, self.views = tokenize, poison, views or Views()
 
-    def read_value(self, shard: int, position: int) -> str:
+    def decode_value(self, data: bytes) -> str:
         """The caption."""
-        return decode_caption(self.shards.read(shard, position, "txt"))
+        return decode_caption(data)
 
     def pairs(self, samples: Sequence[Sample]) -> tuple[list[str], Tensor, list[str]]:
         """Keys, pictures ``(N, 3, S, S)`` uint8 and captions, as the attacker left them."""
@@ -240,9 +240,9 @@ class ZeroShotStream(ShardStream):
         super().__init__(shards, order, image_size, max_bad)
         self.classes, self.attacks = classes, attacks
 
-    def read_value(self, shard: int, position: int) -> int:
+    def decode_value(self, data: bytes) -> int:
         """The class index."""
-        return decode_label(self.shards.read(shard, position, "cls"), self.classes)
+        return decode_label(data, self.classes)
 
     def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
         """Make an evaluation batch, pictures still in 8 bit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Protocol
 
@@ -97,6 +97,10 @@ class Poison:
                 wanted,
             )
         return Poison(self.plans, [[key for key in keys if key in present] for keys in self.keys])
+
+    def without(self, left_out: Container[str]) -> Poison:
+        """The same plans, without the pairs with these keys."""
+        return Poison(self.plans, [[key for key in keys if key not in left_out] for keys in self.keys])
 
     def check(self, image_size: int, classnames: Sequence[str] | None = None) -> None:
         """Check every plan, as ``PoisonPlan.check``."""

@@ -15,6 +15,8 @@ from .index import MEMBERS, ShardIndex, index_shard
 from .samples import BadSample, decode_caption
 
 _OPEN_SHARDS = 128
+_NEAR = 1 << 16
+"""Bytes from the first to the last that are read for one sample at once."""
 _MAX_BYTES = {"picture": 64 << 20, "txt": 1 << 16, "json": 1 << 20, "cls": 64}
 
 
@@ -96,16 +98,38 @@ class ShardSet:
         Raises:
             BadSample: If the member is larger than any of its kind should be, or the file got shorter.
         """
+        return self.read_members(shard, position, member)[0]
+
+    def read_members(self, shard: int, position: int, *members: str) -> list[bytes]:
+        """Read members of a sample, at once where they lie close together, as they do in most shards.
+
+        Args:
+            shard: Index into ``paths``.
+            position: Place among the shard's complete samples.
+            members: Of ``MEMBERS``; the sample has each of them.
+
+        Raises:
+            BadSample: As ``read``.
+        """
         opened = self._shard(shard)
         row = opened.positions[position]
-        column = MEMBERS.index(member)
-        size = int(opened.found.sizes[row, column])
-        if size > _MAX_BYTES[member]:
-            raise BadSample(f"oversized {member}", f"{size} bytes")
-        data = os.pread(opened.file, size, int(opened.found.offsets[row, column]))
-        if len(data) != size:
-            raise BadSample("truncated shard", f"{member} ends early")
-        return data
+        offsets, sizes = opened.found.offsets[row].tolist(), opened.found.sizes[row].tolist()
+        places = []
+        for member in members:
+            column = MEMBERS.index(member)
+            if sizes[column] > _MAX_BYTES[member]:
+                raise BadSample(f"oversized {member}", f"{sizes[column]} bytes")
+            places.append((offsets[column], offsets[column] + sizes[column]))
+        first, last = min(start for start, _ in places), max(end for _, end in places)
+        if last - first <= _NEAR:
+            span = os.pread(opened.file, last - first, first)
+            found = [span[start - first : end - first] for start, end in places]
+        else:
+            found = [os.pread(opened.file, end - start, start) for start, end in places]
+        for member, data, (start, end) in zip(members, found, places, strict=True):
+            if len(data) != end - start:
+                raise BadSample("truncated shard", f"{member} ends early")
+        return found
 
     def locate(self, keys: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Find samples by key: key to (shard, position), without those that are not there."""
@@ -119,14 +143,23 @@ class ShardSet:
 
     def select(self, keys: Iterable[str]) -> ShardSet:
         """The same shards restricted to the samples with these keys."""
-        wanted = keys if isinstance(keys, (set, frozenset)) else set(keys)
+        subset = self._restricted(frozenset(keys), named=True)
+        subset.incomplete = 0  # nobody asked for these
+        return subset
+
+    def without(self, keys: Iterable[str]) -> ShardSet:
+        """The same shards without the samples with these keys."""
+        return self._restricted(frozenset(keys), named=False)
+
+    def _restricted(self, keys: frozenset[str], named: bool) -> ShardSet:
+        """The samples with these keys, or the others."""
         chosen = [
-            self._shard(shard).positions[[key in wanted for key in found]] for shard, found in enumerate(self.keys())
+            self._shard(shard).positions[[(key in keys) is named for key in found]]
+            for shard, found in enumerate(self.keys())
         ]
         subset = ShardSet.__new__(ShardSet)
         subset.__dict__.update(self.__getstate__())
         subset._selected = chosen
-        subset.incomplete = 0  # nobody asked for these
         subset.counts = np.array([len(positions) for positions in chosen], dtype=np.int64)
         return subset
 

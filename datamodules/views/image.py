@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from ...contracts import UserMistake
+from .auto_augment import auto_augment
 from .base import ImageView
 
 
@@ -20,6 +21,9 @@ class TransformView(ImageView):
 
     The view is what the transform gives for the picture after ``torch.manual_seed(seed)``. CleanCLIP
     (arXiv 2303.03323) uses AutoAugment (arXiv 1805.09501) with its ImageNet policy, then the evaluation transform.
+
+    torchvision's AutoAugment itself goes through its operations for all pictures at once, with the same result; any
+    other transform is called picture by picture.
 
     Deviations from the official code: AutoAugment sees the 8-bit input square, where theirs sees the picture before
     resizing and cropping; and it works on tensors, where theirs works on PIL pictures: under 1 % of the values differ
@@ -50,6 +54,9 @@ class TransformView(ImageView):
         Raises:
             UserMistake: If the transform changes the shape or the type of a picture.
         """
+        # A subclass may do otherwise.
+        if type(self.transform) is v2.AutoAugment:
+            return auto_augment(self.transform, images, seeds)
         views: list[Tensor] = []
         with _random_states_kept():
             # A copy, because a transform may work in place.

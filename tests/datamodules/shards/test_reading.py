@@ -11,6 +11,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,6 +233,24 @@ def test_an_oversized_caption_is_a_bad_sample(tmp_path: Path, write_shard: Calla
         shards.read(0, 0, "txt")
 
 
+def test_members_that_lie_far_apart_are_read_too(tmp_path: Path, write_shard: Callable[..., str]) -> None:
+    members = {"png": png(), "bin": bytes(1 << 17), "txt": b"far away"}
+    shards = ShardSet([write_shard(tmp_path / "0.tar", [("a", members), ("b", {"png": png((8, 8)), "txt": b"near"})])])
+    assert shards.read_members(0, 0, "txt", "picture") == [b"far away", png()]
+    assert shards.read_members(0, 1, "picture", "txt") == [png((8, 8)), b"near"]
+
+
+def test_a_shard_that_gets_shorter_while_it_is_read_makes_bad_samples(
+    tmp_path: Path, write_shard: Callable[..., str]
+) -> None:
+    path = write_shard(tmp_path / "0.tar", [("a", {"png": png(), "txt": b"a caption"})])
+    shards = ShardSet([path])
+    shards.key(0, 0)  # opens it
+    os.truncate(path, int(index.index_shard(path).offsets[0, 1]) + 2)
+    with pytest.raises(BadSample, match="txt ends early"):
+        shards.read_members(0, 0, "picture", "txt")
+
+
 def test_geometry_is_short_side_resized_and_centre_cropped() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 60, 3), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -252,6 +271,69 @@ def test_a_large_jpeg_is_decoded_at_reduced_size_and_looks_the_same() -> None:
     full = Image.fromarray(pixels[:, 80:560]).resize((224, 224), Image.Resampling.BICUBIC)
     square = decode_picture(buffer.getvalue(), 224)
     assert np.abs(square.astype(int) - np.asarray(full).astype(int)).max() <= 6
+
+
+def jpeg(**options: Any) -> bytes:
+    """A noisy JPEG of 16 x 16."""
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(options.pop("mode", "RGB")).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+JPEGS = {
+    "usual": jpeg(),
+    "full colour": jpeg(quality=95, subsampling=0),
+    "half colour": jpeg(subsampling=1),
+    "progressive": jpeg(progressive=True),
+    "optimised": jpeg(optimize=True),
+    "restarts": jpeg(restart_marker_rows=1),
+    "rgb": jpeg(keep_rgb=True),
+    "grey": jpeg(mode="L"),
+}
+
+
+def as_pillow_has_it(data: bytes) -> np.ndarray | None:
+    try:
+        return np.asarray(Image.open(io.BytesIO(data), formats=("JPEG",)).convert("RGB"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+@pytest.mark.parametrize("data", JPEGS.values(), ids=JPEGS)
+def test_a_jpeg_of_the_input_size_takes_the_short_way_to_the_same_pixels(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = as_pillow_has_it(data)
+    monkeypatch.setattr(Image, "open", None)
+    np.testing.assert_array_equal(decode_picture(data, 16), expected)
+
+
+def test_a_cmyk_jpeg_of_the_input_size_goes_the_long_way() -> None:
+    data = jpeg(mode="CMYK")
+    np.testing.assert_array_equal(decode_picture(data, 16), as_pillow_has_it(data))
+
+
+@pytest.mark.parametrize("data", JPEGS.values(), ids=JPEGS)
+def test_a_damaged_jpeg_of_the_input_size_is_what_pillow_makes_of_it(data: bytes) -> None:
+    draws = np.random.default_rng(1)
+    damaged = [data[:end] for end in range(2, len(data), 7)]
+    for _ in range(300):
+        changed = bytearray(data)
+        changed[draws.integers(2, len(data))] = draws.integers(256)
+        damaged.append(bytes(changed))
+    found, expected = [], []
+    for case in damaged:
+        expected.append(as_pillow_has_it(case))
+        try:
+            found.append(decode_picture(case, 16))
+        except BadSample:
+            found.append(None)
+    assert sum(pixels is None for pixels in expected) > 20
+    for pixels, wanted in zip(found, expected, strict=True):
+        # A change of the size is resized by the one and not by the other.
+        if wanted is None or wanted.shape == (16, 16, 3):
+            np.testing.assert_array_equal(pixels, wanted)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
