@@ -52,7 +52,7 @@ def bench(
         only: Name of a cell, or a list (as printed by --run false): these alone are run, and what they need.
         run: Whether to run what is due. Otherwise the cells are listed and the tables made of those that are finished.
         tables: Whether to make the tables and the report.
-        slurm: Options of sbatch: the cells go out as job arrays instead, for example "--gres=gpu:1 --time=2:00:00".
+        slurm: Options of sbatch, as in --slurm="--gres=gpu:1 --time=2:00:00": the cells go out as job arrays instead.
 
     Raises:
         UserMistake: If the grid is wrong, or a cell has failed.
@@ -116,7 +116,7 @@ def _send(
 def _plain(value: Any) -> Any:
     """A specification as it stands in a bench file."""
     if isinstance(value, Settings):
-        return value.content
+        return dict(value.content)
     if dataclasses.is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
