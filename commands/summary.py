@@ -1,0 +1,136 @@
+"""Mean and spread over seeds: the one aggregation behind every table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+MEASURES = (
+    "clean_accuracy",
+    "attack_success_rate",
+    "clean_target_rate",
+    "triggered_accuracy",
+    "seconds",
+    "samples_seen",
+    "peak_memory_mb",
+)
+"""What is aggregated: four rates in [0, 1], wall time, training samples, peak memory in megabytes."""
+
+_IDENTITY = ("dataset", "attack", "defence")
+_NO_DEFENCE = "none"
+
+
+class Figure(NamedTuple):
+    """A measure over seeds."""
+
+    mean: float
+    spread: float | None
+    """Sample standard deviation, with n - 1; None of a single value, which has no spread."""
+    n: int
+    """Values that were there."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The records of one attack and one defence on one data set."""
+
+    dataset: str
+    attack: str
+    defence: str
+    seeds: tuple[str, ...]
+    """Seeds in the order of the records, each once."""
+    figures: Mapping[str, Figure]
+    """By measure; one that no record has is missing."""
+
+    @property
+    def defended(self) -> bool:
+        """Whether there is a defence."""
+        return self.defence != _NO_DEFENCE
+
+    def mean(self, measure: str) -> float | None:
+        """The mean of a measure; None where no record has it."""
+        return self.figures[measure].mean if measure in self.figures else None
+
+
+def summarise(records: Iterable[Mapping[str, Any]]) -> list[Summary]:
+    """Aggregate records over seeds.
+
+    Args:
+        records: Each with ``dataset``, ``attack``, ``defence``, ``seed`` and any of `MEASURES`, as numbers or as text. A
+            measure that is missing, empty or not finite is not counted.
+
+    Returns:
+        A row for each data set, attack and defence, in the order of first appearance.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(tuple(str(record[name]) for name in _IDENTITY), []).append(record)
+    return [
+        Summary(*identity, tuple(dict.fromkeys(str(record["seed"]) for record in group)), _figures(group))
+        for identity, group in groups.items()
+    ]
+
+
+def number(value: Any) -> float | None:
+    """A finite number, given as one or as text; None for anything else."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def best(rows: Sequence[Summary], measure: str, largest: bool) -> set[int]:
+    """Find the defences with the best mean of a measure under each attack.
+
+    Args:
+        rows: As `summarise` returns them.
+        measure: One of `MEASURES`.
+        largest: Whether more is better.
+
+    Returns:
+        Places in ``rows``. Under an attack with fewer than two defences to compare there is none, and with equal means
+        there are several.
+    """
+    return _best(rows, {place: row.mean(measure) for place, row in enumerate(rows)}, largest)
+
+
+def best_defences(rows: Sequence[Summary]) -> set[int]:
+    """Find, under each attack, the defence with the largest clean accuracy less attack success rate.
+
+    A point of either counts the same. It marks a table for its reader; no setting is chosen by it.
+
+    Args:
+        rows: As `summarise` returns them.
+
+    Returns:
+        Places in ``rows``, as `best`.
+    """
+    margins: dict[int, float | None] = {}
+    for place, row in enumerate(rows):
+        accuracy, success = row.mean("clean_accuracy"), row.mean("attack_success_rate")
+        margins[place] = None if accuracy is None or success is None else accuracy - success
+    return _best(rows, margins, largest=True)
+
+
+def _best(rows: Sequence[Summary], values: Mapping[int, float | None], largest: bool) -> set[int]:
+    attacks: dict[tuple[str, str], dict[int, float]] = {}
+    for place, value in values.items():
+        row = rows[place]
+        if value is not None and row.defended:
+            attacks.setdefault((row.dataset, row.attack), {})[place] = value
+    compared = [found for found in attacks.values() if len(found) > 1]
+    pick = max if largest else min
+    return {place for found in compared for place, value in found.items() if value == pick(found.values())}
+
+
+def _figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    figures = {}
+    for measure in MEASURES:
+        values = [value for record in records if (value := number(record.get(measure))) is not None]
+        if values:
+            figures[measure] = Figure(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+    return figures
