@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test lint venv wheel clean
+.PHONY: demo test test-report lint venv wheel clean
 
 demo: $(STAMP)
 	$(BIN)/untrigger demo
@@ -11,6 +11,11 @@ demo: $(STAMP)
 # PYTHONPATH is empty to test the tree in place, or the folder of an installed wheel (see .ci/run).
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+# Needs Debian's chromium. Leaves screenshots in screenshots/; RUNS='DIR DIR' shows those runs instead of small ones.
+test-report: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	RUNS="$(RUNS)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/commands/test_report_browser.py $(ARGS)
 
 lint: $(STAMP) wheel
 	$(BIN)/ruff check .

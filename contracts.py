@@ -78,10 +78,19 @@ class ClassLogits(TypedDict):
 
 
 class ZeroShotOutputs(ClassLogits):
-    """What ``validation_step`` and ``test_step`` return: similarity to the class embeddings, times the temperature."""
+    """What ``validation_step`` and ``test_step`` return: similarity to the class embeddings, times the temperature.
+
+    What need not be there feeds figures only; a step that leaves it out is measured all the same.
+    """
 
     label: Tensor
     """``(B,)`` int64."""
+    features: NotRequired[Tensor]
+    """``(B, D)``, the image features of the clean pictures, of unit length."""
+    triggered_features: NotRequired[dict[str, Tensor]]
+    """By the name of an attack, the image features of the triggered pictures, as ``features``."""
+    inverse_temperature: NotRequired[Tensor]
+    """Scalar, what the similarities were multiplied with: ``logits`` divided by it are cosines in [-1, 1]."""
     head: NotRequired[ClassLogits]
     """What the module's own head makes of the same pictures. There when the module is a ``HeadModule``."""
 

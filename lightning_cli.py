@@ -23,6 +23,7 @@ from .callbacks import (
     AttackSuccessRate,
     CleanAccuracy,
     CompactProgressBar,
+    EvaluationSample,
     ResultsWriter,
     SamplesPerSecond,
     SimilarityWriter,
@@ -63,7 +64,7 @@ class UntriggerCLI(LightningCLI):
     """LightningCLI with the project's metrics, checkpoints and loggers in every run.
 
     The run folder is ``trainer.default_root_dir``; it holds the config, the checkpoint ``last.ckpt``, ``metrics.csv``,
-    TensorBoard's events, ``results.csv``, and ``poison.json`` where something is poisoned. Unless given, it is a new
+    TensorBoard's events, ``results.csv``, ``evaluation.npz``, and ``poison.json`` where something is poisoned. Unless given, it is a new
     folder under ``runs/``.
     """
 
@@ -102,6 +103,7 @@ class UntriggerCLI(LightningCLI):
         parser.add_lightning_class_args(CleanAccuracy, "clean_accuracy")
         parser.add_lightning_class_args(AttackSuccessRate, "attack_success_rate")
         parser.add_lightning_class_args(TriggerGallery, "trigger_gallery")
+        parser.add_lightning_class_args(EvaluationSample, "evaluation_sample")
         parser.add_lightning_class_args(ResultsWriter, "results")
         parser.add_lightning_class_args(SamplesPerSecond, "samples_per_second")
         parser.add_lightning_class_args(SimilarityWriter, "similarities")

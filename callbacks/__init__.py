@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .attack_success_rate import AttackSuccessRate
 from .clean_accuracy import CleanAccuracy
+from .evaluation_sample import EvaluationSample
 from .gallery import TriggerGallery
 from .progress import CompactProgressBar
 from .results import ResultsWriter
@@ -14,6 +15,7 @@ __all__ = [
     "AttackSuccessRate",
     "CleanAccuracy",
     "CompactProgressBar",
+    "EvaluationSample",
     "ResultsWriter",
     "SamplesPerSecond",
     "SimilarityWriter",

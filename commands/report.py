@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
-from matplotlib.figure import Figure
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ..contracts import UserMistake
-from .report_figures import accuracy_against_success, loss_over_training, rates_over_training, to_svg
-from .report_runs import Run, read_run
+from .report_page import AttackPart, FigureBook, attack_parts, heat_maps, scatter
+from .report_records import records_of
+from .report_runs import read_runs
+from .summary import Figure, number
 
-_SUCCESS = "val/attack_success_rate"
 _UNKNOWN = "\N{EN DASH}"
-
-
-@dataclass(frozen=True)
-class _Section:
-    """What the template shows of a run."""
-
-    name: str
-    rates: Markup | None
-    loss: Markup | None
-    gallery: str | None
+_OPEN_RUNS = 3  # the details of more runs are folded
 
 
 def report(runs: list[str], out: str = "report.html") -> None:
     """Make one HTML page with the table and the figures of run folders.
 
-    The page needs no network and no other file. Each run folder holds a results.csv; the curves come from the CSV
-    logger's metrics.csv and the pictures from gallery.png, where the run has them.
+    The page needs no network and no other file. Each run folder holds a results.csv; curves come from the CSV logger's
+    metrics.csv, pictures from gallery.png, similarities and embeddings from evaluation.npz, suspects from suspects.csv
+    and suspects.png, where the run has them. A defended run stands beside the one that its config.yaml started from.
+    Each figure is also saved as PNG and PDF in the folder figures beside the page.
 
     Example:
         untrigger report runs/poisoned runs/cleaned --out report.html
@@ -48,28 +36,36 @@ def report(runs: list[str], out: str = "report.html") -> None:
         UserMistake: If no run is given, a folder is missing or holds no results, or the file cannot be written.
     """
     write_report([Path(run) for run in runs], Path(out))
-    print(f"wrote {out}")
+    print(f"wrote {out}, and its figures as PNG and PDF in {Path(out).parent / 'figures'}")
 
 
 def write_report(runs: Sequence[Path], out: Path) -> None:
-    """Make one HTML page with the table and the figures of run folders.
+    """Make one HTML page with the table and the figures of run folders, and the figures as files beside it.
 
     Args:
         runs: Run folders, in the order in which they are shown.
-        out: The file to write; its folder is made where it is missing.
+        out: The file to write; its folder is made where it is missing. Figures go to ``figures/`` in that folder.
 
     Raises:
-        UserMistake: If no run is given, a folder is missing or holds no results, or the file cannot be written.
+        UserMistake: If no run is given, a folder is missing or holds no results, a file in it is not what it should be,
+            or the report cannot be written.
     """
     if not runs:
         raise UserMistake("no run folder is given: name at least one folder that holds a results.csv")
-    found = [read_run(run) for run in runs]
-    page = _template().render(
-        rows=[(run.name, row) for run in found for row in run.rows],
-        comparison=_comparison(found),
-        sections=[_section(run) for run in found],
-    )
+    found = read_runs(runs)
+    records = records_of(found)
     try:
+        book = FigureBook(out.parent / "figures")
+        page = _template().render(
+            datasets=list(dict.fromkeys(record.dataset for record in records)),
+            runs=found,
+            unfold=len(found) <= _OPEN_RUNS,
+            heat_maps=heat_maps(records, book),
+            scatter=scatter(records, book),
+            attacks=(attacks := attack_parts(records, book)),
+            anchors=_anchors(attacks),
+            memory=any("peak_memory_mb" in row.summary.figures for part in attacks for row in part.rows),
+        )
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -78,68 +74,43 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
 
 def _template() -> Template:
     # Names in a run folder are other people's text: everything that is not Markup is escaped.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": _percent, "duration": _duration, "count": _count}
-    return environment.from_string(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
-
-
-def _section(run: Run) -> _Section:
-    accuracy = run.curves.get("val/clean_accuracy", [])
-    success = {key[len(_SUCCESS) + 1 :]: curve for key, curve in run.curves.items() if key.startswith(f"{_SUCCESS}/")}
-    if not success and _SUCCESS in run.curves:
-        # A single attack is logged under the plain key only.
-        attacks = {row["attack"] for row in run.rows}
-        success = {attacks.pop() if len(attacks) == 1 else "mean over attacks": run.curves[_SUCCESS]}
-    loss = run.curves.get("train/loss", [])
-    return _Section(
-        run.name,
-        rates=_inline(rates_over_training(accuracy, success)) if accuracy or success else None,
-        loss=_inline(loss_over_training(loss)) if len(loss) > 1 else None,
-        gallery=b64encode(run.gallery).decode() if run.gallery else None,
+    environment = Environment(
+        loader=PackageLoader(__package__, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters |= {"percent": _percent, "rate": _rate, "duration": _duration, "count": _count, "memory": _memory}
+    return environment.get_template("report.html")
 
 
-def _comparison(runs: Sequence[Run]) -> Markup | None:
-    """The scatter, where there are at least two models to compare."""
-    rows = [row for run in runs for row in run.rows]
-    # What all rows share does not help to tell them apart.
-    telling = [column for column in ("dataset", "attack", "seed") if len({row[column] for row in rows}) > 1]
-    points, models = [], set()
-    for place, row in ((run.name, row) for run in runs for row in run.rows):
-        success, accuracy = _float(row["attack_success_rate"]), _float(row["clean_accuracy"])
-        if success is not None and accuracy is not None:
-            name = ", ".join(f"seed {row[c]}" if c == "seed" else row[c] for c in telling) or row["attack"]
-            points.append((name, row["defence"], success, accuracy))
-            models.add((place, row["defence"], row["seed"]))
-    return _inline(accuracy_against_success(points)) if len(models) > 1 else None
+def _anchors(attacks: Sequence[AttackPart]) -> dict[Path, str]:
+    return {part.run.folder: part.anchor for attack in attacks for part in attack.runs}
 
 
-def _inline(figure: Figure) -> Markup:
-    return Markup(to_svg(figure))  # matplotlib escapes the names in it
-
-
-def _float(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _percent(text: str) -> str:
-    value = _float(text)
+def _percent(value: float | None) -> str:
     return _UNKNOWN if value is None else f"{100 * value:.1f} %"
 
 
-def _count(text: str) -> str:
-    value = _float(text)
-    return _UNKNOWN if value is None else f"{value:,.0f}"
+def _rate(figure: Figure | None) -> str:
+    if figure is None or figure.spread is None:
+        return _percent(figure.mean if figure else None)
+    return f"{100 * figure.mean:.1f} ± {100 * figure.spread:.1f} %"
 
 
-def _duration(text: str) -> str:
-    value = _float(text)
-    if value is None:
+def _count(figure: Figure | None) -> str:
+    return _UNKNOWN if figure is None else f"{figure.mean:,.0f}"
+
+
+def _memory(figure: Figure | None) -> str:
+    return _UNKNOWN if figure is None else f"{figure.mean / 1000:.1f} GB"
+
+
+def _duration(value: Figure | str | None) -> str:
+    seconds = value.mean if isinstance(value, Figure) else number(value)
+    if seconds is None:
         return _UNKNOWN
-    minutes, seconds = divmod(round(value), 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,158 +1,192 @@
-"""The figures of a report: functions from a run's figures to a matplotlib figure, and from that to inline SVG."""
+"""The figures of what runs measured: functions from figures to a matplotlib figure."""
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from statistics import fmean
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-INK = "#010203"
-"""The colour of text and axes: black on paper, the colour of the text around it in a page (`to_svg`)."""
-
-_COLOURS = ("#d1495b", "#2e86ab", "#e08e2b", "#3a9d6e", "#8a63b8", "#7f8c8d")
-_MARKERS = "osD^vPX*"
-_STYLE: dict[Any, Any] = {
-    "text.parse_math": False,  # names are other people's text: a dollar sign must not start a formula
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.2,
-    "grid.color": INK,
-    "font.size": 11,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "untrigger",
-}
-_SIZE = (4.6, 3.3)  # inches: still legible when scaled down to the width of a phone
+from .report_drawing import CLEAN, COLOURS, INK, MARKERS, TRIGGERED, drawing, panels, plain
 
 Curve = Sequence[tuple[int, float]]
 """(step, value) in the order of steps."""
 
+_CURVE_POINTS = 400
 
-def rates_over_training(clean_accuracy: Curve, success: Mapping[str, Curve]) -> Figure:
-    """Clean accuracy and attack success rate after each validation.
+
+@dataclass(frozen=True)
+class Point:
+    """A model under an attack, in a scatter."""
+
+    attack: str
+    defence: str
+    """``none`` for a model without one."""
+    success: float
+    """Attack success rate, in [0, 1]."""
+    accuracy: float
+    """Clean accuracy, in [0, 1]."""
+    before: tuple[float, float] | None = None
+    """Attack success rate and clean accuracy of the model that it started from."""
+
+
+def over_training(clean_accuracy: Curve, success: Mapping[str, Curve], loss: Curve) -> Figure | None:
+    """Clean accuracy and attack success rate after each validation, and the training loss below them.
 
     Args:
         clean_accuracy: Rates in [0, 1].
         success: By the name of an attack, its success rate in [0, 1].
+        loss: The logged values; of very many, the means of as many neighbours as make a few hundred points.
 
     Returns:
-        The figure, in percent.
+        The figure, rates in percent; None where there is nothing to draw.
     """
-    with rc_context(_STYLE):
-        figure, axes = _axes("training step", "share of test pictures (%)")
-        curves = [("clean accuracy", clean_accuracy, _COLOURS[1], "o-")]
-        colours = [_COLOURS[0], *_COLOURS[2:]]
-        curves += [
-            (f"attack success, {_plain(name)}", curve, colours[place % len(colours)], "s--")
-            for place, (name, curve) in enumerate(success.items())
-        ]
-        for name, curve, colour, style in curves:
-            if curve:
-                steps, values = zip(*curve, strict=True)
-                axes.plot(steps, [100 * value for value in values], style, color=colour, label=name, markersize=5)
-        axes.set_ylim(-3, 103)
-        figure.legend(loc="outside upper left", fontsize=10)
+    measured, trained = bool(clean_accuracy or success), len(loss) > 1
+    if not measured and not trained:
+        return None
+    with drawing():
+        figure = Figure(figsize=(4.6, 4.7 if measured and trained else 3), layout="constrained")
+        grid = figure.subplots(measured + trained, 1, squeeze=False, sharex=True)[:, 0]
+        grid[-1].set_xlabel("training step")
+        if measured:
+            _draw_rates(grid[0], clean_accuracy, success)
+            figure.legend(loc="outside upper left")
+        if trained:
+            block = -(-len(loss) // _CURVE_POINTS)
+            parts = [loss[start : start + block] for start in range(0, len(loss), block)]
+            steps, means = [part[-1][0] for part in parts], [fmean(value for _, value in part) for part in parts]
+            grid[-1].plot(steps, means, color=COLOURS[1])
+            grid[-1].set_ylabel(f"loss, means of {block}" if block > 1 else "training loss")
     return figure
 
 
-def loss_over_training(loss: Curve) -> Figure:
-    """The training loss.
+def _draw_rates(axes: Axes, clean_accuracy: Curve, success: Mapping[str, Curve]) -> None:
+    curves = [("clean accuracy", clean_accuracy, CLEAN, "o-")]
+    colours = [TRIGGERED, *COLOURS]
+    curves += [
+        (f"attack success, {plain(name)}", curve, colours[place % len(colours)], "s--")
+        for place, (name, curve) in enumerate(success.items())
+    ]
+    for name, curve, colour, style in curves:
+        if curve:
+            steps, values = zip(*curve, strict=True)
+            axes.plot(steps, [100 * value for value in values], style, color=colour, label=name, markersize=5)
+    axes.set_ylim(-3, 103)
+    axes.set_ylabel("test pictures (%)")
+
+
+def accuracy_against_success(points: Sequence[Point]) -> Figure:
+    """Clean accuracy against attack success rate, each model joined to the one that it started from.
 
     Args:
-        loss: The logged values.
-
-    Returns:
-        The figure.
-    """
-    with rc_context(_STYLE):
-        figure, axes = _axes("training step", "training loss")
-        steps, values = zip(*loss, strict=True)
-        axes.plot(steps, values, color=_COLOURS[1])
-    return figure
-
-
-def accuracy_against_success(points: Sequence[tuple[str, str, float, float]]) -> Figure:
-    """Clean accuracy against attack success rate, each defence joined to the undefended model it started from.
-
-    Args:
-        points: For each model the series it belongs to (a model before and after defences), the name of its defence,
-            ``none`` for the one before, its attack success rate and its clean accuracy, in [0, 1].
+        points: The models; each attack has its panel.
 
     Returns:
         The figure, in percent. The best place is the upper left.
     """
-    series = list(dict.fromkeys(name for name, *_ in points))
-    defences = sorted({defence for _, defence, *_ in points}, key=lambda name: (name != "none", name))
-    with rc_context(_STYLE):
-        figure, axes = _axes("attack success rate (%)", "clean accuracy (%)")
-        colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(series)}
-        markers = {name: _MARKERS[place % len(_MARKERS)] for place, name in enumerate(defences)}
-        for name, colour in colours.items():
-            own = [(defence, 100 * x, 100 * y) for other, defence, x, y in points if other == name]
-            before = [(x, y) for defence, x, y in own if defence == "none"]
-            for defence, x, y in own:
-                if before and defence != "none":
-                    axes.plot([before[0][0], x], [before[0][1], y], "-", color=colour, alpha=0.5, linewidth=1.5)
-                axes.plot([x], [y], markers[defence], color=colour, markersize=9)
-        _percent_limits(axes, [100 * y for *_, y in points])
-        attacks = [Line2D([], [], color=colour, linewidth=4, label=_plain(name)) for name, colour in colours.items()]
-        figure.legend(handles=attacks, loc="outside upper left", fontsize=10)
-        names = {defence: "no defence" if defence == "none" else _plain(defence) for defence in defences}
-        marks = [Line2D([], [], marker=markers[d], linestyle="", color=INK, label=names[d]) for d in defences]
-        figure.legend(handles=marks, loc="outside upper right", fontsize=10)
+    attacks = list(dict.fromkeys(point.attack for point in points))
+    defences = list(dict.fromkeys(point.defence for point in points if point.defence != "none"))
+    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(defences)} | {"none": INK}
+    markers = {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(defences)} | {"none": "o"}
+    with drawing():
+        figure, grid = panels([plain(attack, 28) for attack in attacks])
+        for axes, attack in zip(grid, attacks, strict=True):
+            for point in (point for point in points if point.attack == attack):
+                place, colour = (100 * point.success, 100 * point.accuracy), colours[point.defence]
+                if point.before is not None:
+                    start = [100 * rate for rate in point.before]
+                    axes.plot([start[0], place[0]], [start[1], place[1]], "-", color=colour, alpha=0.5, linewidth=1.5)
+                axes.plot(*([value] for value in place), markers[point.defence], color=colour, markersize=8, alpha=0.85)
+        heights = [100 * point.accuracy for point in points] + [100 * p.before[1] for p in points if p.before]
+        _percent_limits(grid[0], heights)
+        figure.supxlabel("attack success rate (%)", fontsize=11)
+        figure.supylabel("clean accuracy (%)", fontsize=11)
+        present = [name for name in ("none", *defences) if any(point.defence == name for point in points)]
+        marks = [
+            Line2D([], [], marker=markers[name], linestyle="", color=colours[name], label=defence_name(name))
+            for name in present
+        ]
+        figure.legend(handles=marks, loc="outside upper center", ncols=2)
     return figure
 
 
-def to_svg(figure: Figure) -> str:
-    """Draw a figure as SVG that stands in an HTML page and takes the colour of the text around it.
+@dataclass(frozen=True)
+class Tile:
+    """A square of a heat map: means over seeds."""
+
+    success: float
+    """Attack success rate, in [0, 1]."""
+    accuracy: float | None
+    """Clean accuracy, in [0, 1]."""
+    change: float | None
+    """By how much clean accuracy changed from the model before; None where that is not known."""
+
+
+def heat_map(attacks: Sequence[str], defences: Sequence[str], tiles: Mapping[tuple[str, str], Tile]) -> Figure:
+    """The grid of attacks and defences: how much of the attack is left, and what it cost.
 
     Args:
-        figure: A figure of this module.
+        attacks: Rows.
+        defences: Columns, ``none`` for the models without one.
+        tiles: By attack and defence; what was not run stays empty.
 
     Returns:
-        The ``<svg>`` element. Names in it are escaped.
+        The figure. Colour and the upper number of a tile are the attack success rate, the lower one is the change of
+        clean accuracy in points or, where the model before is not known, clean accuracy.
     """
-    file = io.StringIO()
-    with rc_context(_STYLE), warnings.catch_warnings():
-        # Names in scripts that matplotlib's font lacks are drawn by the browser's fonts.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(
-            file, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        )
-    text = file.getvalue()
-    return text[text.index("<svg") :].replace(INK, "currentColor")
+    with drawing():
+        figure = Figure(figsize=(1.7 + 1.12 * len(defences), 0.9 + 0.72 * len(attacks)), layout="constrained")
+        axes = figure.add_subplot()
+        values = [[100 * tiles[a, d].success if (a, d) in tiles else float("nan") for d in defences] for a in attacks]
+        image = axes.imshow(values, cmap="YlOrRd", vmin=0, vmax=100, aspect="auto", interpolation="nearest")
+        for row, attack in enumerate(attacks):
+            for column, defence in enumerate(defences):
+                if (attack, defence) in tiles:
+                    _write_tile(axes, column, row, tiles[attack, defence])
+        axes.set_xticks(range(len(defences)), [_folded(defence_name(name)) for name in defences])
+        axes.set_yticks(range(len(attacks)), [_folded(plain(name, 36)) for name in attacks])
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
+        bar.set_label("attack success (%)")
+        bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib types it as a callable
+    return figure
 
 
-def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    return figure, axes
+def defence_name(defence: str) -> str:
+    """A defence as a figure names it."""
+    return "no defence" if defence == "none" else plain(defence)
+
+
+def _write_tile(axes: Axes, column: int, row: int, tile: Tile) -> None:
+    # The colours of the map are light below two thirds, whatever the page around it.
+    colour = "#fdfdfd" if tile.success > 0.66 else "#1c1c1c"
+    lower = ""
+    if tile.change is not None:
+        lower = f"CA {100 * tile.change:+.1f}".replace("-", "\N{MINUS SIGN}")
+    elif tile.accuracy is not None:
+        lower = f"CA {100 * tile.accuracy:.1f} %"
+    axes.text(column, row - 0.14, f"{100 * tile.success:.1f} %", ha="center", va="center", color=colour, weight="bold")
+    axes.text(column, row + 0.22, lower, ha="center", va="center", color=colour, fontsize=9)
+
+
+def _folded(name: str) -> str:
+    """A name on two lines where it is long, at the blank or hyphen nearest to its middle."""
+    breaks = [place + 1 for place, letter in enumerate(name) if letter in " -" and place]
+    if len(name) <= 14 or not breaks:
+        return name
+    middle = min(breaks, key=lambda place: abs(place - len(name) / 2))
+    return f"{name[:middle].rstrip(' ')}\n{name[middle:]}"
 
 
 def _percent_limits(axes: Axes, heights: Sequence[float]) -> None:
     """The whole width, but a height of ten points at least: a tenth of a point is not to look like a collapse."""
     low, high = min(heights), max(heights)
     margin = max(1.0, (10 - (high - low)) / 2)
-    axes.set_xlim(-3, 103)
+    axes.set_xlim(-6, 106)
     axes.set_ylim(max(low - margin, -3), min(high + margin, 103))
-
-
-def _plain(name: str) -> str:
-    """A name as a legend shows it: short, printable, and not hidden by matplotlib for a leading underscore."""
-    name = "".join(letter if letter.isprintable() else " " for letter in name)
-    name = f" {name}" if name.startswith("_") else name
-    return name if len(name) <= 40 else f"{name[:39]}…"

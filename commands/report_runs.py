@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import csv
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ..callbacks.results_table import read_results
 from ..contracts import UserMistake
+from .report_origin import Cell, read_cell, read_init_from
+from .summary import number
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+_SUSPECTS_SHOWN, _COLUMNS_SHOWN, _LETTERS_SHOWN = 10, 10, 120
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """The pairs that a defence took for poisoned."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    """The first rows of the file; long cells are cut."""
+    sheet: Path | None
+    """The contact sheet, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -20,35 +33,69 @@ class Run:
     """What a run folder holds."""
 
     name: str
-    """The folder's name."""
+    """The folder's name, with as much of what is above it as tells it from the other runs."""
+    folder: Path
+    """The folder, resolved."""
     rows: list[dict[str, str]]
     """The rows of ``results.csv``, by column."""
     curves: dict[str, list[tuple[int, float]]]
     """By logged key, (step, value) in the order of steps; empty where no CSV logger wrote."""
-    gallery: bytes | None
-    """The gallery as a PNG file, where there is one."""
+    gallery: Path | None
+    """The gallery, where there is one."""
+    suspects: Suspects | None
+    init_from: str | None
+    """The weights that the run started from, as its config names them."""
+    cell: Cell | None
+    """What a bench says of the run, where one made it."""
 
 
-def read_run(folder: Path) -> Run:
-    """Read a run folder.
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read run folders.
 
     Args:
-        folder: The folder of a finished run.
+        folders: Folders of finished runs; one that is given twice is read once.
 
     Returns:
-        What it holds.
+        What they hold, in the order given.
 
     Raises:
-        UserMistake: If there is no such folder, or no results in it.
+        UserMistake: If a folder is missing or holds no results, or a file in it is not what it should be.
     """
-    if not folder.is_dir():
-        raise UserMistake(f"run folder {folder} does not exist: give folders that hold a results.csv")
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserMistake(f"run folder {folder} does not exist: give folders that hold a results.csv")
+    resolved = list(dict.fromkeys(folder.resolve() for folder in folders))
+    return [_read_run(folder, name) for folder, name in zip(resolved, _names(resolved), strict=True)]
+
+
+def _read_run(folder: Path, name: str) -> Run:
     rows = read_results(folder / "results.csv")
     if not rows:
         raise UserMistake(f"run folder {folder} holds no results.csv with a row: give the folder of a finished run")
     gallery = folder / "gallery.png"
-    picture = gallery.read_bytes() if gallery.is_file() else b""
-    return Run(folder.resolve().name, rows, _read_curves(folder), picture if picture.startswith(_PNG) else None)
+    return Run(
+        name,
+        folder,
+        rows,
+        _read_curves(folder),
+        gallery if gallery.is_file() else None,
+        _read_suspects(folder),
+        read_init_from(folder / "config.yaml"),
+        read_cell(folder / "cell.json"),
+    )
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that are all different."""
+    names = []
+    for folder in folders:
+        parts = [part for part in folder.parts if part != folder.anchor]
+        depth = 1
+        while depth < len(parts) and sum(other.parts[-depth:] == folder.parts[-depth:] for other in folders) > 1:
+            depth += 1
+        # A file system's name need not be valid text.
+        names.append("/".join(parts[-depth:]).encode("utf-8", "replace").decode())
+    return names
 
 
 def _read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -57,9 +104,9 @@ def _read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     for path in sorted(_logs(folder), key=_session):
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             for row in csv.DictReader(file):
-                step = _number(row.pop("step", None))
+                step = number(row.pop("step", None))
                 for key, text in row.items():
-                    value = _number(text)
+                    value = number(text)
                     if step is not None and value is not None:
                         by_step.setdefault(key, {})[int(step)] = value
     return {key: sorted(values.items()) for key, values in by_step.items()}
@@ -79,9 +126,22 @@ def _session(path: Path) -> tuple[int, str]:
     return int(version[1]) if version else -1, str(path)
 
 
-def _number(text: str | list[str] | None) -> float | None:
-    try:
-        value = float(text)  # type: ignore[arg-type]  # what is not a number is what the except clause is for
-    except (TypeError, ValueError):
+def _read_suspects(folder: Path) -> Suspects | None:
+    path, sheet = folder / "suspects.csv", folder / "suspects.png"
+    if not path.is_file():
         return None
-    return value if math.isfinite(value) else None
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            lines = [[_cut(cell) for cell in row[:_COLUMNS_SHOWN]] for row in islice(csv.reader(file), _SUSPECTS_SHOWN + 1)]
+    except csv.Error as error:
+        raise UserMistake(f"{path} cannot be read as a CSV file ({error}): move it away") from error
+    if not lines:
+        return None
+    columns = lines[0]
+    rows = [(row + [""] * len(columns))[: len(columns)] for row in lines[1:]]
+    return Suspects(columns, rows, sheet if sheet.is_file() else None)
+
+
+def _cut(text: str) -> str:
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return text if len(text) <= _LETTERS_SHOWN else f"{text[: _LETTERS_SHOWN - 1]}…"

@@ -100,6 +100,26 @@ class BaseCLIPModule(LightningModule):
             raise RuntimeError("the class embeddings are computed when an evaluation starts")
         return self.inverse_temperature * image_features @ self._class_embeddings.T
 
+    def zero_shot_outputs(self, label: Tensor, features: Tensor, triggered: dict[str, Tensor]) -> ZeroShotOutputs:
+        """What an evaluation step returns, from features that are there already.
+
+        Args:
+            label: ``(B,)`` int64.
+            features: ``(B, D)`` of unit length, of the clean pictures.
+            triggered: By the name of an attack, those of the triggered pictures.
+
+        Returns:
+            The outputs, with the features.
+        """
+        return {
+            "label": label,
+            "logits": self.zero_shot_logits(features),
+            "triggered_logits": {name: self.zero_shot_logits(moved) for name, moved in triggered.items()},
+            "features": features,
+            "triggered_features": triggered,
+            "inverse_temperature": self.inverse_temperature,
+        }
+
     def log_losses(self, loss: Tensor, batch_size: int, **parts: Tensor) -> None:
         """Log ``train/loss`` (also in the progress bar) and ``train/<part>`` for each part."""
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch_size)
@@ -131,14 +151,12 @@ class BaseCLIPModule(LightningModule):
         self._class_embeddings = self._embed_classes()
 
     def validation_step(self, batch: ZeroShotBatch, batch_idx: int) -> ZeroShotOutputs:
-        """Logits of the clean and the triggered pictures."""
-        return {
-            "label": batch["label"],
-            "logits": self.zero_shot_logits(self.encode_image(batch["image"])),
-            "triggered_logits": {
-                name: self.zero_shot_logits(self.encode_image(images)) for name, images in batch["triggered"].items()
-            },
-        }
+        """Logits and features of the clean and the triggered pictures."""
+        return self.zero_shot_outputs(
+            batch["label"],
+            self.encode_image(batch["image"]),
+            {name: self.encode_image(images) for name, images in batch["triggered"].items()},
+        )
 
     def test_step(self, batch: ZeroShotBatch, batch_idx: int) -> ZeroShotOutputs:
         """As ``validation_step``."""

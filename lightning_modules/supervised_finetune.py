@@ -79,18 +79,15 @@ class SupervisedFinetune(BaseCLIPModule):
             "logits": self._head_logits(clean),
             "triggered_logits": {name: self._head_logits(features) for name, features in triggered.items()},
         }
-        return {
-            "label": batch["label"],
-            "logits": self._zero_shot(clean),
-            "triggered_logits": {name: self._zero_shot(features) for name, features in triggered.items()},
-            "head": head,
-        }
+        outputs = self.zero_shot_outputs(
+            batch["label"],
+            functional.normalize(clean, dim=-1),
+            {name: functional.normalize(features, dim=-1) for name, features in triggered.items()},
+        )
+        return {**outputs, "head": head}
 
     def _features(self, images: Tensor) -> Tensor:
         return self.encoder.encode_image(images).float()
-
-    def _zero_shot(self, features: Tensor) -> Tensor:
-        return self.zero_shot_logits(functional.normalize(features, dim=-1))
 
     def _head_logits(self, features: Tensor) -> Tensor:
         logits: Tensor = self.head(features)

@@ -1,0 +1,97 @@
+"""Where a run came from: the weights it started from, and the cell of a bench that it is. Nothing here is trusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..contracts import UserMistake
+from .summary import number
+
+_LARGEST = 2**20  # bytes of a config or a cell
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a bench says of a run."""
+
+    id: str
+    attack: str
+    """The attack's label, which tells rates and targets of one trigger apart."""
+    defence: str
+    """The defence's label, ``none`` where there is none."""
+    parent: str | None
+    """The id of the cell whose model the run started from."""
+    peak_memory_mb: float | None
+    command: str | None
+    """The command that repeats the run."""
+
+
+def read_init_from(path: Path) -> str | None:
+    """Find the weights that a run started from.
+
+    Args:
+        path: A run's ``config.yaml``.
+
+    Returns:
+        ``model.init_args.init_from`` or ``model.init_from``, as it stands there; None where there is none.
+
+    Raises:
+        UserMistake: If the file is not a YAML mapping.
+    """
+    if not path.is_file():
+        return None
+    try:
+        config = yaml.safe_load(_text(path))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserMistake(f"{path} is not a config that this package wrote: it is no plain YAML; move it away") from error
+    model = _mapping(_mapping(config).get("model"))
+    for part in (_mapping(model.get("init_args")), model):
+        if isinstance(part.get("init_from"), str):
+            return str(part["init_from"])
+    return None
+
+
+def read_cell(path: Path) -> Cell | None:
+    """Read what a bench says of a run.
+
+    Args:
+        path: A run's ``cell.json``.
+
+    Returns:
+        Its labels; None where there is no such file.
+
+    Raises:
+        UserMistake: If the file does not name a cell, its attack and its defence.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = _mapping(json.loads(_text(path)))
+    except (ValueError, RecursionError) as error:
+        raise UserMistake(f"{path} is not a cell of a bench: it is no JSON; move it away") from error
+    names = {name: content.get(name) for name in ("cell", "attack", "defence")}
+    if not all(isinstance(name, str) and name for name in names.values()):
+        raise UserMistake(f"{path} is not a cell of a bench: it must name cell, attack and defence; move it away")
+    parent, command = content.get("parent"), content.get("command")
+    return Cell(
+        *(str(name) for name in names.values()),
+        parent if isinstance(parent, str) else None,
+        number(content.get("peak_memory_mb")),
+        command if isinstance(command, str) else None,
+    )
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > _LARGEST:
+        raise ValueError("the file is too large")
+    return path.read_text(encoding="utf-8")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
