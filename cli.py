@@ -73,18 +73,18 @@ def _run_other(name: str, arguments: list[str]) -> None:
         for source, function in shards.COMMANDS.items():
             choices.add_subcommand(source, _parser(function, f"{prog} {source}", as_positional=True))
         chosen = parser.parse_args(arguments)
-        values, function = parser.instantiate_classes(chosen)[chosen.source], shards.COMMANDS[chosen.source]
+        values, function = parser.instantiate(chosen)[chosen.source], shards.COMMANDS[chosen.source]
     elif name == "bench":
         function, grid = bench.bench, {field.name for field in dataclasses.fields(bench.BenchSpec)}
         parser = _parser(function, prog, skip={"spec"})
         parser.add_class_arguments(bench.BenchSpec)  # the grid's keys stand at the top of the file
-        values = parser.instantiate_classes(parser.parse_args(arguments))
+        values = parser.instantiate(parser.parse_args(arguments))
         values.spec = bench.BenchSpec(**{key: values.pop(key) for key in grid})
     else:
         functions: dict[str, Callable[..., Any]] = {"demo": demo.demo, "poison": poison.poison, "report": report.report}
         function = functions[name]
         parser = _parser(function, prog, positional="runs" if name == "report" else None)
-        values = parser.instantiate_classes(parser.parse_args(arguments))
+        values = parser.instantiate(parser.parse_args(arguments))
     function(**{key: value for key, value in vars(values).items() if key != "config"})
 
 
