@@ -106,7 +106,8 @@ class UntriggerCLI(LightningCLI):
         parser.add_lightning_class_args(SamplesPerSecond, "samples_per_second")
         parser.add_lightning_class_args(SimilarityWriter, "similarities")
         parser.add_lightning_class_args(CompactProgressBar, "progress_bar")
-        parser.set_defaults({"progress_bar.leave": True})
+        # Lightning's bar may be drawn a hundred times a second, beside the training on the same cores.
+        parser.set_defaults({"progress_bar.leave": True, "progress_bar.refresh_rate": 10})
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         # The last one: nothing is chosen by what an attack did.
         parser.set_defaults(
