@@ -163,8 +163,8 @@ class ImageTextData(Protocol):
     """What modules and callbacks ask of ``trainer.datamodule`` about its training pairs."""
 
     @property
-    def views(self) -> frozenset[str]:
-        """Which of ``image_view`` and ``tokens_view`` a training batch has."""
+    def batch_names(self) -> frozenset[str]:
+        """What a training batch has, of the names of ``ImageTextBatch`` and ``LabelledBatch``."""
 
     def select(self, keys: Iterable[str] | None) -> None:
         """Restrict the training stream to the pairs with these keys from the next epoch on; None lifts it."""

@@ -30,7 +30,7 @@ from .callbacks import (
     TriggerGallery,
 )
 from .contracts import UserMistake
-from .mistakes import OneLineErrors, one_line, told_mistake
+from .mistakes import OneLineErrors, shortened_complaint, told_mistake
 
 _CHECKPOINT_NAMES = ("best", "last", "hpc", "registry")
 """What Lightning finds by itself when it is given as a checkpoint's path."""
@@ -108,7 +108,8 @@ class UntriggerCLI(LightningCLI):
         parser.add_lightning_class_args(SamplesPerSecond, "samples_per_second")
         parser.add_lightning_class_args(SimilarityWriter, "similarities")
         parser.add_lightning_class_args(CompactProgressBar, "progress_bar")
-        parser.set_defaults({"progress_bar.leave": True})
+        # Lightning's bar may be drawn a hundred times a second, beside the training on the same cores.
+        parser.set_defaults({"progress_bar.leave": True, "progress_bar.refresh_rate": 10})
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         # The last one: nothing is chosen by what an attack did.
         parser.set_defaults(
@@ -151,7 +152,7 @@ class UntriggerCLI(LightningCLI):
             if (told := told_mistake(error)) is not None:
                 raise UserMistake(told) from error
             if isinstance(error, MisconfigurationException):
-                raise UserMistake(one_line(str(error))) from error
+                raise UserMistake(shortened_complaint(str(error))) from error
             raise
         checkpoint = self._get(self.config, "ckpt_path") if self.subcommand else None
         if checkpoint and checkpoint not in _CHECKPOINT_NAMES:
@@ -200,6 +201,8 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
     # Nothing is chosen as the best, so no best score is lost.
     warnings.filterwarnings("ignore", "The dirpath has changed")
+    # Without a zero-shot set nothing is validated, as the user asked for.
+    warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
     # The size that it estimates is of no use here.
     warnings.filterwarnings("ignore", "Precision .* is not supported by the model summary")
     # Advertisements.

@@ -23,7 +23,7 @@ class OneLineErrors(ArgumentParser):
         """Raise the message as a mistake of the user's."""
         if not self.exit_on_error:  # an inner parser trying one type of several
             super().error(message, ex)
-        raise UserMistake((ex and told_mistake(ex)) or one_line(message))
+        raise UserMistake((ex and told_mistake(ex)) or shortened_complaint(message))
 
 
 def told_mistake(error: BaseException) -> str | None:
@@ -31,7 +31,7 @@ def told_mistake(error: BaseException) -> str | None:
     return next((str(cause) for cause in _causes(error) if isinstance(cause, UserMistake)), None)
 
 
-def one_line(message: str) -> str:
+def shortened_complaint(message: str) -> str:
     """A message of jsonargparse's without its tree of tried types: the option, and what is wrong with it.
 
     Args:

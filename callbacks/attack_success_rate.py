@@ -7,9 +7,8 @@ from torch import Tensor
 
 from ..contracts import Attack, ClassLogits, ZeroShotData
 from .rate import Rate
+from .results_table import ATTACK_MEASURES
 from .zero_shot_measure import ZeroShotMeasure, predictions
-
-_MEASURES = ("attack_success_rate", "clean_target_rate", "triggered_accuracy")
 
 
 class AttackSuccessRate(ZeroShotMeasure):
@@ -36,7 +35,7 @@ class AttackSuccessRate(ZeroShotMeasure):
     def rates(self, data: ZeroShotData) -> list[str]:
         """Three rates for each attack."""
         self._attacks = list(data.attacks)
-        return [f"{measure}/{attack.name}" for measure in _MEASURES for attack in self._attacks]
+        return [f"{measure}/{attack.name}" for measure in ATTACK_MEASURES for attack in self._attacks]
 
     def count(self, label: Tensor, outputs: ClassLogits, rates: dict[str, Rate]) -> None:
         """Count a batch for each attack."""
@@ -51,6 +50,6 @@ class AttackSuccessRate(ZeroShotMeasure):
         """The mean over attacks and, where there are several, each of them."""
         means = {
             measure: torch.stack([values[f"{measure}/{attack.name}"] for attack in self._attacks]).mean()
-            for measure in _MEASURES
+            for measure in ATTACK_MEASURES
         }
         return means if len(self._attacks) == 1 else means | values

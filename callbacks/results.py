@@ -13,9 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from ..contracts import HeadModule
 from .counterparts import clip_module, zero_shot_data
-from .results_table import add_results, read_results, text_cell
-
-_ATTACK_MEASURES = ("attack_success_rate", "clean_target_rate", "triggered_accuracy")
+from .results_table import ATTACK_MEASURES, add_results, read_results, text_cell
 
 
 class ResultsWriter(Callback):
@@ -92,9 +90,7 @@ class ResultsWriter(Callback):
 
     def _keep(self, stage: str, trainer: Trainer) -> None:
         measured = {
-            f"{stage}/{prefix}{measure}"
-            for prefix in ("", "head_")
-            for measure in ("clean_accuracy", *_ATTACK_MEASURES)
+            f"{stage}/{prefix}{measure}" for prefix in ("", "head_") for measure in ("clean_accuracy", *ATTACK_MEASURES)
         }
         self._figures = {
             key.removeprefix(f"{stage}/"): float(value)
@@ -124,7 +120,7 @@ class ResultsWriter(Callback):
             "defence": text_cell(defence),
             "seed": str(int(os.environ.get("PL_GLOBAL_SEED", 0))),
             "clean_accuracy": self._cell(f"{prefix}clean_accuracy"),
-            **dict.fromkeys(_ATTACK_MEASURES, ""),
+            **dict.fromkeys(ATTACK_MEASURES, ""),
             "seconds": f"{self._elapsed():.1f}",
             "samples_seen": str(self._samples),
         }
@@ -135,7 +131,7 @@ class ResultsWriter(Callback):
             # A single attack is logged under the plain keys only.
             | {
                 measure: self._cell(f"{prefix}{measure}" if len(names) == 1 else f"{prefix}{measure}/{name}")
-                for measure in _ATTACK_MEASURES
+                for measure in ATTACK_MEASURES
             }
             for name in names
         ] or [row]

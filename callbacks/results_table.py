@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 from ..contracts import UserMistake
+from ..files import write_text
 
+ATTACK_MEASURES = ("attack_success_rate", "clean_target_rate", "triggered_accuracy")
+"""What is measured of an attack: the names of the columns, and of what is logged."""
 COLUMNS = (
     "dataset",
     "attack",
     "defence",
     "seed",
     "clean_accuracy",
-    "attack_success_rate",
-    "clean_target_rate",
-    "triggered_accuracy",
+    *ATTACK_MEASURES,
     "seconds",
     "samples_seen",
 )
@@ -72,9 +73,8 @@ def add_results(path: Path, rows: Sequence[dict[str, str]]) -> None:
     new = {tuple(row[column] for column in _IDENTITY): row for row in rows}
     old = {tuple(row[column] for column in _IDENTITY): row for row in read_results(path)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows((old | new).values())
-    unfinished.replace(path)
+    table = StringIO()
+    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows((old | new).values())
+    write_text(path, table.getvalue())

@@ -18,7 +18,7 @@ from ..datamodules.poisoning import Poison, PoisonPlan, read_manifest, write_man
 from ..datamodules.shards import ShardSet, expand_shards
 from ..datamodules.shards.index import PICTURES
 from ..datamodules.shards.samples import BadSample, decode_caption, decode_picture
-from ..datamodules.shards.writer import open_whole
+from ..files import open_whole
 
 
 def poison(shards: str | list[str], out: str, plan: PoisonPlan | list[PoisonPlan] | str, image_size: int = 224) -> None:

@@ -18,7 +18,7 @@ from ..datamodules.shards.writer import (
     Pair,
     Skipped,
     check_classnames,
-    check_templates,
+    check_written_templates,
     write_training_shards,
     write_zero_shot_set,
 )
@@ -106,7 +106,7 @@ def shards_from_folder(
 
     Args:
         folder: Folder of the classes; what lies outside its sub-folders is left out.
-        output: Folder of the shards or the set, new or empty.
+        output: Folder of the shards or the set, new or empty; a zero-shot set may gain another split.
         zero_shot: Write a zero-shot set; otherwise training shards with a random template as each caption.
         zero_shot_split: Folder of the shards inside the zero-shot set.
         classnames: File with the name of each class, one a line, in the order of the sub-folders.
@@ -160,7 +160,7 @@ def shards_from_torchvision(
 
     Args:
         name: Class name in torchvision.datasets.
-        output: Folder of the shards or the set, new or empty.
+        output: Folder of the shards or the set, new or empty; a zero-shot set may gain another split.
         root: Folder of the dataset's own files.
         split: Split of the dataset to read; train, or with ``zero_shot`` test, unless given.
         download: Fetch the dataset's files if they are not there.
@@ -197,7 +197,7 @@ COMMANDS: dict[str, Any] = {
 
 def _templates(path: Path | None) -> list[str]:
     templates = list(CIFAR10_TEMPLATES) if path is None else text_lines(path, "templates")
-    check_templates(templates)
+    check_written_templates(templates)
     return templates
 
 

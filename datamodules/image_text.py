@@ -112,10 +112,10 @@ class ImageTextDataModule(LightningDataModule):
         return self._zero_shot.class_prompts
 
     @property
-    def views(self) -> frozenset[str]:
-        """Which of ``image_view`` and ``tokens_view`` a training batch has."""
+    def batch_names(self) -> frozenset[str]:
+        """What a training batch has."""
         made = {"image_view": self._views.image, "tokens_view": self._views.text}
-        return frozenset(name for name, view in made.items() if view is not None)
+        return frozenset({"key", "image", "tokens", *(name for name, view in made.items() if view is not None)})
 
     @property
     def attacks(self) -> list[Attack]:

@@ -32,9 +32,14 @@ class LabelledDataModule(ImageTextDataModule):
         super().__init__(*args, **kwargs)
         if self.poison is not None:
             raise UserMistake("data.poison: labelled pictures are not poisoned; data.attack says what is measured")
-        if self.views:
+        if self._views.image is not None or self._views.text is not None:
             raise UserMistake("data: labelled pictures have no second views; data.augmentation changes the pictures")
         self.label_field = label_field
+
+    @property
+    def batch_names(self) -> frozenset[str]:
+        """What a training batch has."""
+        return frozenset({"key", "image", "label"})
 
     def setup(self, stage: str) -> None:
         """As ``ImageTextDataModule``.

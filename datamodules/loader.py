@@ -9,11 +9,16 @@ from torch.utils.data import DataLoader
 
 from ..contracts import UserMistake
 from .bad_samples import BadSampleLog
+from .parcels import pack, unpack
 from .stream import ShardStream, StreamItem
 
 
-def _as_it_is(item: Any) -> Any:
+def _as_it_is(item: StreamItem) -> StreamItem:
     return item
+
+
+def _packed(item: StreamItem) -> StreamItem:
+    return item._replace(batch=pack(item.batch))
 
 
 class StreamLoader:
@@ -46,7 +51,8 @@ class StreamLoader:
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=pin_memory,
-            collate_fn=_as_it_is,
+            # Only tensors can be pinned.
+            collate_fn=_packed if self.num_workers and not pin_memory else _as_it_is,
         )
         self._stream, self._bad_samples, self._epoch_now = stream, bad_samples, epoch
         self._resume: dict[str, Any] | None = None
@@ -70,7 +76,7 @@ class StreamLoader:
             state["spares"][state["batches"] % workers] = item.spares
             state["batches"] += 1
             if item.batch:
-                yield item.batch
+                yield unpack(item.batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands: the epoch, the batches handed out in it, and the replacements used by worker."""

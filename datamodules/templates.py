@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+from ..contracts import UserMistake
 
 CIFAR10_TEMPLATES: tuple[str, ...] = (
     "a photo of a {c}.",
@@ -30,3 +34,20 @@ IMAGENET_TEMPLATES: tuple[str, ...] = tuple(template("{c}") for template in OPEN
 """CLIP's 80 prompts for ImageNet, as open_clip carries them; CleanCLIP's code fills the same ones with the target."""
 
 NAMED_TEMPLATES = {"cifar10": CIFAR10_TEMPLATES, "imagenet": IMAGENET_TEMPLATES}
+
+
+def check_templates(templates: Sequence[str], where: str) -> None:
+    """Say whether templates can be filled with a class name.
+
+    Args:
+        templates: Captions.
+        where: What they are of, for the message.
+
+    Raises:
+        UserMistake: If there is none, or one has no ``{c}``.
+    """
+    if not templates:
+        raise UserMistake(f"{where}: there is none; give at least one, such as 'a photo of a {{c}}.'")
+    for template in templates:
+        if "{c}" not in template:
+            raise UserMistake(f"{where}: template {template!r:.200} has no {{c}}, which stands for the class name")

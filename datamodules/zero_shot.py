@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..contracts import ClassPrompts, UserMistake
 from .shards import ShardSet, expand_shards
+from .templates import check_templates
 
 
 class ZeroShotSet:
@@ -32,9 +33,7 @@ class ZeroShotSet:
         if len(set(classnames)) != len(classnames):
             raise UserMistake(f"{root / 'classnames.txt'} names a class twice")
         templates = _lines(root / "zeroshot_classification_templates.txt")
-        for template in templates:
-            if "{c}" not in template:
-                raise UserMistake(f"{root / 'zeroshot_classification_templates.txt'}: {template!r} has no {{c}}")
+        check_templates(templates, str(root / "zeroshot_classification_templates.txt"))
         self.class_prompts = ClassPrompts(
             classnames, [[template.replace("{c}", name) for template in templates] for name in classnames]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from ..contracts import (
     ImageTextBatch,
+    ImageTextData,
     PredictOutputs,
     Preprocessing,
     UserMistake,
@@ -124,6 +126,21 @@ class BaseCLIPModule(LightningModule):
         """Log ``train/loss`` (also in the progress bar) and ``train/<part>`` for each part."""
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch_size)
         self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=batch_size)
+
+    def on_fit_start(self) -> None:
+        """See, before anything is trained, that the data module makes the batches that training needs."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ImageTextData):
+            self.check_batches(data.batch_names)
+
+    def check_batches(self, names: Container[str]) -> None:
+        """Say whether a batch with these members can be trained on.
+
+        Raises:
+            UserMistake: If it lacks one that is needed.
+        """
+        if "tokens" not in names:
+            raise UserMistake(f"{type(self).__name__} needs pictures with captions: use ImageTextDataModule as data")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Clamp the temperature. Clamped in the forward pass, it would have no gradient to come back with."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..contracts import ImageTextBatch, ImageTextData, UserMistake
+from ..contracts import ImageTextBatch, UserMistake
 from .base import BaseCLIPModule
 from .batch_norm import running_statistics_kept
 from .losses import ContrastiveLoss, SelfSupervisedLoss
@@ -67,11 +67,10 @@ class CleanCLIP(BaseCLIPModule):
         self.multimodal_loss = ContrastiveLoss()
         self.self_supervised_loss = SelfSupervisedLoss()
 
-    def on_fit_start(self) -> None:
-        """See, before anything is trained, that the data module makes the views that the loss needs."""
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, ImageTextData):
-            self._check_views(data.views)
+    def check_batches(self, names: Container[str]) -> None:
+        """Say whether a batch has captions and the views that the loss needs."""
+        super().check_batches(names)
+        self._check_views(names)
 
     def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         """The weighted sum of the losses of a batch."""

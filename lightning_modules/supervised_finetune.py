@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from torch import Tensor, nn
@@ -59,14 +60,17 @@ class SupervisedFinetune(BaseCLIPModule):
         if classes != self.num_classes:
             raise UserMistake(f"model.num_classes is {self.num_classes}, but data.zero_shot has {classes} classes")
 
-    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        """The cross entropy of the head on a batch.
+    def check_batches(self, names: Container[str]) -> None:
+        """Say whether a batch has labels; captions are not needed.
 
         Raises:
-            UserMistake: If the batch has no labels.
+            UserMistake: If it has none.
         """
-        if "label" not in batch:
+        if "label" not in names:
             raise UserMistake("SupervisedFinetune needs labelled pictures: use LabelledDataModule as data")
+
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
+        """The cross entropy of the head on a batch."""
         loss = functional.cross_entropy(self._head_logits(self._features(batch["image"])), batch["label"])
         self.log_losses(loss, len(batch["key"]))
         return loss

@@ -15,7 +15,7 @@ from untrigger import cli
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_cli import UntriggerCLI
-from untrigger.mistakes import one_line
+from untrigger.mistakes import shortened_complaint
 
 CONFIG = """
 seed_everything: 0
@@ -258,7 +258,7 @@ def test_shards_from_the_command_line(tmp_path: Path, data: Path, capsys: pytest
 
 
 def test_a_parser_s_complaint_becomes_one_line() -> None:
-    assert one_line('Parser key "a":\n  Parser key "b":\n    Expected a <class \'int\'>. Got value: x') == (
+    assert shortened_complaint('Parser key "a":\n  Parser key "b":\n    Expected a <class \'int\'>. Got value: x') == (
         "a.b: Expected a <class 'int'>. Got value: x"
     )
-    assert one_line("Unrecognized arguments: --x") == "Unrecognized arguments: --x"
+    assert shortened_complaint("Unrecognized arguments: --x") == "Unrecognized arguments: --x"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...contracts import UserMistake
+from ...files import write_text
 from ..triggers import Trigger
 from .plan import PoisonPlan
 from .poison import Poison
@@ -50,12 +51,7 @@ def write_manifest(poison: Poison, path: str | os.PathLike[str]) -> None:
     content["sha256"] = _digest(content)
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(file, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Poison:

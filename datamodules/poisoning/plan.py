@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...contracts import UserMistake
 from ..keyed import keyed_uniforms
-from ..templates import NAMED_TEMPLATES
+from ..templates import NAMED_TEMPLATES, check_templates
 from ..triggers import Trigger
 
 
@@ -74,11 +74,7 @@ class PoisonPlan:
                 )
             templates = list(NAMED_TEMPLATES[templates])
         self.templates = templates
-        if not self.templates:
-            raise UserMistake("the poison plan's list of templates is empty; give at least one caption with {c} in it")
-        for template in self.templates:
-            if "{c}" not in template:
-                raise UserMistake(f"template {template!r:.200} has no {{c}}, which stands for the target")
+        check_templates(self.templates, "the poison plan's templates")
 
     @property
     def params(self) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from .samples import FORMATS, MAX_PIXELS, BadSample
+from ..picture_files import FORMATS, MAX_PIXELS
+from .samples import BadSample
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 

@@ -8,8 +8,8 @@ from hashlib import blake2b
 import webdataset
 
 from ...contracts import UserMistake
+from ...files import open_whole
 from .index import cache_folder
-from .writer import open_whole
 
 
 def fetch(url: str) -> str:

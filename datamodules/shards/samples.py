@@ -10,9 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 from simplejpeg import decode_jpeg, decode_jpeg_header
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-MAX_PIXELS = 25_000_000
-"""As open_clip's guard: larger pictures are scans, posters or bombs."""
+from ..picture_files import FORMATS, MAX_PIXELS
+
 _PLAIN_JPEG = ("YCbCr", "RGB", "Gray")
 """Colour spaces that every decoder turns into the same RGB; of CMYK there are two opposite readings."""
 

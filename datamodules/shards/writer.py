@@ -7,16 +7,17 @@ hub. Equal input gives equal bytes: members carry no time and no owner.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from webdataset.writer import TarWriter
 
 from ...contracts import UserMistake
+from ...files import open_whole, write_text
+from ..templates import check_templates
 from .encoded import EncodedPicture
 
 T = TypeVar("T")
@@ -49,24 +50,6 @@ class Skipped(NamedTuple):
 
 
 @contextmanager
-def open_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that gets its name only when the block ends well; otherwise nothing of it is left.
-
-    A process that is killed leaves at most a hidden ``.NAME.PID.tmp``.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
 def open_shard(path: Path) -> Iterator[TarWriter]:
     """Open a shard that gets its name only when the block ends well.
 
@@ -77,12 +60,6 @@ def open_shard(path: Path) -> Iterator[TarWriter]:
         TarWriter(stream, user="", group="", mode=0o644, mtime=0, encoder=False) as shard,
     ):
         yield shard
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file, whole or not at all."""
-    with open_whole(path) as stream:
-        stream.write(text.encode())
 
 
 def write_training_shards(folder: Path, pairs: Iterable[Pair | Skipped], shard_size: int) -> int:
@@ -136,7 +113,8 @@ def write_zero_shot_set(
     If ``samples`` raises, what was written is removed again.
 
     Args:
-        folder: Made if it is not there. It may hold other folders, such as one with training shards.
+        folder: Made if it is not there. It may hold other folders, such as one with training shards, and be a zero-shot
+            set with the same classes and templates, which gains the split.
         samples: Read once, in order.
         classnames: Each once, a line of text.
         templates: Captions with ``{c}`` in the place of the class name.
@@ -147,16 +125,19 @@ def write_zero_shot_set(
         The number of shards.
 
     Raises:
-        UserMistake: If the folder holds files or the split, or the class names, the templates, the split or
-            ``shard_size`` cannot be used.
+        UserMistake: If the folder holds the split, other classes or templates, or other files; or the class names, the
+            templates, the split or ``shard_size`` cannot be used.
         ValueError: If a label is not an index into the class names.
     """
     check_classnames(classnames)
-    check_templates(templates)
+    check_written_templates(templates)
     if split in ("", ".", "..") or "/" in split or "\\" in split:
         raise UserMistake(f"the split is {split!r}: it names a folder inside the set, such as test")
-    if folder.is_dir() and any(not entry.is_dir() for entry in folder.iterdir()):
-        raise UserMistake(f"{folder} holds files already: give an output folder that is new or holds folders only")
+    texts = {
+        folder / "classnames.txt": "".join(f"{name}\n" for name in classnames),
+        folder / "zeroshot_classification_templates.txt": "".join(f"{template}\n" for template in templates),
+    }
+    _check_set(folder, texts)
     _make_empty_folder(folder / split, shard_size)
     shards = 0
     with _removed_on_failure() as written:
@@ -168,15 +149,11 @@ def write_zero_shot_set(
                         tar.write(_zero_shot_sample(f"s{index:07d}", sample, len(classnames)))
             written.append(path)
             shards = shard + 1
-        texts = {
-            folder / "classnames.txt": "".join(f"{name}\n" for name in classnames),
-            folder / "zeroshot_classification_templates.txt": "".join(f"{template}\n" for template in templates),
-            # Last, since readers start from it: a set without it is not complete.
-            folder / split / "nshards.txt": str(shards),
-        }
-        for path, text in texts.items():
-            write_text(path, text)
-            written.append(path)
+        # Last the number of shards, since readers start from it: a set without it is not complete.
+        for path, text in {**texts, folder / split / "nshards.txt": str(shards)}.items():
+            if path not in texts or not path.exists():
+                write_text(path, text)
+                written.append(path)
     return shards
 
 
@@ -197,19 +174,17 @@ def check_classnames(classnames: Sequence[str]) -> None:
         seen.add(name)
 
 
-def check_templates(templates: Sequence[str]) -> None:
-    """Say whether caption templates can be filled.
+def check_written_templates(templates: Sequence[str]) -> None:
+    """Say whether caption templates can be written, one a line, for any reader.
 
     Raises:
-        UserMistake: If there is none, or one lacks ``{c}`` or has other braces.
+        UserMistake: If there is none, or one lacks ``{c}``, has other braces or is no line of text.
     """
-    if not templates:
-        raise UserMistake("there are no templates: give at least one, such as 'a photo of a {c}.'")
-    for place, template in enumerate(templates):
-        rest = template.replace("{c}", "")
-        # Readers fill templates with str.format, which takes any other brace for a field.
-        if rest == template or set(rest) & set("{}") or not template.isprintable():
-            raise UserMistake(f"template {place} is {template!r}: it needs {{c}} for the class name and no other brace")
+    check_templates(templates, "the templates")
+    for template in templates:
+        # Other readers fill templates with str.format, which takes any other brace for a field.
+        if set(template.replace("{c}", "")) & set("{}") or not template.isprintable():
+            raise UserMistake(f"template {template!r:.200} has another brace than {{c}}, or is not one printable line")
 
 
 def _training_sample(key: str, pair: Pair) -> dict[str, str | bytes]:
@@ -243,6 +218,20 @@ def _shards(rows: Iterable[T], shard_size: int) -> Iterator[Iterator[T]]:
     iterator = iter(rows)
     for first in iterator:
         yield chain([first], islice(iterator, shard_size - 1))
+
+
+def _check_set(folder: Path, texts: dict[Path, str]) -> None:
+    """See that a folder is new, holds folders only, or is a zero-shot set with these texts."""
+    if not folder.is_dir() or all(entry.is_dir() for entry in folder.iterdir()):
+        return
+    for path, text in texts.items():
+        if not path.is_file():
+            raise UserMistake(
+                f"{folder} holds files already but no {path.name}: give an output folder that is new, holds folders "
+                "only, or is a zero-shot set"
+            )
+        if path.read_bytes() != text.encode():
+            raise UserMistake(f"{path} differs from what would be written: give the same, or another output folder")
 
 
 def _make_empty_folder(folder: Path, shard_size: int) -> None:

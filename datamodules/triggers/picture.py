@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from ...contracts import UserMistake
+from ..picture_files import FORMATS, MAX_PIXELS
 
 MAX_BYTES = 32 * 2**20
-MAX_PIXELS = 25_000_000
 
 
 class Picture:
@@ -45,7 +45,7 @@ class Picture:
     def draw(self, side: int) -> Tensor:
         """The picture resized to a square (bicubic, aspect ratio not kept): ``(3, side, side)`` uint8."""
         try:
-            with Image.open(io.BytesIO(self._content), formats=("JPEG", "PNG", "WEBP")) as image:
+            with Image.open(io.BytesIO(self._content), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise UserMistake(
                         f"picture {self.path!r} has {image.width} x {image.height} pixels, "

@@ -255,7 +255,7 @@ def test_folder_mistakes(tmp_path: Path, class_folder: Path) -> None:
     (tmp_path / "lines.txt").write_text("only one\n")
     with pytest.raises(UserMistake, match=r"has 1 class names, but .* has 2 classes"):
         shards_from_folder(class_folder, out, classnames=tmp_path / "lines.txt")
-    with pytest.raises(UserMistake, match=r"template 0 is 'only one'"):
+    with pytest.raises(UserMistake, match=r"template 'only one' has no {c}"):
         shards_from_folder(class_folder, out, templates=tmp_path / "lines.txt")
     with pytest.raises(UserMistake, match="cannot be read"):
         shards_from_folder(class_folder, out, templates=tmp_path / "none.txt")

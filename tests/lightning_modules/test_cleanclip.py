@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor, nn
 
 from untrigger.contracts import CLIPModule, HeadModule, ImageTextBatch, UserMistake
-from untrigger.datamodules import EDA, ImageTextDataModule, TransformView
+from untrigger.datamodules import EDA, ImageTextDataModule, LabelledDataModule, TransformView
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_modules import CleanCLIP, PoisonedCLIP
 from untrigger.lightning_modules.losses import ContrastiveLoss, SelfSupervisedLoss
@@ -183,6 +183,21 @@ def test_missing_views_are_told_before_training(
     with pytest.raises(UserMistake, match=named) as error:
         trainer(tmp_path, callbacks=[started]).fit(module(), data(folder, **views))
     assert "\n" not in str(error.value)
+    assert not started.yes
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [(PoisonedCLIP, {}), (CleanCLIP, {}), (CleanCLIP, {"self_supervised_weight": 0.0})],
+    ids=["poisoned", "cleanclip", "plain finetuning"],
+)
+def test_pictures_without_captions_are_told_before_training(
+    kind: type[LightningModule], arguments: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    labelled = LabelledDataModule(str(folder / "train"), str(folder), batch_size=16, num_workers=0, label_field="label")
+    started = _Started()
+    with pytest.raises(UserMistake, match=f"{kind.__name__} needs pictures with captions: use ImageTextDataModule"):
+        trainer(tmp_path, callbacks=[started]).fit(module(kind, **arguments), labelled)
     assert not started.yes
 
 

@@ -134,7 +134,7 @@ def test_nobody_eligible_is_a_mistake(arguments: dict[str, Any]) -> None:
         ({"target": "cat", "rate": 1.5}, "poison rate is 1.5; it must be above 0 and at most 1"),
         ({"target": "cat", "rate": float("nan")}, "poison rate is nan"),
         ({"target": "cat", "count": 0}, "poison count is 0"),
-        ({"target": "cat", "count": 1, "templates": []}, "list of templates is empty"),
+        ({"target": "cat", "count": 1, "templates": []}, "the poison plan's templates: there is none"),
         ({"target": "cat", "count": 1, "templates": ["a {c}", "a photo"]}, "template 'a photo' has no {c}"),
     ],
 )

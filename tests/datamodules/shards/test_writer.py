@@ -189,13 +189,44 @@ def test_zero_shot_set_goes_beside_folders_but_not_over_files(tmp_path: Path) ->
     write_zero_shot_set(tmp_path, labelled(0), ["a"], ["{c}"])
     before = {name: (tmp_path / name).read_bytes() for name in visible(tmp_path)}
     for split in ("test", "val"):
-        with pytest.raises(UserMistake, match="holds files already"):
+        with pytest.raises(UserMistake, match=r"classnames\.txt differs from what would be written"):
             write_zero_shot_set(tmp_path, labelled(0), ["b"], ["{c}"], split)
+        with pytest.raises(UserMistake, match=r"zeroshot_classification_templates\.txt differs"):
+            write_zero_shot_set(tmp_path, labelled(0), ["a"], ["the {c}"], split)
+    with pytest.raises(UserMistake, match="test is not empty"):
+        write_zero_shot_set(tmp_path, labelled(0), ["a"], ["{c}"])
     (tmp_path / "other" / "test").mkdir(parents=True)
     (tmp_path / "other" / "test" / "0.tar").touch()
     with pytest.raises(UserMistake, match="is not empty"):
         write_zero_shot_set(tmp_path / "other", labelled(0), ["b"], ["{c}"])
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_zero_shot_set_gains_a_split(tmp_path: Path) -> None:
+    write_zero_shot_set(tmp_path, labelled(0, 1), ["a", "b"], ["{c}"])
+    before = {name: (tmp_path / name).read_bytes() for name in visible(tmp_path)}
+    write_zero_shot_set(tmp_path, labelled(1, 1, 0), ["a", "b"], ["{c}"], "train", shard_size=2)
+    assert [name for name in visible(tmp_path) if name not in before] == [
+        "train/0.tar",
+        "train/1.tar",
+        "train/nshards.txt",
+    ]
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert members(tmp_path / "train/1.tar")["s0000002.cls"] == b"0"
+
+
+def test_a_split_that_fails_leaves_the_set_as_it_was(tmp_path: Path) -> None:
+    write_zero_shot_set(tmp_path, labelled(0, 1), ["a", "b"], ["{c}"])
+    before = visible(tmp_path)
+    with pytest.raises(ValueError, match="label 2"):
+        write_zero_shot_set(tmp_path, labelled(1, 2), ["a", "b"], ["{c}"], "train", shard_size=1)
+    assert visible(tmp_path) == before
+
+
+def test_a_folder_with_files_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserMistake, match=r"holds files already but no classnames\.txt"):
+        write_zero_shot_set(tmp_path, labelled(0), ["a"], ["{c}"])
 
 
 def test_a_wrong_label_leaves_nothing(tmp_path: Path) -> None:
@@ -212,9 +243,9 @@ def test_a_wrong_label_leaves_nothing(tmp_path: Path) -> None:
         (["dog\ncat"], ["{c}"], "test", "one line"),
         ([""], ["{c}"], "test", "one line"),
         (["\x1b[2J"], ["{c}"], "test", "one line"),
-        (["dog"], [], "test", "no templates"),
-        (["dog"], ["a photo of a dog"], "test", "needs {c}"),
-        (["dog"], ["a {c} {0.__class__}"], "test", "no other brace"),
+        (["dog"], [], "test", "there is none"),
+        (["dog"], ["a photo of a dog"], "test", "has no {c}"),
+        (["dog"], ["a {c} {0.__class__}"], "test", "another brace than {c}"),
         (["dog"], ["{c}"], "../test", "names a folder"),
         (["dog"], ["{c}"], "..", "names a folder"),
     ],
