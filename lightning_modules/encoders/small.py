@@ -33,9 +33,15 @@ def _vocabulary() -> SimpleTokenizer:
 
 
 @lru_cache(maxsize=1 << 16)
-def _encode(caption: str) -> tuple[int, ...]:
-    """Tokens of a caption, without start and end. Kept, as the captions of small sets come back every epoch."""
-    return tuple(_vocabulary().encode(caption))
+def _encode(text: str) -> tuple[int, ...]:
+    """Tokens of a text, without start and end. Kept, as words come back."""
+    return tuple(_vocabulary().encode(text))
+
+
+def _tokens(caption: str) -> list[int]:
+    """Tokens of a caption, without start and end: word by word where the vocabulary's mending of texts has no say."""
+    plain = caption.isascii() and caption.isprintable() and "&" not in caption
+    return [token for part in (caption.split() if plain else [caption]) for token in _encode(part)]
 
 
 class SmallTokenizer:
@@ -55,7 +61,7 @@ class SmallTokenizer:
         """N captions to ``(N, L)`` int64, padded with 0; a caption that is too long keeps its end token."""
         longest = CHARACTERS_PER_TOKEN * self.context_length
         start, end = _vocabulary().sot_token_id, _vocabulary().eot_token_id
-        rows = [(start, *_encode(caption[:longest])[: self.context_length - 2], end) for caption in captions]
+        rows = [(start, *_tokens(caption[:longest])[: self.context_length - 2], end) for caption in captions]
         length = max(map(len, rows), default=0)
         return torch.tensor([row + (0,) * (length - len(row)) for row in rows], dtype=torch.int64)
 

@@ -40,6 +40,24 @@ def test_the_tokens_are_clip_s_own(nano: Encoder) -> None:
     assert not expected[:2, short.shape[1] :].any()
 
 
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "it's A dog's 3rd house, isn't it?!",
+        "  spaces   everywhere ",
+        "tab\tand\nline",
+        "a<start_of_text>b <end_of_text> 'll",
+        "Q&amp;A &amp;lt;b&amp;gt; AT&T",
+        "caf\u00e9 \u201cquoted\u201d \ufb01ne \x1b[31mred",
+        "schÃ¶n don'T x-y_z 100% $5.00 ... --",
+    ],
+)
+def test_captions_taken_word_by_word_have_the_same_tokens(nano: Encoder, caption: str) -> None:
+    for _ in range(2):  # the second time, from what is kept
+        tokens = nano.tokenizer([caption])
+        assert torch.equal(tokens, SimpleTokenizer(context_length=32)([caption])[:, : tokens.shape[1]])
+
+
 def test_a_caption_that_is_too_long_keeps_its_end_token(nano: Encoder) -> None:
     (tokens,) = nano.tokenizer(["star " * 500])
     assert len(tokens) == 32
