@@ -154,7 +154,7 @@ def heat_map(attacks: Sequence[str], defences: Sequence[str], tiles: Mapping[tup
         axes.spines[:].set_visible(False)
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         bar.set_label("attack success (%)")
-        bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib types it as a callable
+        bar.outline.set_visible(False)
     return figure
 
 
