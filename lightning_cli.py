@@ -64,8 +64,8 @@ class UntriggerCLI(LightningCLI):
     """LightningCLI with the project's metrics, checkpoints and loggers in every run.
 
     The run folder is ``trainer.default_root_dir``; it holds the config, the checkpoint ``last.ckpt``, ``metrics.csv``,
-    TensorBoard's events, ``results.csv``, ``evaluation.npz``, and ``poison.json`` where something is poisoned. Unless given, it is a new
-    folder under ``runs/``.
+    TensorBoard's events, ``results.csv``, ``evaluation.npz``, and ``poison.json`` where something is poisoned. Unless
+    given, it is a new folder under ``runs/``.
     """
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:

@@ -18,6 +18,7 @@ EVALUATION = "evaluation.npz"
 """The name of the file."""
 
 _LARGEST = 2**30  # bytes, unpacked: a small archive may claim to hold more than the memory does
+_BROKEN = (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with unfinished.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # **arrays is no allow_pickle
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     unfinished.replace(path)
 
 
@@ -95,7 +96,7 @@ def read_evaluation(path: Path) -> Evaluation | None:
                 raise ValueError("it is too large")
         with np.load(path, allow_pickle=False) as arrays:
             return _checked(dict(arrays))
-    except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile, NotImplementedError) as error:
+    except _BROKEN as error:
         raise UserMistake(
             f"{path} is not an evaluation of this package ({error}): move it away, or make it again with "
             "`untrigger validate`"

@@ -25,9 +25,9 @@ class EvaluationSample(Callback):
     """Writes ``evaluation.npz`` in the run folder: features and similarities of a fixed sample of the test pictures.
 
     A report draws from it how similar clean pairs and poisoned ones are, and where clean and triggered pictures lie.
-    The sample is that of the smallest hashes of the keys: the same pictures for every run on the same test set, whatever
-    the order, the batches and the number of ranks. It is written when ``ResultsWriter`` writes: after ``fit``, if
-    its last validation was at its end, and after ``validate`` and ``test``; `Evaluation` has what it holds.
+    The sample is that of the smallest hashes of the keys: the same pictures for every run on the same test set,
+    whatever the order, the batches and the number of ranks. It is written when ``ResultsWriter`` writes: after ``fit``,
+    if its last validation was at its end, and after ``validate`` and ``test``; `Evaluation` has what it holds.
 
     Nothing is computed again: what the evaluation step returned is kept on its device, in half precision, and read
     once at the end. What ``ZeroShotOutputs`` need not have and a module leaves out is missing in the file.
@@ -104,7 +104,7 @@ class EvaluationSample(Callback):
         self._attacks = list(zero_shot_data(trainer).attacks)
 
     def _keep(self, keys: Sequence[str], outputs: ZeroShotOutputs) -> None:
-        """Keep the pictures whose hashes are among the smallest so far. The keys alone say which: nothing is waited for."""
+        """Keep the pictures whose hashes are among the smallest so far. The keys say which, without the device."""
         if not self.pictures:
             return
         hashes = _hashes(keys)

@@ -35,7 +35,7 @@ def demo(out: str = "runs/demo", seed: int = 0) -> None:
         untrigger demo --out runs/demo
 
     Args:
-        out: Folder for the data, the runs, ``results.csv`` and ``report.html``. One that holds an earlier demo is
+        out: Folder for the data, the runs, ``results.csv``, ``report.html`` and its figures. One that holds an earlier demo is
             replaced.
         seed: Of the data, the poison and the training.
     """
@@ -66,7 +66,7 @@ def _make_room(folder: Path) -> None:
     """Remove an earlier demo, and nothing else."""
     if folder.exists() and not folder.is_dir():
         raise UserMistake(f"{folder} is a file; give another --out")
-    ours = {"shapes", "results.csv", "report.html", *STAGES}
+    ours = {"shapes", "results.csv", "report.html", "figures", *STAGES}
     found = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if found - ours:
         raise UserMistake(f"{folder} holds {sorted(found - ours)[0]!r}, which is of no demo; give another --out")

@@ -81,7 +81,13 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "rate": _rate, "duration": _duration, "count": _count, "memory": _memory}
+    environment.filters |= {
+        "percent": _percent,
+        "rate": _rate,
+        "duration": _duration,
+        "count": _count,
+        "memory": _memory,
+    }
     return environment.get_template("report.html")
 
 
@@ -99,8 +105,9 @@ def _rate(figure: Figure | None) -> str:
     return f"{100 * figure.mean:.1f} ± {100 * figure.spread:.1f} %"
 
 
-def _count(figure: Figure | None) -> str:
-    return _UNKNOWN if figure is None else f"{figure.mean:,.0f}"
+def _count(value: Figure | str | None) -> str:
+    found = value.mean if isinstance(value, Figure) else number(value)
+    return _UNKNOWN if found is None else f"{found:,.0f}"
 
 
 def _memory(figure: Figure | None) -> str:

@@ -138,7 +138,12 @@ def heat_map(attacks: Sequence[str], defences: Sequence[str], tiles: Mapping[tup
         clean accuracy in points or, where the model before is not known, clean accuracy.
     """
     with drawing():
-        figure = Figure(figsize=(1.7 + 1.12 * len(defences), 0.9 + 0.72 * len(attacks)), layout="constrained")
+        rows = [_folded(plain(name, 36)) for name in attacks]
+        columns = [_folded(plain(defence_name(name), 28)) for name in defences]
+        # Inches: about a tenth for each letter beside the tiles.
+        letters = max(len(line) for row in rows for line in row.split("\n"))
+        size = (1 + 0.1 * letters + 1.12 * len(defences), 0.9 + 0.72 * len(attacks))
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         values = [[100 * tiles[a, d].success if (a, d) in tiles else float("nan") for d in defences] for a in attacks]
         image = axes.imshow(values, cmap="YlOrRd", vmin=0, vmax=100, aspect="auto", interpolation="nearest")
@@ -146,15 +151,15 @@ def heat_map(attacks: Sequence[str], defences: Sequence[str], tiles: Mapping[tup
             for column, defence in enumerate(defences):
                 if (attack, defence) in tiles:
                     _write_tile(axes, column, row, tiles[attack, defence])
-        axes.set_xticks(range(len(defences)), [_folded(defence_name(name)) for name in defences])
-        axes.set_yticks(range(len(attacks)), [_folded(plain(name, 36)) for name in attacks])
+        axes.set_xticks(range(len(defences)), columns)
+        axes.set_yticks(range(len(attacks)), rows)
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines[:].set_visible(False)
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         bar.set_label("attack success (%)")
-        bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib types it as a callable
+        bar.outline.set_visible(False)
     return figure
 
 
@@ -176,10 +181,10 @@ def _write_tile(axes: Axes, column: int, row: int, tile: Tile) -> None:
 
 
 def _folded(name: str) -> str:
-    """A name on two lines where it is long, at the blank or hyphen nearest to its middle."""
+    """A name on two lines where it is long, at the blank or hyphen nearest to its middle; cut where there is none."""
     breaks = [place + 1 for place, letter in enumerate(name) if letter in " -" and place]
     if len(name) <= 14 or not breaks:
-        return name
+        return plain(name, 18)
     middle = min(breaks, key=lambda place: abs(place - len(name) / 2))
     return f"{name[:middle].rstrip(' ')}\n{name[middle:]}"
 

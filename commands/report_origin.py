@@ -49,7 +49,9 @@ def read_init_from(path: Path) -> str | None:
     try:
         config = yaml.safe_load(_text(path))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserMistake(f"{path} is not a config that this package wrote: it is no plain YAML; move it away") from error
+        raise UserMistake(
+            f"{path} is not a config that this package wrote: it is no plain YAML; move it away"
+        ) from error
     model = _mapping(_mapping(config).get("model"))
     for part in (_mapping(model.get("init_args")), model):
         if isinstance(part.get("init_from"), str):
@@ -75,22 +77,21 @@ def read_cell(path: Path) -> Cell | None:
         content = _mapping(json.loads(_text(path)))
     except (ValueError, RecursionError) as error:
         raise UserMistake(f"{path} is not a cell of a bench: it is no JSON; move it away") from error
-    names = {name: content.get(name) for name in ("cell", "attack", "defence")}
-    if not all(isinstance(name, str) and name for name in names.values()):
+    cell, attack, defence = (_name(content.get(name)) for name in ("cell", "attack", "defence"))
+    if cell is None or attack is None or defence is None:
         raise UserMistake(f"{path} is not a cell of a bench: it must name cell, attack and defence; move it away")
-    parent, command = content.get("parent"), content.get("command")
-    return Cell(
-        *(str(name) for name in names.values()),
-        parent if isinstance(parent, str) else None,
-        number(content.get("peak_memory_mb")),
-        command if isinstance(command, str) else None,
-    )
+    memory = number(content.get("peak_memory_mb"))
+    return Cell(cell, attack, defence, _name(content.get("parent")), memory, _name(content.get("command")))
 
 
 def _text(path: Path) -> str:
     if path.stat().st_size > _LARGEST:
         raise ValueError("the file is too large")
     return path.read_text(encoding="utf-8")
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

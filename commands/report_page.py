@@ -22,7 +22,7 @@ from .report_figures import (
 from .report_pictures import data_uri
 from .report_records import NO_DEFENCE, Record
 from .report_runs import Run, Suspects
-from .report_spaces import Space, embedding_maps, read_space, similarity_histograms
+from .report_spaces import embedding_maps, read_space, similarity_histograms
 from .summary import Summary, best, best_defences, summarise
 
 _SUCCESS = "val/attack_success_rate"
@@ -191,7 +191,11 @@ def _rows(records: Sequence[Record]) -> list[Row]:
     return [
         Row(
             summary,
-            [r for r in records if (r.dataset, r.attack, r.defence) == (summary.dataset, summary.attack, summary.defence)],
+            [
+                r
+                for r in records
+                if (r.dataset, r.attack, r.defence) == (summary.dataset, summary.attack, summary.defence)
+            ],
             frozenset(measure for measure, places in leading.items() if place in places),
             place in starred,
         )
@@ -237,7 +241,9 @@ def _before_and_after(records: Sequence[Record]) -> list[Record]:
     shown = [before] if before else []
     for defence in dict.fromkeys(record.defence for record in zero_shot if record.defence != NO_DEFENCE):
         own = [record for record in zero_shot if record.defence == defence]
-        shown.append(next((record for record in own if record.before is not None and record.before is before), own[0]))
+        shown.append(
+            next((record for record in own if before and record.before and record.before.run is before.run), own[0])
+        )
     return shown
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 from .report_runs import Run
 from .summary import number
@@ -54,9 +54,9 @@ class Record:
 def records_of(runs: Sequence[Run]) -> list[Record]:
     """List what runs measured.
 
-    Labels are those of a bench where it left any. Otherwise they are those of ``results.csv``; where two runs would then
-    stand for different seeds of one thing but have the same seed, the name of the run tells them apart. A defended model
-    carries the label of the attack on the model that it started from.
+    Labels are those of a bench where it left any. Otherwise they are those of ``results.csv``; where two runs would
+    then stand for different seeds of one thing but have the same seed, the name of the run tells them apart. A defended
+    model carries the label of the attack on the model that it started from.
 
     Args:
         runs: What run folders hold.
@@ -64,14 +64,10 @@ def records_of(runs: Sequence[Run]) -> list[Record]:
     Returns:
         A record for each row, in the order of runs and rows.
     """
+    drafts = _told_apart([_draft(run, row) for run in runs for row in run.rows], "attack", defended=False)
     parents = {run.folder: _parent(run, runs) for run in runs}
-    drafts = [_draft(run, row) for run in runs for row in run.rows]
-    attacks = _told_apart(drafts, lambda draft: not _defended(draft), "attack")
-    named = [attacks.get(place, draft) for place, draft in enumerate(drafts)]
-    by_run = {run.folder: [draft for draft in named if draft.run is run] for run in runs}
-    placed = [_after(draft, by_run.get(parent.folder, []) if (parent := parents[draft.run.folder]) else []) for draft in named]
-    defences = _told_apart(placed, _defended, "defence")
-    return [defences.get(place, record) for place, record in enumerate(placed)]
+    placed = {id(draft): _after(draft, drafts, parents, frozenset()) for draft in drafts}
+    return _told_apart([placed[id(draft)] for draft in drafts], "defence", defended=True)
 
 
 def _draft(run: Run, row: Mapping[str, str]) -> Record:
@@ -84,21 +80,24 @@ def _draft(run: Run, row: Mapping[str, str]) -> Record:
     return Record(run, row, attack, run.cell.defence + (row["defence"][len(own) :] if head else ""), head)
 
 
-def _defended(record: Record) -> bool:
-    return record.defence != NO_DEFENCE
+def _told_apart(records: Sequence[Record], label: Literal["attack", "defence"], defended: bool) -> list[Record]:
+    """Put the name of the run beside the label of records that would be taken for seeds of one thing and are not."""
+    clashing = Counter(
+        (record.dataset, record.attack, record.defence, record.seed)
+        for record in records
+        if (record.defence != NO_DEFENCE) == defended
+    )
+    ambiguous = {identity[:3] for identity, count in clashing.items() if count > 1}
 
+    def named(record: Record) -> Record:
+        if record.run.cell is not None or (record.dataset, record.attack, record.defence) not in ambiguous:
+            return record
+        beside = f" ({_stem(record)})"
+        if label == "attack":
+            return replace(record, attack=record.attack + beside)
+        return replace(record, defence=record.defence + beside)
 
-def _told_apart(records: Sequence[Record], concerned: Any, label: str) -> dict[int, Record]:
-    """By place, the records whose label needs the name of the run beside it."""
-    places = [place for place, record in enumerate(records) if concerned(record)]
-    identities = {place: (r.dataset, r.attack, r.defence) for place in places for r in [records[place]]}
-    seen = Counter((*identities[place], records[place].seed) for place in places)
-    clashing = {identity[:3] for identity, count in seen.items() if count > 1}
-    return {
-        place: replace(records[place], **{label: f"{getattr(records[place], label)} ({_stem(records[place])})"})
-        for place in places
-        if identities[place] in clashing and records[place].run.cell is None
-    }
+    return [named(record) for record in records]
 
 
 def _stem(record: Record) -> str:
@@ -106,16 +105,19 @@ def _stem(record: Record) -> str:
     return re.sub(rf"[-_]?(seed)?[-_]?{re.escape(record.seed)}$", "", record.run.name) or record.run.name
 
 
-def _after(draft: Record, parents: Sequence[Record]) -> Record:
+def _after(
+    draft: Record, drafts: Sequence[Record], parents: Mapping[Path, Run | None], seen: frozenset[Path]
+) -> Record:
     """A record with the one before it and, from that, the label of its attack."""
-    same = [
-        parent
-        for parent in parents
-        if parent.row["attack"] == draft.row["attack"] and parent.dataset == draft.dataset and not parent.head
-    ]
-    if not same:
+    parent = parents[draft.run.folder]
+    if parent is None or parent.folder in seen:  # configs may name each other
         return draft
-    return replace(draft, before=same[0], attack=draft.attack if draft.run.cell else same[0].attack)
+    for other in drafts:
+        same = (other.row["attack"], other.dataset) == (draft.row["attack"], draft.dataset)
+        if other.run is parent and same and not other.head:
+            before = _after(other, drafts, parents, seen | {draft.run.folder})
+            return replace(draft, before=before, attack=draft.attack if draft.run.cell else before.attack)
+    return draft
 
 
 def _parent(run: Run, runs: Sequence[Run]) -> Run | None:

@@ -132,7 +132,9 @@ def _read_suspects(folder: Path) -> Suspects | None:
         return None
     try:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            lines = [[_cut(cell) for cell in row[:_COLUMNS_SHOWN]] for row in islice(csv.reader(file), _SUSPECTS_SHOWN + 1)]
+            lines = [
+                [_cut(cell) for cell in row[:_COLUMNS_SHOWN]] for row in islice(csv.reader(file), _SUSPECTS_SHOWN + 1)
+            ]
     except csv.Error as error:
         raise UserMistake(f"{path} cannot be read as a CSV file ({error}): move it away") from error
     if not lines:

@@ -108,7 +108,7 @@ def similarity_histograms(spaces: Sequence[tuple[str, Space]]) -> Figure | None:
         figure.supylabel("share of pictures (%)", fontsize=11)
         names = {CLEAN: "clean picture, its own class", TRIGGERED: "triggered picture, target class"}
         marks = [Line2D([], [], color=colour, alpha=0.6, linewidth=7, label=name) for colour, name in names.items()]
-        figure.legend(handles=marks, loc="outside upper center", ncols=len(shown) > 1 and 2 or 1)
+        figure.legend(handles=marks, loc="outside upper center", ncols=(len(shown) > 1 and 2) or 1)
     return figure
 
 
@@ -149,8 +149,8 @@ def embedding_maps(spaces: Sequence[tuple[str, Space]]) -> Figure | None:
 
 def _finite(values: NDArray[Any]) -> _Values:
     # Cosines, whatever a file says: half precision rounds a little above 1.
-    values = values.astype(np.float64)
-    return np.clip(values[np.isfinite(values)], -1, 1)
+    finite: _Values = values[np.isfinite(values)].astype(np.float64)
+    return finite.clip(-1, 1)
 
 
 def _project(features: Any, triggered: Any, other: NDArray[np.bool_]) -> Projection | None:

@@ -19,7 +19,6 @@ MEASURES = (
 )
 """What is aggregated: four rates in [0, 1], wall time, training samples, peak memory in megabytes."""
 
-_IDENTITY = ("dataset", "attack", "defence")
 _NO_DEFENCE = "none"
 
 
@@ -59,15 +58,16 @@ def summarise(records: Iterable[Mapping[str, Any]]) -> list[Summary]:
     """Aggregate records over seeds.
 
     Args:
-        records: Each with ``dataset``, ``attack``, ``defence``, ``seed`` and any of `MEASURES`, as numbers or as text. A
-            measure that is missing, empty or not finite is not counted.
+        records: Each with ``dataset``, ``attack``, ``defence``, ``seed`` and any of `MEASURES`, as numbers or as text.
+            A measure that is missing, empty or not finite is not counted.
 
     Returns:
         A row for each data set, attack and defence, in the order of first appearance.
     """
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for record in records:
-        groups.setdefault(tuple(str(record[name]) for name in _IDENTITY), []).append(record)
+        identity = (str(record["dataset"]), str(record["attack"]), str(record["defence"]))
+        groups.setdefault(identity, []).append(record)
     return [
         Summary(*identity, tuple(dict.fromkeys(str(record["seed"]) for record in group)), _figures(group))
         for identity, group in groups.items()

@@ -67,6 +67,25 @@ class ReadingModule(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+class ShowingModule(ReadingModule):
+    """Also returns what it saw: features that tell the class it took a picture for, and ten times the cosines."""
+
+    def validation_step(self, batch: ZeroShotBatch, batch_idx: int) -> ZeroShotOutputs:
+        outputs = super().validation_step(batch, batch_idx)
+        features = outputs["logits"]  # one-hot, of unit length
+        triggered = dict(outputs["triggered_logits"])
+        return {
+            **outputs,
+            "logits": 10 * features,
+            "triggered_logits": {name: 10 * logits for name, logits in triggered.items()},
+            "features": features,
+            "triggered_features": triggered,
+            "inverse_temperature": torch.tensor(10.0),
+        }
+
+    test_step = validation_step
+
+
 class WrittenData(LightningDataModule):
     """Test batches of three pictures, the last one smaller, shared out over ranks; training batches of four pairs."""
 
@@ -112,6 +131,7 @@ class WrittenRun:
 
     Data = WrittenData
     Module = ReadingModule
+    ShowingModule = ShowingModule
     badnet, second = {BADNET: UNDER_BADNET}, {SECOND: UNDER_SECOND}
 
     def __init__(self, folder: Path) -> None:

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from untrigger.callbacks import AttackSuccessRate, CleanAccuracy
+from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, EvaluationSample
 from untrigger.callbacks.rate import Rate
 from untrigger.callbacks.zero_shot_measure import predictions
 from untrigger.contracts import ClassLogits, UserMistake
@@ -106,7 +107,7 @@ def test_run_without_a_data_module_is_one_clear_line(run: Any) -> None:
         trainer.validate(run.Module(), dataloaders=data.val_dataloader())
 
 
-def test_two_ranks_count_every_picture_once(tmp_path: Path) -> None:
+def test_two_ranks_count_every_picture_once(tmp_path: Path, run: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -129,3 +130,8 @@ def test_two_ranks_count_every_picture_once(tmp_path: Path) -> None:
         assert json.loads((tmp_path / f"rank{rank}.json").read_text()) == expected
     # Two batches of four pairs on each rank.
     assert (tmp_path / "results.csv").read_text().splitlines()[1].endswith(",16")
+    # And the sample of five is the one that a single rank keeps.
+    run.trainer(EvaluationSample(pictures=5)).fit(run.ShowingModule(), datamodule=run.Data())
+    with np.load(tmp_path / "evaluation.npz") as of_two, np.load(run.folder / "evaluation.npz") as of_one:
+        assert {name: of_two[name].tolist() for name in of_two} == {name: of_one[name].tolist() for name in of_one}
+        assert len(of_two["label"]) == 5

@@ -8,10 +8,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from conftest import ReadingModule, WrittenData, WrittenRun
+from conftest import ShowingModule, WrittenData, WrittenRun
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
-from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, ResultsWriter
+from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, EvaluationSample, ResultsWriter
 
 
 def main(folder: Path) -> None:
@@ -22,11 +22,12 @@ def main(folder: Path) -> None:
         CleanAccuracy(),
         AttackSuccessRate(),
         ResultsWriter(),
+        EvaluationSample(pictures=5),
         strategy="ddp",
         devices=2,
         use_distributed_sampler=False,
     )
-    trainer.fit(ReadingModule(), datamodule=WrittenData())
+    trainer.fit(ShowingModule(), datamodule=WrittenData())
     figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
     (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(figures))
 

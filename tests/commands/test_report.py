@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -8,18 +9,24 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from PIL import Image
 
 from untrigger.callbacks.figures import trigger_gallery
 from untrigger.callbacks.results_table import COLUMNS, add_results
 from untrigger.commands.report import report, write_report
-from untrigger.commands.report_figures import accuracy_against_success, rates_over_training, to_svg
+from untrigger.commands.report_drawing import to_svg
+from untrigger.commands.report_figures import Point, accuracy_against_success, over_training
+from untrigger.commands.report_pictures import data_uri
+from untrigger.commands.report_runs import read_runs
 from untrigger.contracts import UserMistake
 
 HOSTILE = "<script>alert(1)</script>$\\frac{"
 
 
-def row(attack: str = "BadNet", defence: str = "none", dataset: str = "cifar10", success: str = "0.828") -> list[str]:
-    return [dataset, attack, defence, "0", "0.7412", success, "0.0163", "nan", "3725.2", "120000"]
+def row(
+    attack: str = "BadNet", defence: str = "none", dataset: str = "cifar10", success: str = "0.828", seed: str = "0"
+) -> list[str]:
+    return [dataset, attack, defence, seed, "0.7412", success, "0.0163", "nan", "3725.2", "120000"]
 
 
 def make_run(folder: Path, rows: Sequence[Sequence[str]]) -> Path:
@@ -48,9 +55,10 @@ class _Page(HTMLParser):
             self.words.append(data.strip())
 
     def cells(self) -> list[str]:
-        start = self.words.index("Training samples") + 1
-        end = next(place for place, word in enumerate(self.words) if word.startswith("A dash means"))
-        return self.words[start:end]
+        """The words of the table of results."""
+        start = self.words.index("Seeds") + 2
+        end = next(place for place, word in enumerate(self.words) if word.startswith("Means and"))
+        return [word.replace("\N{EN DASH}", "-") for word in self.words[start:end]]
 
 
 def page(runs: Sequence[Path], out: Path) -> _Page:
@@ -61,10 +69,30 @@ def page(runs: Sequence[Path], out: Path) -> _Page:
 def test_table_shows_each_row_in_percent(tmp_path: Path) -> None:
     run = make_run(tmp_path / "first", [row(), ["cifar10", "none", "CleanCLIP", "3", "0.7", "", "", "", "59.7", "7"]])
     # "-": what was not measured, or is not a number.
-    assert [cell.replace("\N{EN DASH}", "-") for cell in page([run], tmp_path / "out" / "report.html").cells()] == [
-        *["first", "cifar10", "BadNet", "none", "0", "74.1 %", "82.8 %", "1.6 %", "-", "1 h 02 min", "120,000"],
-        *["first", "cifar10", "none", "CleanCLIP", "3", "70.0 %", "-", "-", "-", "1 min 00 s", "7"],
+    assert page([run], tmp_path / "out" / "report.html").cells() == [
+        *["BadNet", "on cifar10"],
+        *["no defence", "82.8 %", "74.1 %", "1.6 %", "-", "1 h 02 min", "120,000", "1", "first"],
+        *["No attack measured", "on cifar10"],
+        *["CleanCLIP", "-", "70.0 %", "-", "-", "1 min 00 s", "7", "1", "first"],
     ]
+
+
+def test_table_shows_mean_and_spread_over_seeds_and_marks_the_best(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / f"r{place}", [row(defence=defence, success=success, seed=seed)])
+        for place, (defence, success, seed) in enumerate(
+            [("CleanCLIP", "0.10", "0"), ("CleanCLIP", "0.14", "1"), ("UBT", "0.01", "0")]
+        )
+    ]
+    found = page(runs, tmp_path / "report.html")
+    cells = found.cells()
+    assert cells[2:4] == ["CleanCLIP", "12.0 ± 2.8 %"]  # sqrt(2 * 2^2)
+    assert cells[cells.index("r0") - 1 : cells.index("r1") + 1] == ["2", "r0", ",", "r1"]
+    assert "UBT ★" in cells
+    marked = [attributes for _, attributes in found.tags if "best" in (attributes.get("class") or "").split()]
+    assert {"class": "bar best", "style": "--share: 0.010"} in marked
+    # Both have the same clean accuracy.
+    assert len(marked) == 3
 
 
 def test_names_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
@@ -77,12 +105,19 @@ def test_names_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
         0,
         f"step,val/clean_accuracy,val/attack_success_rate/{HOSTILE},val/attack_success_rate/B\n1,0,0.3,0.4\n",
     )
+    (runs[1] / "suspects.csv").write_text(f"key,{HOSTILE}\n{HOSTILE},{'x' * 500}\n")
+    cell = {"cell": "b", "attack": HOSTILE, "defence": HOSTILE, "command": HOSTILE}
+    (runs[1] / "cell.json").write_text(json.dumps(cell))
+    (runs[0] / "config.yaml").write_text(json.dumps({"model": {"init_args": {"init_from": HOSTILE}}}))
     found = page(runs, tmp_path / "report.html")
     assert not {"script", "b>b"} & {tag for tag, _ in found.tags}
-    # In the table, in the scatter's two legends and in the legend of the curves.
-    assert sum(HOSTILE in word for word in found.words) >= 8
-    assert found.cells()[0] == "a&<b>b"
+    # In the table, the headings, the suspects, the command, the origin, the heat map, the scatter and the curves.
+    assert sum(HOSTILE in word for word in found.words) >= 15
+    assert "a&<b>b" in found.cells()
     assert any("_hidden" in word for word in found.words[found.words.index("All models at a glance") :])
+    assert "x" * 119 + "…" in found.words
+    figures = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert all(re.fullmatch(r"[a-z0-9-]+\.(png|pdf)", name) for name in figures)
 
 
 def test_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -91,8 +126,8 @@ def test_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     trigger_gallery(clean, {"BadNet": clean + 1}).savefig(run / "gallery.png")
     write_metrics(run, 0, "step,train/loss,val/clean_accuracy\n1,2.0,\n2,1.5,\n2,,0.5\n")
     found = page([run], tmp_path / "report.html")
-    assert [tag for tag, _ in found.tags].count("svg") == 2
-    # Inside an SVG element, links point to its own definitions.
+    assert [tag for tag, _ in found.tags].count("svg") == 1
+    # Links point to parts of the page.
     links = [
         value or ""
         for tag, attributes in found.tags
@@ -102,22 +137,29 @@ def test_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert all(link.startswith(("data:image/png;base64,iVBOR", "#")) for link in links)
     assert sum(link.startswith("data:") for link in links) == 1
     assert not re.search(r"@import|url\((?!#)", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    anchors = {attributes.get("id") for _, attributes in found.tags}
+    assert {link[1:] for link in links if link.startswith("#")} <= anchors
 
 
-def test_later_session_counts_and_runs_inside_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_figure_is_saved_for_a_paper_under_a_stable_name(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "Run 0", [row()]), make_run(tmp_path / "Run-0", [row(defence="UBT", success="0.1")])]
+    for run in runs:
+        write_metrics(run, 0, "step,train/loss\n1,2.0\n2,1.5\n")
+    write_report(runs, tmp_path / "report.html")
+    figures = {path.name: path.read_bytes()[:4] for path in (tmp_path / "figures").iterdir()}
+    names = ("accuracy-against-success", "heat-map-cifar10", "training-run-0", "training-run-0-2")
+    assert figures == {
+        f"{name}.{end}": start for name in names for end, start in (("png", b"\x89PNG"), ("pdf", b"%PDF"))
+    }
+
+
+def test_later_session_counts_and_runs_inside_do_not(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [row()])
     write_metrics(run, 9, "step,epoch,val/clean_accuracy\n10,0,0.1\n20,1,0.2\nnonsense,x\n")
     write_metrics(run, 10, "step,epoch,val/clean_accuracy\n20,1,0.3\n30,2,nan\n")
     write_metrics(make_run(run / "inner", [row()]), 0, "step,val/clean_accuracy\n40,0.9\n")
-    drawn = []
-
-    def record(accuracy: list[tuple[int, float]], success: dict[str, list[tuple[int, float]]]) -> object:
-        drawn.append((accuracy, success))
-        return rates_over_training(accuracy, success)
-
-    monkeypatch.setattr("untrigger.commands.report.rates_over_training", record)
-    write_report([run], tmp_path / "report.html")
-    assert drawn == [([(10, 0.1), (20, 0.3)], {})]
+    (found,) = read_runs([run])
+    assert found.curves["val/clean_accuracy"] == [(10, 0.1), (20, 0.3)]
 
 
 def test_single_attack_keeps_its_name_and_several_have_theirs(tmp_path: Path) -> None:
@@ -129,32 +171,64 @@ def test_single_attack_keeps_its_name_and_several_have_theirs(tmp_path: Path) ->
     assert [word for word in words if word.startswith("attack success, ")] == ["attack success, WaNet"]
 
 
-def test_scatter_joins_each_defence_to_the_model_before_it() -> None:
+def test_suspects_stand_with_their_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [row(defence="UBT")])
+    (run / "suspects.csv").write_text("key,caption\n" + "".join(f"k{number},a star\n" for number in range(30)))
+    Image.new("RGB", (8, 8)).save(run / "suspects.png")
+    found = page([run], tmp_path / "report.html")
+    assert "k9" in found.words
+    assert "k10" not in found.words
+    assert any(attributes.get("alt") == "The pairs that this defence suspected" for _, attributes in found.tags)
+
+
+def test_scatter_joins_each_model_to_the_one_it_started_from() -> None:
     figure = accuracy_against_success(
-        [("BadNet", "none", 0.8, 0.7), ("BadNet", "UBT", 0.1, 0.6), ("Blended", "UBT", 0.2, 0.5)]
+        [
+            Point("BadNet", "none", 0.8, 0.7),
+            Point("BadNet", "UBT", 0.1, 0.6, before=(0.8, 0.7)),
+            Point("Blended", "UBT", 0.2, 0.5),
+        ]
     )
-    segments = [line.get_xydata().tolist() for line in figure.axes[0].lines if len(line.get_xydata()) == 2]
-    assert segments == [[[80.0, 70.0], [10.0, 60.0]]]
+    lines = [[line.get_xydata().tolist() for line in axes.lines] for axes in figure.axes]
+    assert [line for line in lines[0] if len(line) == 2] == [[[80.0, 70.0], [10.0, 60.0]]]
+    assert lines[1] == [[[20.0, 50.0]]]
     labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    assert labels == ["BadNet", "Blended", "no defence", "UBT"]
+    assert labels == ["no defence", "UBT"]
 
 
-def test_scatter_stands_only_where_models_can_be_compared(tmp_path: Path) -> None:
+def test_models_are_compared_only_where_there_are_two(tmp_path: Path) -> None:
     one = make_run(tmp_path / "one", [row(), row("Blended"), row(defence="UBT", success="")])
-    assert "All models at a glance" not in page([one], tmp_path / "report.html").words
+    page([one], tmp_path / "report.html")
+    assert not (tmp_path / "figures" / "accuracy-against-success.png").exists()
     other = make_run(tmp_path / "other", [row(defence="CleanCLIP", success="0.04")])
-    assert "All models at a glance" in page([one, other], tmp_path / "report.html").words
+    page([one, other], tmp_path / "report.html")
+    assert (tmp_path / "figures" / "accuracy-against-success.png").exists()
 
 
 def test_figures_take_the_colour_of_the_page_and_are_repeatable() -> None:
     def draw() -> str:
-        return to_svg(rates_over_training([(1, 0.1), (2, 0.7)], {"BadNet": [(1, 0.0), (2, 0.9)]}))
+        figure = over_training([(1, 0.1), (2, 0.7)], {"BadNet": [(1, 0.0), (2, 0.9)]}, [(1, 2.0), (2, 1.0)])
+        assert figure is not None
+        return to_svg(figure)
 
     text = draw()
     ElementTree.fromstring(text)
     assert "fill: currentColor" in text
     assert not re.search(r"(fill|stroke): #(0{6}|f{6})", text)
     assert text == draw()
+
+
+def test_pictures_are_made_small_and_hostile_ones_left_out(tmp_path: Path) -> None:
+    noise = torch.randint(0, 256, (900, 3000, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    Image.fromarray(noise.numpy()).save(tmp_path / "large.png")
+    large = data_uri(tmp_path / "large.png")
+    assert large is not None
+    assert large.startswith("data:image/webp;base64,")
+    assert len(large) < (tmp_path / "large.png").stat().st_size / 4
+    (tmp_path / "script.png").write_text("<svg onload='alert(1)'>")
+    Image.new("RGB", (4, 4)).save(tmp_path / "jpeg.png", "JPEG")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    assert [data_uri(tmp_path / name) for name in ("script.png", "jpeg.png", "bomb.png")] == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -182,5 +256,5 @@ def test_no_run_and_unwritable_place_are_clear_lines(tmp_path: Path) -> None:
 def test_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "report.html"
     report([str(make_run(tmp_path / "run", [row()]))], str(out))
-    assert capsys.readouterr().out == f"wrote {out}\n"
+    assert capsys.readouterr().out.startswith(f"wrote {out}, and its figures")
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")

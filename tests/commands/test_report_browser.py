@@ -1,7 +1,7 @@
 """The report in a real browser: ``make test-report``, not part of ``make test``.
 
-It needs Debian's ``chromium`` (or another one in ``$CHROMIUM``). The runs are made here, unless ``$RUNS`` names some. The
-screenshots are for looking at: ``screenshots/`` in the folder where the test runs.
+It needs Debian's ``chromium`` (or another one in ``$CHROMIUM``). The runs are made here, unless ``$RUNS`` names some.
+The screenshots are for looking at: ``screenshots/`` in the folder where the test runs.
 """
 
 from __future__ import annotations
