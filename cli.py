@@ -23,7 +23,7 @@ Poison CLIP. Then make it forget.
   fit, validate, test, predict   LightningCLI on a config, for example
                                  untrigger fit --config configs/poisoned_clip/cifar10.yaml \\
                                    --data.train_shards 'train/{00000..00019}.tar' --data.zero_shot cifar10
-  demo                           poison a small CLIP on generated data and measure it
+  demo                           poison a small CLIP on generated data, clean it, measure both
   shards                         turn a CSV, an image folder or a torchvision data set into shards
   poison                         bake a poison plan into new shards
   bench                          run a grid of attacks and defences; its table, figures and report

@@ -16,11 +16,15 @@ from ..contracts import UserMistake
 from ..datamodules.generated import write_generated_data
 from .report import write_report
 
-STAGES = ("poisoned_clip",)
-"""The runs of the demo, in order; each is ``configs/demo/STAGE.yaml``."""
-TRAIN_PAIRS, TEST_PAIRS = 16_000, 2_000
+STAGES = {
+    "poisoned_clip": "Poisoning: training on pairs of which 1 % carry a trigger and a caption of the target class",
+    "cleanclip": "CleanCLIP: finetuning the poisoned model on other pairs, all of them clean",
+}
+"""The runs of the demo, in order, and what is said of each; a run is ``configs/demo/STAGE.yaml``."""
+TRAIN_PAIRS, CLEAN_PAIRS, TEST_PAIRS = 16_000, 4_000, 2_000
+SHARD_SIZE = 1_000
 COLUMNS = {
-    "defence": "defence",
+    "defence": "model",
     "clean_accuracy": "clean accuracy",
     "attack_success_rate": "attack success",
     "clean_target_rate": "without trigger",
@@ -29,7 +33,7 @@ COLUMNS = {
 
 
 def demo(out: str = "runs/demo", seed: int = 0) -> None:
-    """Poison a small CLIP on generated data, measure it, and write a table and a report.
+    """Poison a small CLIP on generated data, clean it, measure both, and write a table and a report.
 
     Example:
         untrigger demo --out runs/demo
@@ -42,21 +46,20 @@ def demo(out: str = "runs/demo", seed: int = 0) -> None:
     started, console, folder = time.perf_counter(), Console(), Path(out)
     _make_room(folder)
     console.rule("Generating data")
-    write_generated_data(folder / "shapes", TRAIN_PAIRS, TEST_PAIRS, seed=seed)
-    console.print(
-        f"{TRAIN_PAIRS:,} training pairs and {TEST_PAIRS:,} test pictures of coloured shapes in {folder}/shapes"
-    )
-    runs = []
-    for stage in STAGES:
-        console.rule(stage)
-        runs.append(folder / stage)
-        _run(stage, folder, runs[-1], seed)
+    pairs = TRAIN_PAIRS + CLEAN_PAIRS
+    write_generated_data(folder / "shapes", pairs, TEST_PAIRS, seed=seed, shard_size=SHARD_SIZE)
+    console.print(f"{pairs:,} pairs and {TEST_PAIRS:,} test pictures of coloured shapes in {folder}/shapes")
+    for stage, what in STAGES.items():
+        console.rule(what)
+        _run(stage, folder, seed)
+    runs = [folder / stage for stage in STAGES]
     rows = _merge(runs, folder / "results.csv")
-    console.rule("What the attack did")
+    console.rule("Before and after")
     console.print(_table(rows))
     console.print(
-        "Attack success: share of test pictures of other classes that the trigger sends to the target; "
-        "without trigger: share of the same pictures that go there anyway."
+        "Clean accuracy: share of test pictures that are classified right. Attack success: share of test pictures of "
+        "other classes that the trigger sends to the target class; without trigger: share of the same pictures that "
+        "go there anyway."
     )
     write_report(runs, folder / "report.html")
     console.print(f"{folder}/results.csv\n{folder}/report.html   ({time.perf_counter() - started:.0f} s)")
@@ -75,18 +78,28 @@ def _make_room(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _run(stage: str, folder: Path, run: Path, seed: int) -> None:
+def _run(stage: str, folder: Path, seed: int) -> None:
     """Run a stage as a user would: LightningCLI on a config, with overrides."""
     from ..lightning_cli import UntriggerCLI  # the command line imports the commands
 
     config = files("untrigger") / "configs" / "demo" / f"{stage}.yaml"
     with as_file(config) as path:
         arguments = ["fit", "--config", str(path), "--seed_everything", str(seed)]
-        shapes = folder / "shapes"
-        arguments += ["--data.train_shards", str(shapes / "train"), "--data.zero_shot", str(shapes)]
-        arguments += ["--trainer.default_root_dir", str(run)]
+        arguments += ["--data.zero_shot", str(folder / "shapes"), *_overrides(stage, folder)]
+        arguments += ["--trainer.default_root_dir", str(folder / stage)]
         sys.argv = sys.argv[:1]
         UntriggerCLI(arguments)
+
+
+def _overrides(stage: str, folder: Path) -> list[str]:
+    """The pairs of a stage and, for a defence, the poisoned run that it starts from."""
+    poisoned, shards = folder / "poisoned_clip", TRAIN_PAIRS // SHARD_SIZE
+    first, last = (0, shards - 1) if stage == "poisoned_clip" else (shards, shards + CLEAN_PAIRS // SHARD_SIZE - 1)
+    pairs = f"{folder}/shapes/train/{{{first:05d}..{last:05d}}}.tar"
+    if stage == "poisoned_clip":
+        return ["--data.train_shards", pairs]
+    weights, manifest = poisoned / "last.ckpt", poisoned / "poison.json"
+    return ["--data.train_shards", pairs, "--model.init_from", str(weights), "--data.attack", str(manifest)]
 
 
 def _merge(runs: list[Path], target: Path) -> list[dict[str, str]]:
@@ -104,12 +117,12 @@ def _merge(runs: list[Path], target: Path) -> list[dict[str, str]]:
 def _table(rows: list[dict[str, str]]) -> Table:
     table = Table()
     for name in COLUMNS.values():
-        table.add_column(name, justify="left" if name == "defence" else "right")
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name == "model")
     for row in rows:
         cells = []
         for column in COLUMNS:
             if column == "defence":
-                cells.append("none yet" if row[column] == "none" else row[column])
+                cells.append("before: poisoned" if row[column] == "none" else f"after {row[column]}")
             elif column == "seconds":
                 cells.append(f"{float(row[column]):.0f}")
             else:

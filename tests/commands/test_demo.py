@@ -15,6 +15,8 @@ from untrigger.contracts import UserMistake
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_module, "TRAIN_PAIRS", 256)
+    monkeypatch.setattr(demo_module, "CLEAN_PAIRS", 128)
+    monkeypatch.setattr(demo_module, "SHARD_SIZE", 64)
     monkeypatch.setattr(demo_module, "TEST_PAIRS", 60)
     monkeypatch.setattr(sys, "argv", ["untrigger"])
     torch.set_num_threads(1)
@@ -27,16 +29,27 @@ def test_the_demo_leaves_its_table_and_report_and_can_be_run_again(
 ) -> None:
     out = tmp_path / "runs" / "demo"
     demo(str(out))
-    first = (out / "results.csv").read_text()
-    (row,) = csv.DictReader(first.splitlines())
-    assert (row["attack"], row["defence"]) == ("BadNet", "none")
-    assert "<svg" in (out / "report.html").read_text()
-    assert "data:image/png" in (out / "report.html").read_text()
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert [(row["attack"], row["defence"]) for row in rows] == [("BadNet", "none"), ("BadNet", "CleanCLIP")]
+    assert [int(row["samples_seen"]) for row in rows] == [5 * 256, 4 * 128]
+    report = (out / "report.html").read_text()
+    assert "<svg" in report
+    assert "data:image/png" in report
     printed = capsys.readouterr().out
-    assert f"{100 * float(row['clean_accuracy']):.1f} %" in printed
+    assert "before: poisoned" in printed
+    assert "after CleanCLIP" in printed
+    for row in rows:
+        assert f"{100 * float(row['clean_accuracy']):.1f} %" in printed
     demo(str(out))
-    (again,) = csv.DictReader((out / "results.csv").read_text().splitlines())
-    assert again["clean_accuracy"] == row["clean_accuracy"]
+    again = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert [row["clean_accuracy"] for row in again] == [row["clean_accuracy"] for row in rows]
+
+
+def test_the_clean_pairs_are_none_of_those_that_the_poisoned_model_saw(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    poisoned, cleaned = (demo_module._overrides(stage, out)[1] for stage in demo_module.STAGES)
+    assert poisoned == f"{out}/shapes/train/{{00000..00003}}.tar"
+    assert cleaned == f"{out}/shapes/train/{{00004..00005}}.tar"
 
 
 def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
