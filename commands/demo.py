@@ -39,8 +39,8 @@ def demo(out: str = "runs/demo", seed: int = 0) -> None:
         untrigger demo --out runs/demo
 
     Args:
-        out: Folder for the data, the runs, ``results.csv``, ``report.html`` and its figures. One that holds an earlier demo is
-            replaced.
+        out: Folder for the data, the runs, ``results.csv``, ``report.html`` and its ``figures``. One that holds an
+            earlier demo is replaced.
         seed: Of the data, the poison and the training.
     """
     started, console, folder = time.perf_counter(), Console(), Path(out)

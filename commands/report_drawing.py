@@ -45,7 +45,7 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "untrigger",
 }
 _PANEL = (2.6, 2.1)  # inches: two beside each other are as wide as a figure, which a phone shows without scrolling
-_DOTS_PER_INCH = {"png": 200, "pdf": 300, "svg": 150}  # of pictures and of what is drawn as one
+_DOTS_PER_INCH = {"png": 200, "pdf": 300, "svg": 110}  # of what is drawn as a picture
 
 
 @contextmanager
@@ -102,7 +102,6 @@ def to_svg(figure: Figure) -> str:
     with drawing():
         figure.savefig(file, format="svg", transparent=True, dpi=_DOTS_PER_INCH["svg"], metadata=hidden)
     text = file.getvalue()
-    # Three decimals of a point are far below what a screen shows, and half of the size of a page of figures.
     return _shorter(text[text.index("<svg") :]).replace(INK, "currentColor")
 
 
@@ -128,7 +127,10 @@ def file_name(*parts: str) -> str:
 
 
 def _shorter(svg: str) -> str:
-    return re.sub(r'( d="| points="| transform=")([^"]*)', lambda found: found[1] + _rounded(found[2]), svg)
+    """Leave out what no screen shows, half of a page of many figures: decimals of a point, indents, spare fonts."""
+    svg = re.sub(r' (d|points|transform|x|y)="([^"]*)"', lambda found: f' {found[1]}="{_rounded(found[2])}"', svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: 'DejaVu Sans', sans-serif", svg)
+    return re.sub(r"\n +<", "\n<", svg)
 
 
 def _rounded(numbers: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -181,8 +182,9 @@ def _write_tile(axes: Axes, column: int, row: int, tile: Tile) -> None:
 
 
 def _folded(name: str) -> str:
-    """A name on two lines where it is long, at the blank or hyphen nearest to its middle; cut where there is none."""
-    breaks = [place + 1 for place, letter in enumerate(name) if letter in " -" and place]
+    """A name on two lines where it is long, at the break nearest to its middle; cut where there is none."""
+    # Behind a blank or a hyphen, and before a capital: names of classes are several words in one.
+    breaks = [found.end() for found in re.finditer(r"(?<=.)[ -]|[a-z](?=[A-Z])", name)]
     if len(name) <= 14 or not breaks:
         return plain(name, 18)
     middle = min(breaks, key=lambda place: abs(place - len(name) / 2))

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 _AS_IT_IS = 64_000  # bytes
-_WIDEST = 1400  # dots
+_WIDEST = 1080  # dots, as wide as the page
 _LARGEST_FILE, _LARGEST_PICTURE = 50_000_000, 40_000_000  # bytes, pixels: more is no gallery
 
 
@@ -36,10 +36,9 @@ def data_uri(path: Path) -> str | None:
         picture.load()
         if len(content) <= _AS_IT_IS:
             return f"data:image/png;base64,{b64encode(content).decode()}"
-        # Two dots of the file for each of a laptop's screen.
         picture.thumbnail((_WIDEST, picture.height))
         file = io.BytesIO()
-        picture.convert("RGB").save(file, "WEBP", quality=80)
+        picture.convert("RGB").save(file, "WEBP", quality=75)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     return f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"

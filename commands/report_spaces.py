@@ -15,7 +15,7 @@ from ..callbacks.evaluation_file import EVALUATION, read_evaluation
 from .report_drawing import CLEAN, TARGET, TRIGGERED, drawing, panels
 from .report_records import Record
 
-_POINTS = 400  # of each kind: more would only cover each other
+_POINTS = 300  # of each kind: more would only cover each other
 _BINS = 40
 
 _Values = NDArray[np.float64]
