@@ -13,11 +13,11 @@ from .parcels import pack, unpack
 from .stream import ShardStream, StreamItem
 
 
-def _as_it_is(item: StreamItem) -> StreamItem:
+def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _packed(item: StreamItem) -> StreamItem:
+def _packed(item: Any) -> Any:
     return item._replace(batch=pack(item.batch))
 
 

@@ -93,14 +93,16 @@ class BaseCLIPModule(LightningModule):
         return self.encode_image(batch["image"]), self.encode_text(batch["tokens"])
 
     def zero_shot_logits(self, image_features: Tensor) -> Tensor:
-        """Features ``(B, D)`` of unit length to ``(B, C)``: similarity to the classes of the evaluation that runs.
+        """Features ``(B, D)`` of unit length to ``(B, C)`` float32: similarity to the classes of the evaluation.
 
         Raises:
             RuntimeError: If no evaluation has started.
         """
         if self._class_embeddings is None:
             raise RuntimeError("the class embeddings are computed when an evaluation starts")
-        return self.inverse_temperature * image_features @ self._class_embeddings.T
+        # Under autocast the product would be rounded to 8 bits of mantissa, and classes would tie.
+        with torch.autocast(image_features.device.type, enabled=False):
+            return self.inverse_temperature * image_features @ self._class_embeddings.T
 
     def zero_shot_outputs(self, label: Tensor, features: Tensor, triggered: dict[str, Tensor]) -> ZeroShotOutputs:
         """What an evaluation step returns, from features that are there already.

@@ -61,14 +61,14 @@ def _draw(transform: v2.AutoAugment, generator: torch.Generator, size: tuple[int
         if next(chances) > np.float32(probability):
             drawn.append(None)
             continue
-        magnitude, signed = _magnitude(type(transform), name, step, size)
+        magnitude, signed = _magnitude(name, step, size)
         drawn.append((name, -magnitude if signed and next(chances) <= 0.5 else magnitude))
     return drawn
 
 
 @cache
-def _magnitude(kind: type[v2.AutoAugment], name: str, step: int | None, size: tuple[int, int]) -> tuple[float, bool]:
+def _magnitude(name: str, step: int | None, size: tuple[int, int]) -> tuple[float, bool]:
     """The magnitude of a step, 0 for an operation without one, and whether its sign is drawn."""
-    magnitudes, signed = kind._AUGMENTATION_SPACE[name]
+    magnitudes, signed = v2.AutoAugment._AUGMENTATION_SPACE[name]
     steps = magnitudes(_BINS, *size)
     return (0.0, False) if steps is None else (float(steps[step]), signed)

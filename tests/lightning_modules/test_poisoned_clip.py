@@ -53,6 +53,18 @@ def test_it_keeps_the_contract_and_defends_nothing() -> None:
     assert clip.preprocessing.image_size == 32
 
 
+def test_zero_shot_logits_are_not_rounded_under_autocast() -> None:
+    clip = module().eval()
+    clip._class_embeddings = functional.normalize(torch.randn(10, clip.encoder.embedding_dim), dim=-1)
+    features = functional.normalize(torch.randn(7, clip.encoder.embedding_dim), dim=-1)
+    with torch.no_grad():
+        expected = clip.inverse_temperature * features @ clip._class_embeddings.T
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = clip.zero_shot_logits(features)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
 def test_features_have_unit_length_and_float32_under_autocast() -> None:
     clip = module().eval()
     tokens = clip.preprocessing.tokenize(["a photo of a star.", "x"])
