@@ -218,7 +218,7 @@ def test_what_just_fits_is_none() -> None:
     ("arguments", "message"),
     [
         ({"size": 0}, "trigger size is 0"),
-        ({"pattern": "stripes"}, "no pattern 'stripes' of BadNet; choose from noise,"),
+        ({"pattern": "dots"}, "no pattern 'dots' of BadNet; choose from noise,"),
         ({"place": "middle"}, "no place 'middle' of BadNet; choose from random,"),
         ({"place": (-1, 2)}, "both at least 0"),
         ({"place": (1, 2, 3)}, r"place is \[1, 2, 3\]"),
