@@ -8,6 +8,7 @@ from .gallery import TriggerGallery
 from .progress import CompactProgressBar
 from .results import ResultsWriter
 from .similarities import SimilarityWriter
+from .single_image_success import SingleImageSuccess
 from .throughput import SamplesPerSecond
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "ResultsWriter",
     "SamplesPerSecond",
     "SimilarityWriter",
+    "SingleImageSuccess",
     "TriggerGallery",
 ]

@@ -2,7 +2,7 @@
 
 from .image_text import ImageTextDataModule
 from .labelled import LabelledDataModule
-from .poisoning import LabelConsistentPlan, PoisonPlan
+from .poisoning import CoverPlan, DualKeyPlan, LabelConsistentPlan, PoisonPlan, SingleImagePlan
 from .triggers import (
     SIG,
     BadNet,
@@ -22,6 +22,8 @@ __all__ = [
     "SIG",
     "BadNet",
     "Blended",
+    "CoverPlan",
+    "DualKeyPlan",
     "GivenPicture",
     "ImageTextDataModule",
     "ImageView",
@@ -30,6 +32,7 @@ __all__ = [
     "Patch",
     "PoisonPlan",
     "RandomHorizontalFlip",
+    "SingleImagePlan",
     "Stripes",
     "TextOverlay",
     "TextView",

@@ -77,20 +77,20 @@ class SupervisedFinetune(BaseCLIPModule):
         triggered = {name: self._features(images) for name, images in batch["triggered"].items()}
         head: ClassLogits = {
             "logits": self._head_logits(clean),
-            "triggered_logits": {name: self._head_logits(features) for name, features in triggered.items()},
+            "triggered_logits": self.attack_logits(clean, triggered, lambda features, _: self._head_logits(features)),
         }
         return {
             "label": batch["label"],
             "logits": self._zero_shot(clean),
-            "triggered_logits": {name: self._zero_shot(features) for name, features in triggered.items()},
+            "triggered_logits": self.attack_logits(clean, triggered, self._zero_shot),
             "head": head,
         }
 
     def _features(self, images: Tensor) -> Tensor:
         return self.encoder.encode_image(images).float()
 
-    def _zero_shot(self, features: Tensor) -> Tensor:
-        return self.zero_shot_logits(functional.normalize(features, dim=-1))
+    def _zero_shot(self, features: Tensor, attack: str | None = None) -> Tensor:
+        return self.zero_shot_logits(functional.normalize(features, dim=-1), attack)
 
     def _head_logits(self, features: Tensor) -> Tensor:
         logits: Tensor = self.head(features)

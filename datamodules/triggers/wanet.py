@@ -36,9 +36,9 @@ class WaNet(Trigger):
     warp as the trigger.
 
     Deviations: positions are multiples of 1 / 256 pixel, which changes no value by more than 1 and makes the arithmetic
-    of the warp exact, so that any machine draws the same; field and noise are drawn from the seed. What is not followed: the
-    grids that CleanCLIP's, PAR's and other CLIP repositories ship have k = S, so that nothing is enlarged: an
-    independent draw for each pixel, which is no smooth warp.
+    of the warp exact, so that any machine draws the same; field and noise are drawn from the seed. What is not
+    followed: the grids that CleanCLIP's, PAR's and other CLIP repositories ship have k = S, so that nothing is
+    enlarged: an independent draw for each pixel, which is no smooth warp.
 
     Args:
         k: Control vectors in each direction, at least 2.
