@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
@@ -30,6 +31,7 @@ Poison CLIP. Then make it forget.
 untrigger COMMAND --help tells more of each, with an example.
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+_FLAGS = {"poison": {"preview": "write nothing but a contact sheet of the triggers: OUT/preview.png"}}
 OTHER_COMMANDS = ("demo", "poison", "report", "shards")
 
 
@@ -75,13 +77,17 @@ def _run_other(name: str, arguments: list[str]) -> None:
     else:
         functions: dict[str, Callable[..., Any]] = {"demo": demo.demo, "poison": poison.poison, "report": report.report}
         function = functions[name]
-        parser = _parser(function, prog, positional="runs" if name == "report" else None)
+        parser = _parser(function, prog, "runs" if name == "report" else None, flags=_FLAGS.get(name, {}))
         values = parser.instantiate_classes(parser.parse_args(arguments))
     function(**{key: value for key, value in vars(values).items() if key != "config"})
 
 
 def _parser(
-    function: Callable[..., Any], prog: str, positional: str | None = None, as_positional: bool = False
+    function: Callable[..., Any],
+    prog: str,
+    positional: str | None = None,
+    as_positional: bool = False,
+    flags: Mapping[str, str] = MappingProxyType({}),
 ) -> OneLineErrors:
     """A parser of a function's arguments, whose help has the docstring's example.
 
@@ -90,13 +96,17 @@ def _parser(
         prog: How it is called.
         positional: The one argument that takes the words that are no options.
         as_positional: Whether every required argument is positional.
+        flags: Switches that take no value, with their help.
     """
     description = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
     parser = OneLineErrors(prog=prog, description=description, formatter_class=_Help)
     parser.add_argument("--config", action="config", help="YAML file with these options")
     if positional is not None:
         parser.add_argument(positional, nargs="+", metavar=positional.removesuffix("s").upper(), help="run folder")
-    parser.add_function_arguments(function, as_positional=as_positional, skip={positional} if positional else None)
+    for flag, told in flags.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=told)
+    skip = {*flags, *([positional] if positional else [])}
+    parser.add_function_arguments(function, as_positional=as_positional, skip=skip or None)
     return parser
 
 
