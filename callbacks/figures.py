@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -57,8 +58,8 @@ def distortion(clean: Tensor, triggered: Tensor) -> Distortion:
 def trigger_gallery(clean: Tensor, triggered: Mapping[str, Tensor], captions: Sequence[str] | None = None) -> Figure:
     """Show what triggers do to pictures: the clean ones, then for each attack the triggered ones and the difference.
 
-    The absolute difference is amplified by a whole number, the largest that clips nothing. The heading of an attack
-    has its `Distortion`.
+    The absolute difference is amplified by the largest whole number that clips no more than 2 % of what differs. The
+    heading of an attack has its `Distortion`.
 
     Args:
         clean: ``(N, 3, S, S)`` uint8, N at least 1.
@@ -84,11 +85,15 @@ def trigger_gallery(clean: Tensor, triggered: Mapping[str, Tensor], captions: Se
 def _attack_rows(name: str, clean: Tensor, triggered: Tensor) -> list[tuple[str, Tensor]]:
     difference = (triggered.int() - clean.int()).abs()
     l2, psnr, ssim = distortion(clean, triggered)
-    figures = f"mean L2 {l2:.2f}, PSNR {psnr:.1f} dB" + (f", SSIM {ssim:.3f}" if ssim == ssim else "")
-    factor = 255 // max(1, int(difference.max()))
+    figures = f"mean L2 distance {l2:.2f}, mean PSNR {psnr:.1f} dB"
+    figures += f", mean SSIM {ssim:.3f}" if math.isfinite(ssim) else ""
+    # A few large differences must not leave the others in the dark.
+    changed = difference[difference > 0]
+    factor = max(1, 255 // int(changed.float().quantile(0.98))) if len(changed) else 1
+    amplified = (difference * factor).clamp_(max=255).to(torch.uint8)
     return [
         (f"Triggered by {name} ({figures})", triggered),
-        (f"Difference{f' x {factor}' if factor > 1 else ''} (black: unchanged)", (difference * factor).to(torch.uint8)),
+        (f"Difference{f' x {factor}' if factor > 1 else ''} (black: unchanged)", amplified),
     ]
 
 
