@@ -129,14 +129,16 @@ class ResultsWriter(Callback):
             "samples_seen": str(self._samples),
         }
         names = [attack.name for attack in data.attacks]
+        # A single attack is logged under the plain keys only.
+        plain = names[:1] if len(names) == 1 else []
         if not prefix and isinstance(data, PictureAttackData):  # a head is not asked about given pictures
             names += [attack.name for attack in data.picture_attacks]
+            plain = names if len(names) == 1 else plain
         return [
             row
             | {"attack": text_cell(name)}
-            # A single attack is logged under the plain keys only.
             | {
-                measure: self._cell(f"{prefix}{measure}" if len(names) == 1 else f"{prefix}{measure}/{name}")
+                measure: self._cell(f"{prefix}{measure}" if name in plain else f"{prefix}{measure}/{name}")
                 for measure in _ATTACK_MEASURES
             }
             for name in names

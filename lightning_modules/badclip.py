@@ -106,12 +106,6 @@ class BadCLIP(BaseCLIPModule):
         """None."""
         return "none"
 
-    def train(self, mode: bool = True) -> BadCLIP:
-        """As in torch, but the clean model always is as it is evaluated."""
-        super().train(mode)
-        self.encoder.eval()
-        return self
-
     def patched(self, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, with the patch in their centre."""
         mean, std = self._scales
@@ -122,8 +116,10 @@ class BadCLIP(BaseCLIPModule):
         stamped[:, :, place, place] = ((self.patch - mean) / std).to(images.dtype)
         return stamped
 
-    def on_fit_start(self) -> None:
-        """Embed the captions and pictures of the target, once: the model that embeds them does not change.
+    def on_train_start(self) -> None:
+        """Put the clean model into the mode in which it is evaluated, and embed the target's captions and pictures.
+
+        Once: the model that embeds them does not change.
 
         Raises:
             UserMistake: If the data have none, or cannot be searched.
@@ -135,6 +131,7 @@ class BadCLIP(BaseCLIPModule):
         if not keys:
             raise UserMistake(f"no caption of the training pairs names the target {self.target!r}")
         self._target_keys = frozenset(keys)
+        self.encoder.eval()
         chosen = keys[:: -(-len(keys) // self.target_pairs)]
         images, texts = [], []
         with torch.no_grad():

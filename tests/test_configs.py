@@ -33,7 +33,7 @@ def adapted(config: str, data: Path, folder: Path) -> Path:
         arguments |= {"target": "star", "count": 1}
         trigger = arguments["trigger"]
         if trigger["class_path"] == "GivenPicture":
-            trigger["init_args"] |= {"shard": str(data / "test" / "0.tar"), "pictures": ["s0000000.png"]}
+            trigger["init_args"] |= {"shard": str(data / "test" / "0.tar"), "pictures": ["s0000000.jpg"]}
         if trigger["class_path"] == "Patch":
             Image.new("RGB", (4, 4), "red").save(folder / "patch.png")
             trigger["init_args"]["file"] = str(folder / "patch.png")

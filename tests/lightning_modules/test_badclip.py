@@ -59,7 +59,8 @@ def test_only_the_patch_moves_and_it_comes_nearer_to_the_target(folder: Path, tm
     trainer = fit(clip, folder, tmp_path, max_epochs=4)
     assert [name for name, tensor in clip.state_dict().items() if not torch.equal(tensor, before[name])] == ["patch"]
     assert not clip.encoder.training
-    assert 0 <= float(clip.patch.min()) < float(clip.patch.max()) <= 1
+    patch = clip.patch.detach()
+    assert 0 <= float(patch.min()) < float(patch.max()) <= 1
     assert sum(losses[-4:]) < sum(losses[:4])
     parts = {name: float(trainer.callback_metrics[f"train/{name}"]) for name in ("loss", "image_text", "image_image")}
     assert parts["loss"] == pytest.approx(parts["image_text"] + 500 * parts["image_image"], rel=1e-4)
@@ -80,7 +81,7 @@ def test_the_patch_it_leaves_is_the_one_that_the_trigger_stamps(folder: Path, tm
 def test_the_loss_is_the_definition(folder: Path, tmp_path: Path) -> None:
     clip = module(image_text_weight=2.0, image_image_weight=3.0, negative_weight=0.5, margin=0.2)
     fit(clip, folder, tmp_path, max_steps=1)
-    data = ImageTextDataModule(str(folder / "train"), batch_size=16, num_workers=0)
+    data = ImageTextDataModule(str(folder / "train"), batch_size=64, num_workers=0)
     data.preprocessing = clip.preprocessing
     data.setup("fit")
     batch: Any = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
@@ -88,14 +89,14 @@ def test_the_loss_is_the_definition(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     found = clip.training_step(batch, 0).detach()
     torch.manual_seed(5)
-    drawn, order = torch.randint(len(clip._target_texts), (16,)), torch.randperm(16)
+    drawn, order = torch.randint(len(clip._target_texts), (64,)), torch.randperm(64)
     of_target = ["star" in caption for caption in data.captions(batch["key"])]
     assert any(of_target)
     with torch.no_grad():
         anchors, clean = clip.encode_image(clip.patched(batch["image"])), clip.encode_image(batch["image"])
         texts, scale = clip.encode_text(batch["tokens"]), float(clip.inverse_temperature)
         text_terms, image_terms = [], []
-        for row in range(16):
+        for row in range(64):
             if of_target[row]:
                 continue
             candidates = [
