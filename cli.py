@@ -105,7 +105,7 @@ def _parser(
         parser.add_argument(positional, nargs="+", metavar=positional.removesuffix("s").upper(), help="run folder")
     for flag, told in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=told)
-    skip = {*flags, *([positional] if positional else [])}
+    skip: set[str | int] = {*flags, *([positional] if positional else [])}
     parser.add_function_arguments(function, as_positional=as_positional, skip=skip or None)
     return parser
 

@@ -17,7 +17,7 @@ class ZeroShotRun:
     def __init__(self, run: Any, taken_for: dict[str, list[int]]) -> None:
         from_picture = run.Data()._test_batch
 
-        class Data(run.Data):  # type: ignore[misc,name-defined]
+        class Data(run.Data):  # type: ignore[misc]
             @property
             def picture_attacks(self) -> list[PictureAttack]:
                 shades = {name: torch.tensor(classes) for name, classes in taken_for.items()}
@@ -27,7 +27,7 @@ class ZeroShotRun:
                     for name, classes in shades.items()
                 ]
 
-        class Module(run.Module):  # type: ignore[misc,name-defined]
+        class Module(run.Module):  # type: ignore[misc]
             def encode_image(self, images: Tensor) -> Tensor:
                 return images
 

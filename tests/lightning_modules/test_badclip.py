@@ -24,7 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def module(**arguments: Any) -> BadCLIP:
     torch.set_num_threads(1)
     seed_everything(0)
-    return BadCLIP(**({"encoder": "small:nano-32", "target": "star", "patch_size": 5, "lr": 0.05} | arguments))
+    defaults: dict[str, Any] = {"encoder": "small:nano-32", "target": "star", "patch_size": 5, "lr": 0.05}
+    return BadCLIP(**(defaults | arguments))
 
 
 def fit(clip: BadCLIP, folder: Path, root: Path, **arguments: Any) -> Trainer:

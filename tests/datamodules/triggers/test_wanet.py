@@ -38,7 +38,8 @@ def enlarged(field: np.ndarray, side: int) -> np.ndarray:
         at = place * (k - 1) / (side - 1)
         for tap in range(int(np.floor(at)) - 1, int(np.floor(at)) + 3):
             weights[place, min(max(tap, 0), k - 1)] += cubic(at - tap)
-    return weights @ field @ weights.T
+    large: np.ndarray = weights @ field @ weights.T
+    return large
 
 
 def slow_warp(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
