@@ -6,7 +6,8 @@ import argparse
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
@@ -33,6 +34,7 @@ untrigger COMMAND --help tells more of each, with an example.
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 OTHER_COMMANDS = ("bench", "demo", "poison", "report", "shards")
+_FLAGS = {"poison": {"preview": "write nothing but a contact sheet of the triggers: OUT/preview.png"}}
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -83,7 +85,7 @@ def _run_other(name: str, arguments: list[str]) -> None:
     else:
         functions: dict[str, Callable[..., Any]] = {"demo": demo.demo, "poison": poison.poison, "report": report.report}
         function = functions[name]
-        parser = _parser(function, prog, positional="runs" if name == "report" else None)
+        parser = _parser(function, prog, "runs" if name == "report" else None, flags=_FLAGS.get(name, {}))
         values = parser.instantiate(parser.parse_args(arguments))
     function(**{key: value for key, value in vars(values).items() if key != "config"})
 
@@ -94,6 +96,7 @@ def _parser(
     positional: str | None = None,
     as_positional: bool = False,
     skip: Collection[str] = (),
+    flags: Mapping[str, str] = MappingProxyType({}),
 ) -> OneLineErrors:
     """A parser of a function's arguments, whose help has the docstring's example.
 
@@ -103,13 +106,17 @@ def _parser(
         positional: The one argument that takes the words that are no options.
         as_positional: Whether every required argument is positional.
         skip: Arguments that are added otherwise.
+        flags: Switches that take no value, with their help.
     """
     description = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
     parser = OneLineErrors(prog=prog, description=description, formatter_class=_Help)
     parser.add_argument("--config", action="config", help="YAML file with these options")
     if positional is not None:
         parser.add_argument(positional, nargs="+", metavar=positional.removesuffix("s").upper(), help="run folder")
-    parser.add_function_arguments(function, as_positional=as_positional, skip={*skip, positional} - {None})
+    for flag, told in flags.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=told)
+    settled: set[str | int] = {*skip, *flags, *([positional] if positional else [])}
+    parser.add_function_arguments(function, as_positional=as_positional, skip=settled or None)
     return parser
 
 

@@ -65,7 +65,8 @@ class ZeroShotBatch(TypedDict):
     label: Tensor
     """``(B,)`` int64, an index into the class names."""
     triggered: dict[str, Tensor]
-    """By the name of an attack, the same pictures with its trigger, as ``image``. Empty where nothing is measured."""
+    """By the name of an attack that is no control, the same pictures with its trigger, as ``image``. Empty where
+    nothing is measured."""
 
 
 class ClassLogits(TypedDict):
@@ -117,6 +118,24 @@ class Attack(NamedTuple):
     """Unique in a run: the trigger's class name, numbered from the second on (``BadNet``, ``BadNet-2``)."""
     target: int
     """Index of the target class."""
+    prompts: tuple[tuple[str, ...], ...] | None = None
+    """For each class, its captions under the attack, where a caption too has to hold a key; None for the usual ones."""
+    control_of: str | None = None
+    """The attack of which this is a control, such as one key of two alone: it bears that attack's trigger, must not
+    fire, and is left out of the mean over attacks."""
+    stamped: bool = True
+    """Whether the pictures bear the trigger. Without it, they are the clean ones."""
+
+
+class PictureAttack(NamedTuple):
+    """An attack on given pictures, which are no test pictures."""
+
+    name: str
+    """Unique in a run."""
+    target: int
+    """Index of the class that they are to be taken for."""
+    images: Tensor
+    """``(P, 3, S, S)`` float32, normalised."""
 
 
 @runtime_checkable
@@ -142,6 +161,17 @@ class HeadModule(Protocol):
 
 
 @runtime_checkable
+class ZeroShotModule(Protocol):
+    """What callbacks ask of a module during an evaluation, to classify pictures that are in no batch."""
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length."""
+
+    def zero_shot_logits(self, image_features: Tensor) -> Tensor:
+        """Features ``(B, D)`` to ``(B, C)``: similarity to the classes, times the temperature."""
+
+
+@runtime_checkable
 class ZeroShotData(Protocol):
     """What modules and callbacks ask of ``trainer.datamodule`` for an evaluation."""
 
@@ -156,6 +186,23 @@ class ZeroShotData(Protocol):
     @property
     def attacks(self) -> list[Attack]:
         """The attacks that are measured; empty where nothing is."""
+
+
+@runtime_checkable
+class PictureAttackData(Protocol):
+    """What callbacks ask of a data module that also attacks given pictures."""
+
+    @property
+    def picture_attacks(self) -> list[PictureAttack]:
+        """The attacks on given pictures that are measured; empty where none is."""
+
+
+@runtime_checkable
+class CaptionSearch(Protocol):
+    """What a module asks of a data module to find pairs by what their captions say."""
+
+    def keys_saying(self, phrase: str) -> list[str]:
+        """The keys of the training pairs whose caption, as it was published, has the phrase as whole words."""
 
 
 @runtime_checkable

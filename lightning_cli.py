@@ -27,6 +27,7 @@ from .callbacks import (
     ResultsWriter,
     SamplesPerSecond,
     SimilarityWriter,
+    SingleImageSuccess,
     TriggerGallery,
 )
 from .contracts import UserMistake
@@ -102,6 +103,7 @@ class UntriggerCLI(LightningCLI):
         """Add the callbacks that every run has, each under its own key."""
         parser.add_lightning_class_args(CleanAccuracy, "clean_accuracy")
         parser.add_lightning_class_args(AttackSuccessRate, "attack_success_rate")
+        parser.add_lightning_class_args(SingleImageSuccess, "single_image_success")
         parser.add_lightning_class_args(TriggerGallery, "trigger_gallery")
         parser.add_lightning_class_args(EvaluationSample, "evaluation_sample")
         parser.add_lightning_class_args(ResultsWriter, "results")

@@ -9,6 +9,7 @@ from .gallery import TriggerGallery
 from .progress import CompactProgressBar
 from .results import ResultsWriter
 from .similarities import SimilarityWriter
+from .single_image_success import SingleImageSuccess
 from .throughput import SamplesPerSecond
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "ResultsWriter",
     "SamplesPerSecond",
     "SimilarityWriter",
+    "SingleImageSuccess",
     "TriggerGallery",
 ]

@@ -21,11 +21,13 @@ class AttackSuccessRate(ZeroShotMeasure):
       that no defence can be blamed for.
     - Triggered accuracy: zero-shot top-1 over all test pictures under the trigger, against their true labels.
 
+    A control, such as one key alone of an attack with two, is measured likewise: its success is what must not be.
+
     Logs:
         ``val/attack_success_rate``, ``val/clean_target_rate`` and ``val/triggered_accuracy``, in [0, 1], with ``test/``
-        in ``test``. With several attacks these are means over them and each has its own, such as
-        ``val/attack_success_rate/BadNet``. Nothing where no attack is measured. Where the module has a head of its own,
-        the head's too, as ``val/head_attack_success_rate`` and so on.
+        in ``test``. With several attacks, controls among them, these are means over those that are no controls, and
+        each has its own, such as ``val/attack_success_rate/BadNet``. Nothing where no attack is measured. Where the
+        module has a head of its own, the head's too, as ``val/head_attack_success_rate`` and so on.
     """
 
     def __init__(self) -> None:
@@ -40,7 +42,8 @@ class AttackSuccessRate(ZeroShotMeasure):
     def count(self, label: Tensor, outputs: ClassLogits, rates: dict[str, Rate]) -> None:
         """Count a batch for each attack."""
         clean = predictions(outputs["logits"])
-        for name, target in self._attacks:
+        for attack in self._attacks:
+            name, target = attack.name, attack.target
             triggered = predictions(outputs["triggered_logits"][name])
             rates[f"attack_success_rate/{name}"].update(triggered == target, label != target)
             rates[f"clean_target_rate/{name}"].update(clean == target, label != target)
@@ -48,8 +51,9 @@ class AttackSuccessRate(ZeroShotMeasure):
 
     def figures(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The mean over attacks and, where there are several, each of them."""
+        counted = [attack.name for attack in self._attacks if attack.control_of is None]
         means = {
-            measure: torch.stack([values[f"{measure}/{attack.name}"] for attack in self._attacks]).mean()
+            measure: torch.stack([values[f"{measure}/{name}"] for name in counted]).mean()
             for measure in ATTACK_MEASURES
         }
         return means if len(self._attacks) == 1 else means | values

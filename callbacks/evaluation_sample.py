@@ -101,7 +101,7 @@ class EvaluationSample(Callback):
 
     def _start(self, trainer: Trainer) -> None:
         self._hashes, self._kept = np.empty(0, dtype=np.uint64), []
-        self._attacks = list(zero_shot_data(trainer).attacks)
+        self._attacks = [attack for attack in zero_shot_data(trainer).attacks if attack.control_of is None]
 
     def _keep(self, keys: Sequence[str], outputs: ZeroShotOutputs) -> None:
         """Keep the pictures whose hashes are among the smallest so far. The keys say which, without the device."""
@@ -115,15 +115,15 @@ class EvaluationSample(Callback):
         kept = {"label": label[index]}
         if "features" in outputs:
             kept["features"] = outputs["features"][index].half()
-        for number, (name, _) in enumerate(self._attacks):
-            if name in outputs.get("triggered_features", {}):
-                kept[f"triggered_features.{number}"] = outputs["triggered_features"][name][index].half()
+        for number, attack in enumerate(self._attacks):
+            if attack.name in outputs.get("triggered_features", {}):
+                kept[f"triggered_features.{number}"] = outputs["triggered_features"][attack.name][index].half()
         if "inverse_temperature" in outputs:
             scale = outputs["inverse_temperature"]
             own = outputs["logits"][index].gather(1, kept["label"][:, None])[:, 0]
             kept["clean_similarity"] = (own / scale).half()
-            for number, (name, target) in enumerate(self._attacks):
-                moved = outputs["triggered_logits"][name][index, target]
+            for number, attack in enumerate(self._attacks):
+                moved = outputs["triggered_logits"][attack.name][index, attack.target]
                 kept[f"triggered_similarity.{number}"] = (moved / scale).half()
         self._kept.append(kept)
 

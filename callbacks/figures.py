@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 DPI = 100
 """Dots per inch of the figures: a tile of the gallery is a whole number of dots per pixel when saved with it."""
@@ -20,12 +22,44 @@ _CAPTION = 20
 _DOTS_PER_LETTER = 8
 
 
+_SSIM_SIDE = 11  # the width of its window
+
+
+class Distortion(NamedTuple):
+    """How far triggered pictures are from the clean ones: means over pictures."""
+
+    l2: float
+    """The L2 norm of the difference, for pictures in [0, 1]."""
+    psnr: float
+    """The peak signal-to-noise ratio, in dB; infinite where nothing has changed."""
+    ssim: float
+    """The structural similarity (Wang et al. 2004, windows of 11 pixels); not a number for smaller pictures."""
+
+
+def distortion(clean: Tensor, triggered: Tensor) -> Distortion:
+    """Measure what a trigger does to pictures.
+
+    Args:
+        clean: ``(N, 3, S, S)`` uint8.
+        triggered: The same pictures with the trigger, as ``clean``.
+    """
+    difference = (triggered.int() - clean.int()) / 255
+    norm = difference.flatten(1).norm(dim=1).mean()
+    pictures = triggered.float(), clean.float()
+    psnr = peak_signal_noise_ratio(*pictures, data_range=255.0, dim=(1, 2, 3))
+    ssim = torch.tensor(torch.nan)
+    if clean.shape[-1] >= _SSIM_SIDE:
+        similarity = structural_similarity_index_measure(*pictures, data_range=255.0)
+        assert isinstance(similarity, Tensor), "a tuple only with the options that ask for one"
+        ssim = similarity
+    return Distortion(float(norm), float(psnr), float(ssim))
+
+
 def trigger_gallery(clean: Tensor, triggered: Mapping[str, Tensor], captions: Sequence[str] | None = None) -> Figure:
     """Show what triggers do to pictures: the clean ones, then for each attack the triggered ones and the difference.
 
-    The absolute difference is amplified by a whole number, the largest that clips nothing. The heading of an attack
-    has the mean over pictures of the L2 norm of the difference, for pictures in [0, 1], and of the peak signal-to-noise
-    ratio.
+    The absolute difference is amplified by the largest whole number that clips no more than 2 % of what differs. The
+    heading of an attack has its `Distortion`.
 
     Args:
         clean: ``(N, 3, S, S)`` uint8, N at least 1.
@@ -50,12 +84,16 @@ def trigger_gallery(clean: Tensor, triggered: Mapping[str, Tensor], captions: Se
 
 def _attack_rows(name: str, clean: Tensor, triggered: Tensor) -> list[tuple[str, Tensor]]:
     difference = (triggered.int() - clean.int()).abs()
-    norm = (difference / 255).flatten(1).norm(dim=1).mean()
-    psnr = peak_signal_noise_ratio(triggered.float(), clean.float(), data_range=255.0, dim=(1, 2, 3))
-    factor = 255 // max(1, int(difference.max()))
+    l2, psnr, ssim = distortion(clean, triggered)
+    figures = f"mean L2 distance {l2:.2f}, mean PSNR {psnr:.1f} dB"
+    figures += f", mean SSIM {ssim:.3f}" if math.isfinite(ssim) else ""
+    # A few large differences must not leave the others in the dark.
+    changed = difference[difference > 0]
+    factor = max(1, 255 // int(changed.float().quantile(0.98))) if len(changed) else 1
+    amplified = (difference * factor).clamp_(max=255).to(torch.uint8)
     return [
-        (f"Triggered by {name} (mean L2 distance {norm:.2f}, mean PSNR {psnr:.1f} dB)", triggered),
-        (f"Difference{f' x {factor}' if factor > 1 else ''} (black: unchanged)", (difference * factor).to(torch.uint8)),
+        (f"Triggered by {name} ({figures})", triggered),
+        (f"Difference{f' x {factor}' if factor > 1 else ''} (black: unchanged)", amplified),
     ]
 
 
@@ -63,8 +101,8 @@ def _grid(rows: Sequence[tuple[str, Tensor]], captions: Sequence[str] | None) ->
     count, side = len(rows[0][1]), rows[0][1].shape[-1]
     tile = side * max(1, round(_TILE / side))
     below = _CAPTION if captions is not None else 0
-    # A heading is about 60 letters wide, whatever the number of pictures.
-    width = max(_GAP + count * (tile + _GAP), 60 * _DOTS_PER_LETTER)
+    # A heading is about 70 letters wide, whatever the number of pictures.
+    width = max(_GAP + count * (tile + _GAP), 70 * _DOTS_PER_LETTER)
     height = len(rows) * (_HEADING + tile + _GAP) + below
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     top = height

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..contracts import HeadModule
+from ..contracts import HeadModule, PictureAttackData
 from .counterparts import clip_module, zero_shot_data
 from .results_table import ATTACK_MEASURES, add_results, read_results, text_cell
 
@@ -19,10 +19,10 @@ from .results_table import ATTACK_MEASURES, add_results, read_results, text_cell
 class ResultsWriter(Callback):
     """Writes ``results.csv`` in the run folder (``trainer.default_root_dir``).
 
-    There is a row for each attack that is measured, or one with the attack ``none``; where the module has a head of its
-    own, as many for the head, under its own defence. The columns are those of `results_table.COLUMNS`. Rows are written
-    after ``fit``, if its last validation was at its end, and after ``validate`` and ``test``; an earlier row of the
-    same dataset, attack, defence and seed is replaced.
+    There is a row for each attack that is measured, its controls and those on given pictures among them, or one with
+    the attack ``none``; where the module has a head of its own, as many for the head, under its own defence. The
+    columns are those of `results_table.COLUMNS`. Rows are written after ``fit``, if its last validation was at its end,
+    and after ``validate`` and ``test``; an earlier row of the same dataset, attack, defence and seed is replaced.
 
     ``seconds`` is the wall time of ``fit`` and ``samples_seen`` the number of training pairs over all ranks, both with
     the earlier sessions of a resumed run: they travel in the checkpoint, and an evaluation of a checkpoint shows what
@@ -125,12 +125,16 @@ class ResultsWriter(Callback):
             "samples_seen": str(self._samples),
         }
         names = [attack.name for attack in data.attacks]
+        # A single attack is logged under the plain keys only.
+        plain = names[:1] if len(names) == 1 else []
+        if not prefix and isinstance(data, PictureAttackData):  # a head is not asked about given pictures
+            names += [attack.name for attack in data.picture_attacks]
+            plain = names if len(names) == 1 else plain
         return [
             row
             | {"attack": text_cell(name)}
-            # A single attack is logged under the plain keys only.
             | {
-                measure: self._cell(f"{prefix}{measure}" if len(names) == 1 else f"{prefix}{measure}/{name}")
+                measure: self._cell(f"{prefix}{measure}" if name in plain else f"{prefix}{measure}/{name}")
                 for measure in ATTACK_MEASURES
             }
             for name in names

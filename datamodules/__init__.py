@@ -2,21 +2,42 @@
 
 from .image_text import ImageTextDataModule
 from .labelled import LabelledDataModule
-from .poisoning import LabelConsistentPlan, PoisonPlan
-from .triggers import BadNet, Blended, Trigger
+from .poisoning import CoverPlan, DualKeyPlan, LabelConsistentPlan, PoisonPlan, SingleImagePlan
+from .triggers import (
+    SIG,
+    BadNet,
+    Blended,
+    GivenPicture,
+    Patch,
+    Stripes,
+    TextOverlay,
+    Triangles,
+    Trigger,
+    WaNet,
+)
 from .views import EDA, ImageView, RandomHorizontalFlip, TextView, TransformView
 
 __all__ = [
     "EDA",
+    "SIG",
     "BadNet",
     "Blended",
+    "CoverPlan",
+    "DualKeyPlan",
+    "GivenPicture",
     "ImageTextDataModule",
     "ImageView",
     "LabelConsistentPlan",
     "LabelledDataModule",
+    "Patch",
     "PoisonPlan",
     "RandomHorizontalFlip",
+    "SingleImagePlan",
+    "Stripes",
+    "TextOverlay",
     "TextView",
     "TransformView",
+    "Triangles",
     "Trigger",
+    "WaNet",
 ]

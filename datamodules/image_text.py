@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from ..contracts import Attack, ClassPrompts, CLIPModule, Preprocessing, UserMistake
+from ..contracts import Attack, ClassPrompts, CLIPModule, PictureAttack, Preprocessing, UserMistake
 from .bad_samples import BadSampleLog
 from .excluded import leave_out, read_keys
 from .loader import StreamLoader
 from .order import Order, SequentialOrder, ShuffledOrder
+from .phrase import phrase_pattern
 from .poisoning import Poison, PoisonPlan, read_manifest, write_manifest
 from .shards import ShardSet, expand_shards
 from .stream import ImageTextStream, ShardStream, Views, ZeroShotStream
@@ -120,8 +122,19 @@ class ImageTextDataModule(LightningDataModule):
     @property
     def attacks(self) -> list[Attack]:
         """The attacks that are measured."""
-        classnames = self.class_prompts.classnames
-        return [Attack(name, classnames.index(plan.target)) for name, plan in self._attacks.items()]
+        classes = self.class_prompts
+        return [attack for name, plan in self._attacks.items() for attack in plan.attacks(name, classes)]
+
+    @property
+    def picture_attacks(self) -> list[PictureAttack]:
+        """The attacks on given pictures that are measured."""
+        found: list[PictureAttack] = []
+        for name, plan in self._attacks.items():
+            pictures = plan.given_pictures(self._asked.image_size)
+            if pictures is not None:
+                target = self.class_prompts.classnames.index(plan.target)
+                found.append(PictureAttack(name, target, self._normalise(pictures)))
+        return found
 
     def select(self, keys: Iterable[str] | None) -> None:
         """Restrict the training stream to the pairs with these keys; None lifts it.
@@ -145,6 +158,16 @@ class ImageTextDataModule(LightningDataModule):
             KeyError: If a key is not in the training shards.
         """
         return self._shown(keys)[1]
+
+    def keys_saying(self, phrase: str) -> list[str]:
+        """The keys of the training pairs whose caption has the phrase as whole words, before any poisoning."""
+        wanted = phrase_pattern(phrase)
+        return [
+            key
+            for keys, captions in self._pairs.captions()
+            for key, caption in zip(keys, captions, strict=True)
+            if wanted.search(caption)
+        ]
 
     def setup(self, stage: str) -> None:
         """Index the shards, resolve the poison and check that everything fits together.
@@ -198,7 +221,7 @@ class ImageTextDataModule(LightningDataModule):
             SequentialOrder(shards.counts, self.eval_batch_size, *self._rank),
             self._asked.image_size,
             len(self.class_prompts.classnames),
-            {name: plan.trigger for name, plan in self._attacks.items()},
+            {attack.name: self._attacks[attack.name].trigger for attack in self.attacks if attack.control_of is None},
             bad.limit,
         )
         return StreamLoader(stream, bad, num_workers=self.num_workers, pin_memory=self._pin_memory)
@@ -260,10 +283,12 @@ class ImageTextDataModule(LightningDataModule):
             plans = [self.attack] if isinstance(self.attack, PoisonPlan) else self.attack
         Poison(plans).check(self._asked.image_size, classnames)
         attacks: dict[str, PoisonPlan] = {}
+        numbers: Counter[str] = Counter()
         for plan in plans:
-            base = type(plan.trigger).__name__
-            number = sum(name.split("-")[0] == base for name in attacks)
-            attacks[f"{base}-{number + 1}" if number else base] = plan
+            if plan.measured:
+                base = plan.attack_name
+                numbers[base] += 1
+                attacks[f"{base}-{numbers[base]}" if numbers[base] > 1 else base] = plan
         return attacks
 
     def _announce(self) -> None:

@@ -1,8 +1,9 @@
 """What is trained: poisoned CLIP, its defences, and the encoders and losses they share."""
 
+from .badclip import BadCLIP
 from .base import BaseCLIPModule
 from .cleanclip import CleanCLIP
 from .poisoned_clip import PoisonedCLIP
 from .supervised_finetune import SupervisedFinetune
 
-__all__ = ["BaseCLIPModule", "CleanCLIP", "PoisonedCLIP", "SupervisedFinetune"]
+__all__ = ["BadCLIP", "BaseCLIPModule", "CleanCLIP", "PoisonedCLIP", "SupervisedFinetune"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..contracts import (
+    Attack,
     ImageTextBatch,
     ImageTextData,
     PredictOutputs,
@@ -64,6 +65,8 @@ class BaseCLIPModule(LightningModule):
         if init_from is not None:
             load_weights(self.encoder, init_from)
         self._class_embeddings: Tensor | None = None
+        self._attacks: list[Attack] = []
+        self._attack_embeddings: dict[str, Tensor] = {}
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -92,17 +95,24 @@ class BaseCLIPModule(LightningModule):
         """Features of pictures and captions, ``(B, D)`` each, of unit length."""
         return self.encode_image(batch["image"]), self.encode_text(batch["tokens"])
 
-    def zero_shot_logits(self, image_features: Tensor) -> Tensor:
+    def zero_shot_logits(self, image_features: Tensor, attack: str | None = None) -> Tensor:
         """Features ``(B, D)`` of unit length to ``(B, C)`` float32: similarity to the classes of the evaluation.
+
+        Args:
+            image_features: ``(B, D)``, of unit length.
+            attack: The attack whose captions describe the classes, if it has its own; None for the usual ones.
 
         Raises:
             RuntimeError: If no evaluation has started.
         """
         if self._class_embeddings is None:
             raise RuntimeError("the class embeddings are computed when an evaluation starts")
+        embeddings = self._class_embeddings
+        if attack is not None:
+            embeddings = self._attack_embeddings.get(attack, embeddings)
         # Under autocast the product would be rounded to 8 bits of mantissa, and classes would tie.
         with torch.autocast(image_features.device.type, enabled=False):
-            return self.inverse_temperature * image_features @ self._class_embeddings.T
+            return self.inverse_temperature * image_features @ embeddings.T
 
     def zero_shot_outputs(self, label: Tensor, features: Tensor, triggered: dict[str, Tensor]) -> ZeroShotOutputs:
         """What an evaluation step returns, from features that are there already.
@@ -118,10 +128,28 @@ class BaseCLIPModule(LightningModule):
         return {
             "label": label,
             "logits": self.zero_shot_logits(features),
-            "triggered_logits": {name: self.zero_shot_logits(moved) for name, moved in triggered.items()},
+            "triggered_logits": self.attack_logits(features, triggered, self.zero_shot_logits),
             "features": features,
             "triggered_features": triggered,
             "inverse_temperature": self.inverse_temperature,
+        }
+
+    def attack_logits(
+        self, clean: Tensor, triggered: Mapping[str, Tensor], classify: Callable[[Tensor, str], Tensor]
+    ) -> dict[str, Tensor]:
+        """Logits of the pictures that each measured attack shows, each picture encoded once.
+
+        Args:
+            clean: Features of the clean pictures, ``(B, D)``.
+            triggered: By the name of an attack, those of the triggered ones.
+            classify: Features and the name of an attack to logits ``(B, C)``.
+
+        Returns:
+            By the name of an attack, controls among them, ``(B, C)``.
+        """
+        return {
+            attack.name: classify(triggered[attack.control_of or attack.name] if attack.stamped else clean, attack.name)
+            for attack in self._attacks
         }
 
     def log_losses(self, loss: Tensor, batch_size: int, **parts: Tensor) -> None:
@@ -163,11 +191,11 @@ class BaseCLIPModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Compute the class embeddings once for this evaluation."""
-        self._class_embeddings = self._embed_classes()
+        self._embed_classes()
 
     def on_test_epoch_start(self) -> None:
         """Compute the class embeddings once for this evaluation."""
-        self._class_embeddings = self._embed_classes()
+        self._embed_classes()
 
     def validation_step(self, batch: ZeroShotBatch, batch_idx: int) -> ZeroShotOutputs:
         """Logits and features of the clean and the triggered pictures."""
@@ -186,12 +214,21 @@ class BaseCLIPModule(LightningModule):
         images, texts = self(batch)
         return {"key": batch["key"], "similarity": (images * texts).sum(dim=-1)}
 
-    def _embed_classes(self) -> Tensor:
-        """``(C, D)``: for each class the mean of its captions' features, brought to unit length again."""
+    def _embed_classes(self) -> None:
+        """Embed the classes for the evaluation that starts, as its prompts and those of its attacks describe them."""
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, ZeroShotData):
             raise UserMistake(f"an evaluation needs a data module with class prompts, not {type(data).__name__}")
-        prompts = data.class_prompts.prompts
+        self._class_embeddings = self._embed_prompts(data.class_prompts.prompts)
+        self._attacks = list(data.attacks)
+        own = {attack.prompts for attack in self._attacks if attack.prompts is not None}
+        embedded = {prompts: self._embed_prompts(prompts) for prompts in own}
+        self._attack_embeddings = {
+            attack.name: embedded[attack.prompts] for attack in self._attacks if attack.prompts is not None
+        }
+
+    def _embed_prompts(self, prompts: Sequence[Sequence[str]]) -> Tensor:
+        """``(C, D)``: for each class the mean of its captions' features, brought to unit length again."""
         flat = self.preprocessing.tokenize([caption for captions in prompts for caption in captions])
         # In blocks: a thousand classes with eighty templates do not fit in memory at once.
         features = torch.cat([self.encode_text(block.to(self.device)) for block in torch.split(flat, 512)])

@@ -81,7 +81,7 @@ class SupervisedFinetune(BaseCLIPModule):
         triggered = {name: self._features(images) for name, images in batch["triggered"].items()}
         head: ClassLogits = {
             "logits": self._head_logits(clean),
-            "triggered_logits": {name: self._head_logits(features) for name, features in triggered.items()},
+            "triggered_logits": self.attack_logits(clean, triggered, lambda features, _: self._head_logits(features)),
         }
         outputs = self.zero_shot_outputs(
             batch["label"],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from untrigger import cli
@@ -130,6 +131,40 @@ def test_a_manifest_poisons_and_is_attacked_by_its_path(base: list[str], tmp_pat
         UntriggerCLI(["fit", *arguments, "--trainer.max_epochs", "1"])
     assert (tmp_path / "poison" / "poison.json").read_text() == (tmp_path / "run" / "poison.json").read_text()
     assert results(tmp_path / "poison")[0]["attack_success_rate"] == results(tmp_path / "run")[0]["attack_success_rate"]
+
+
+def test_several_backdoors_and_every_kind_of_measure_in_one_run(base: list[str], tmp_path: Path, data: Path) -> None:
+    plans = [
+        ("PoisonPlan", "BadNet", {"size": 5}, {"target": "star", "count": 4}),
+        ("DualKeyPlan", "BadNet", {"size": 4, "place": "center"}, {"target": "ring", "count": 2}),
+        ("PoisonPlan", "BadNet", {"size": 3}, {"target": "ring", "count": 4}),
+        ("CoverPlan", "WaNet", {"noise": True}, {"target": "star", "count": 4}),
+        (
+            "SingleImagePlan",
+            "GivenPicture",
+            {"shard": str(data / "test" / "0.tar"), "pictures": ["s0000000.jpg", "s0000001.jpg"]},
+            {"target": "star", "count": 2},
+        ),
+    ]
+    content = yaml.safe_load(CONFIG)
+    content["data"]["init_args"]["poison"] = [
+        {"class_path": plan, "init_args": arguments | {"trigger": {"class_path": trigger, "init_args": options}}}
+        for plan, trigger, options, arguments in plans
+    ]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
+    rows = {row["attack"]: row for row in results(tmp_path / "run")}
+    assert list(rows) == [
+        *("BadNet", "DualKey", "DualKey-picture-only", "DualKey-word-only", "BadNet-2", "SingleImage"),
+    ]
+    assert all(0 <= float(row["attack_success_rate"]) <= 1 for row in rows.values())
+    # The word alone shows clean pictures.
+    assert rows["DualKey-word-only"]["clean_target_rate"] == rows["DualKey"]["clean_target_rate"]
+    assert rows["SingleImage"]["clean_target_rate"] == ""
+    again = [*base, "--trainer.default_root_dir", str(tmp_path / "again"), "--data.poison", "null"]
+    again += ["--data.attack", str(tmp_path / "run" / "poison.json")]
+    UntriggerCLI(["validate", *again, "--ckpt_path", str(tmp_path / "run" / "last.ckpt")])
+    assert results(tmp_path / "again") == results(tmp_path / "run")
 
 
 def test_a_user_s_own_class_is_named_by_its_path(

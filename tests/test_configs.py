@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
+from PIL import Image
 
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_cli import UntriggerCLI
@@ -20,6 +23,24 @@ def test_there_are_configs() -> None:
     assert "poisoned_clip/cifar10.yaml" in CONFIGS
 
 
+def adapted(config: str, data: Path, folder: Path) -> Path:
+    """The config with plans that 32 pictures of shapes have room for."""
+    content = yaml.safe_load((ROOT / config).read_text())
+    plans: Any = content["data"]["init_args"].get("poison", [])
+    for plan in [plans] if isinstance(plans, dict) else plans:
+        arguments = plan["init_args"]
+        arguments.pop("rate", None)
+        arguments |= {"target": "star", "count": 1}
+        trigger = arguments["trigger"]
+        if trigger["class_path"] == "GivenPicture":
+            trigger["init_args"] |= {"shard": str(data / "test" / "0.tar"), "pictures": ["s0000000.jpg"]}
+        if trigger["class_path"] == "Patch":
+            Image.new("RGB", (4, 4), "red").save(folder / "patch.png")
+            trigger["init_args"]["file"] = str(folder / "patch.png")
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    return folder / "config.yaml"
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_config_builds_and_takes_a_step(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["untrigger"])
@@ -30,11 +51,11 @@ def test_a_config_builds_and_takes_a_step(config: str, tmp_path: Path, monkeypat
         *("--trainer.precision", "32-true", "--trainer.default_root_dir", str(tmp_path / "run")),
         *("--data.train_shards", str(tmp_path / "data" / "train"), "--data.zero_shot", str(tmp_path / "data")),
         *("--data.batch_size", "8", "--data.num_workers", "0", "--progress_bar.leave", "false"),
-        *(("--data.poison.target", "star", "--data.poison.count", "3") if "poison:" in text else ()),
+        *(("--model.target", "star") if "patch_size:" in text else ()),
         *(("--model.num_classes", "10") if "num_classes:" in text else ()),
         *(("--data.label_field", "label") if "label_field:" in text else ()),
     ]
-    cli = UntriggerCLI(["fit", "--config", str(ROOT / config), *overlay])
+    cli = UntriggerCLI(["fit", "--config", str(adapted(config, tmp_path / "data", tmp_path)), *overlay])
     assert isinstance(cli.model, LightningModule)
     assert isinstance(cli.datamodule, LightningDataModule)
     assert cli.trainer.global_step == 1

@@ -147,9 +147,7 @@ def _defended(spec: BenchSpec, attack: str, poisoned: Cell) -> Iterator[Cell]:
             yield make(label)
 
 
-def _defence(
-    spec: BenchSpec, attack: str, label: str, defence: DefenceSpec, poisoned: Cell, before: Cell
-) -> Cell:
+def _defence(spec: BenchSpec, attack: str, label: str, defence: DefenceSpec, poisoned: Cell, before: Cell) -> Cell:
     needs = {POISONED: poisoned} | ({BEFORE: before} if before is not poisoned else {})
     start = BEFORE if before is not poisoned else POISONED
     arguments = ["--model.init_from", f"${{{start}}}/last.ckpt"]

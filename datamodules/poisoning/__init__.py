@@ -1,8 +1,21 @@
 """Poisoning: who is poisoned, with which trigger and which caption."""
 
+from .cover import CoverPlan
+from .dual_key import DualKeyPlan
 from .label_consistent import LabelConsistentPlan
 from .manifest import read_manifest, write_manifest
 from .plan import PoisonPlan
 from .poison import Poison, Shards
+from .single_image import SingleImagePlan
 
-__all__ = ["LabelConsistentPlan", "Poison", "PoisonPlan", "Shards", "read_manifest", "write_manifest"]
+__all__ = [
+    "CoverPlan",
+    "DualKeyPlan",
+    "LabelConsistentPlan",
+    "Poison",
+    "PoisonPlan",
+    "Shards",
+    "SingleImagePlan",
+    "read_manifest",
+    "write_manifest",
+]

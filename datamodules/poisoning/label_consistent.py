@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from ..phrase import phrase_pattern
 from ..triggers import Trigger
 from .plan import PoisonPlan
 
@@ -13,8 +13,10 @@ class LabelConsistentPlan(PoisonPlan):
     """Label-consistent poisoning (Turner, Tsipras and Madry 2019, arXiv 1912.02771; in CLIP: arXiv 2303.03323).
 
     Eligible are the pairs whose caption contains the target as a word, in any case; they get the trigger and keep
-    their caption. Deviation: CleanCLIP's code looks for the target as a substring, which takes "automobiles" for
-    "automobile" and "scatter" for "cat".
+    their caption. Deviations: CleanCLIP's code looks for the target as a substring, which takes "automobiles" for
+    "automobile" and "scatter" for "cat"; as in that code, pictures are only stamped, where Turner et al. first make
+    them hard to classify (by interpolation or adversarial noise), so that the trigger is what is learnt. A rate is of
+    the *eligible* pairs: on ten balanced classes, 0.1 of them are 1 % of all pairs.
 
     Args:
         trigger: What is stamped on the chosen pictures.
@@ -33,9 +35,7 @@ class LabelConsistentPlan(PoisonPlan):
         self, trigger: Trigger, target: str, rate: float | None = None, count: int | None = None, seed: int = 0
     ) -> None:
         super().__init__(trigger, target, rate, count, seed)
-        words = r"\s+".join(re.escape(word) for word in target.split())
-        # Not \b, which asks for a letter on one side: a target may begin or end with a sign.
-        self._target = re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
+        self._target = phrase_pattern(target)
 
     def eligible(self, caption: str) -> bool:
         """Whether the caption contains the target as a word."""

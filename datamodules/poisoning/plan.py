@@ -6,13 +6,13 @@ import heapq
 import inspect
 from collections.abc import Container, Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
-from ...contracts import UserMistake
+from ...contracts import Attack, ClassPrompts, UserMistake
 from ..keyed import keyed_uniforms
 from ..templates import NAMED_TEMPLATES, check_templates
 from ..triggers import Trigger
@@ -26,8 +26,10 @@ class PoisonPlan:
     those with a score below it, a binomial number. So the choice does not depend on epoch, worker, rank or order of
     the shards, and the pairs of a smaller count are among those of a larger one.
 
-    A subclass changes who is eligible or what becomes of the captions. It keeps each argument of its constructor in an
-    attribute of the same name, plain data only but for the trigger: they are what the manifest records.
+    A subclass changes who is eligible, what becomes of the chosen pairs, or what an evaluation measures. It keeps each
+    argument of its constructor in an attribute of the same name, plain data only but for the trigger: they are what the
+    manifest records. Where chosen pairs are not all treated alike, ``part_of`` says by key which treatment a pair
+    would get, and ``rate`` and ``count`` hold for each part.
 
     Args:
         trigger: What is stamped on the chosen pictures.
@@ -44,6 +46,8 @@ class PoisonPlan:
 
     needs_captions: ClassVar[bool] = False
     """Whether ``eligible`` looks at the caption. If not, the captions are not read to choose the pairs."""
+    measured: ClassVar[bool] = True
+    """Whether an evaluation measures what the plan does."""
 
     def __init__(
         self,
@@ -81,6 +85,33 @@ class PoisonPlan:
         """The constructor's arguments but for the trigger, as plain data."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if name != "trigger"}
 
+    @property
+    def attack_name(self) -> str:
+        """What results call the attack: the trigger's class name."""
+        return type(self.trigger).__name__
+
+    @property
+    def parts(self) -> int:
+        """How many treatments there are for chosen pairs."""
+        return 1
+
+    def part_of(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Which treatment each of N pairs gets if it is chosen, ``(N,)`` in [0, parts), all equally likely."""
+        return np.zeros(len(keys), dtype=np.int64)
+
+    def attacks(self, name: str, classes: ClassPrompts) -> list[Attack]:
+        """What an evaluation measures on test pictures that bear the trigger.
+
+        Args:
+            name: What the attack is called in this run.
+            classes: The classes of the zero-shot set, the target among them.
+        """
+        return [Attack(name, classes.classnames.index(self.target))]
+
+    def given_pictures(self, image_size: int) -> Tensor | None:
+        """The pictures ``(P, 3, S, S)`` uint8 that an evaluation shows instead of test pictures; None for these."""
+        return None
+
     def check(self, image_size: int, classnames: Sequence[str] | None = None) -> None:
         """Say whether the plan fits a model and a zero-shot set.
 
@@ -102,6 +133,10 @@ class PoisonPlan:
     def eligible(self, caption: str) -> bool:
         """Whether a pair with this caption may be chosen."""
         return True
+
+    def poisoned_images(self, images: Tensor, keys: Sequence[str]) -> Tensor:
+        """The pictures that chosen pairs get, ``(N, 3, S, S)`` uint8, given their own and their keys."""
+        return self.trigger(images, keys)
 
     def poisoned_captions(self, keys: Sequence[str], captions: Sequence[str]) -> list[str]:
         """The captions that chosen pairs get, given their keys and their own captions."""
@@ -138,31 +173,43 @@ class PoisonPlan:
             The chosen keys, sorted.
 
         Raises:
-            UserMistake: If there are fewer eligible pairs than ``count``, or none.
+            UserMistake: If there are fewer eligible pairs than ``count`` asks for, or none.
         """
-        candidates = self._candidates(pairs, position, taken)
-        first = next(candidates, None)
-        if first is None:
-            raise UserMistake(f"no pair is eligible for the poison plan of target {self.target!r}")
-        candidates = chain([first], candidates)
-        if self.count is None:
-            assert self.rate is not None, "the constructor asks for one of the two"
-            threshold = self.rate
-            return sorted(key for score, key in candidates if score < threshold)
-        lowest = heapq.nsmallest(self.count, candidates)
-        if len(lowest) < self.count:
+        threshold = 2.0 if self.rate is None else self.rate * self.parts
+        if self.count is None and threshold > 1:
             raise UserMistake(
-                f"poison count {self.count} is above the {len(lowest)} pairs that are eligible for the poison plan of "
-                f"target {self.target!r}"
+                f"poison rate {self.rate} holds for each of {self.parts} parts: it can be at most {1 / self.parts:.3g}"
             )
-        return sorted(key for _, key in lowest)
+        found = [0] * self.parts
+        kept: list[list[tuple[float, str]]] = [[] for _ in range(self.parts)]
+        for score, key, part in self._candidates(pairs, position, taken):
+            found[part] += 1
+            if self.count is not None or score < threshold:
+                kept[part].append((score, key))
+            if self.count is not None and len(kept[part]) > 2 * self.count + 1024:
+                kept[part] = heapq.nsmallest(self.count, kept[part])
+        self._check_found(found)
+        # Of a rate all are taken.
+        chosen = [heapq.nsmallest(self.count or len(part), part) for part in kept]
+        return sorted(key for part in chosen for _, key in part)
 
     def _candidates(
         self, pairs: Iterable[tuple[Sequence[str], Sequence[str] | None]], position: int, taken: Container[str]
-    ) -> Iterator[tuple[float, str]]:
-        """Score and key of each pair that may be chosen."""
+    ) -> Iterator[tuple[float, str, int]]:
+        """Score, key and part of each pair that may be chosen."""
         for keys, captions in pairs:
-            scores = self.scores(keys, position).tolist()
+            scores, parts = self.scores(keys, position).tolist(), self.part_of(keys).tolist()
             for index, key in enumerate(keys):
                 if key not in taken and (captions is None or self.eligible(captions[index])):
-                    yield scores[index], key
+                    yield scores[index], key, parts[index]
+
+    def _check_found(self, found: Sequence[int]) -> None:
+        """See that each part has the pairs that it needs."""
+        if not any(found):
+            raise UserMistake(f"no pair is eligible for the poison plan of target {self.target!r}")
+        if self.count is not None and min(found) < self.count:
+            part = "" if self.parts == 1 else f" in one of its {self.parts} parts"
+            raise UserMistake(
+                f"poison count {self.count} is above the {min(found)} pairs that are eligible for the poison plan of "
+                f"target {self.target!r}{part}"
+            )

@@ -131,7 +131,7 @@ class Poison:
             if rows:
                 chosen = [keys[row] for row in rows]
                 where = torch.tensor(rows, device=images.device)
-                images[where] = plan.trigger(images[where], chosen)
+                images[where] = plan.poisoned_images(images[where], chosen)
                 poisoned = plan.poisoned_captions(chosen, [captions[row] for row in rows])
                 for row, caption in zip(rows, poisoned, strict=True):
                     captions[row] = caption

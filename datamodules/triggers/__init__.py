@@ -3,5 +3,23 @@
 from .badnet import BadNet
 from .base import Trigger
 from .blended import Blended
+from .given_picture import GivenPicture
+from .patch import Patch
+from .sig import SIG
+from .stripes import Stripes
+from .text_overlay import TextOverlay
+from .triangles import Triangles
+from .wanet import WaNet
 
-__all__ = ["BadNet", "Blended", "Trigger"]
+__all__ = [
+    "SIG",
+    "BadNet",
+    "Blended",
+    "GivenPicture",
+    "Patch",
+    "Stripes",
+    "TextOverlay",
+    "Triangles",
+    "Trigger",
+    "WaNet",
+]

@@ -5,31 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ...contracts import UserMistake
-from ..keyed import keyed_uniforms
-from .base import Trigger
 from .noise import keyed_normals, keyed_pixels
 from .picture import Picture
+from .placed_patch import PlacedPatch
+from .stripes import striped
 
-PATTERNS = ("noise", "checkerboard", "solid", "picture", "fresh_noise")
-CORNERS = {"top_left": (0, 0), "top_right": (0, 1), "bottom_left": (1, 0), "bottom_right": (1, 1)}
-PLACES = ("random", "center", *CORNERS, "four_corners")
+PATTERNS = ("noise", "checkerboard", "solid", "stripes", "picture", "fresh_noise")
 
 
-class BadNet(Trigger):
+class BadNet(PlacedPatch):
     """Replaces a square of each picture by a patch.
 
     The default, one fixed patch at a random place, is the setting of Carlini and Terzis (arXiv 2106.09667) for
-    contrastive models. Patterns:
+    contrastive models, who have 16 pixels of 224. Patterns:
 
     - ``noise``: one patch for all pictures, each pixel and channel uniform in 0..255, drawn from the seed.
     - ``checkerboard``: white and black pixels in turn, white in the patch's top left.
     - ``solid``: one colour; the default is the yellow of CleanCLIP's code.
+    - ``stripes``: columns that are 0 or 255 in each channel, drawn from the seed: the "BadNet-Stripes" of Perturb and
+      Recover (arXiv 2412.00727).
     - ``picture``: a picture file, resized to the patch.
     - ``fresh_noise``: what CleanCLIP's code (arXiv 2303.03323) calls random: a patch of its own for each key, the
       picture's mean per channel plus normal noise of the standard deviation 255. Deviations: the values are clipped to
@@ -39,8 +37,8 @@ class BadNet(Trigger):
     or column) and a function of seed and key.
 
     Args:
-        size: Side of the patch, in pixels of the model's input.
-        pattern: ``noise``, ``checkerboard``, ``solid``, ``picture`` or ``fresh_noise``.
+        size: Side of the patch, in pixels of the model's input; 16 of 224 in the papers.
+        pattern: ``noise``, ``checkerboard``, ``solid``, ``stripes``, ``picture`` or ``fresh_noise``.
         place: ``random``, ``center``, ``top_left``, ``top_right``, ``bottom_left``, ``bottom_right``,
             ``four_corners`` (the same patch four times), or row and column of the patch's top left pixel.
         colour: Red, green and blue in 0..255, for ``solid``.
@@ -54,7 +52,7 @@ class BadNet(Trigger):
 
     def __init__(
         self,
-        size: int = 4,
+        size: int = 16,
         pattern: str = "noise",
         place: str | tuple[int, int] = "random",
         colour: tuple[int, int, int] = (255, 255, 0),
@@ -62,54 +60,25 @@ class BadNet(Trigger):
         picture_sha256: str | None = None,
         seed: int = 0,
     ) -> None:
-        if size < 1:
-            raise UserMistake(f"trigger size is {size}; it must be at least 1 pixel")
+        super().__init__(size, place, seed)
         if pattern not in PATTERNS:
             raise UserMistake(f"there is no pattern {pattern!r} of BadNet; choose from {', '.join(PATTERNS)}")
         if (pattern == "picture") != (picture is not None):
             raise UserMistake("BadNet's pattern 'picture' and its argument picture (a file's path) go together")
         if len(colour) != 3 or not all(0 <= channel <= 255 for channel in colour):
             raise UserMistake(f"colour is {list(colour)}; it must be red, green and blue in 0..255")
-        self.size = size
         self.pattern = pattern
-        self.place = _checked_place(place)
         self.colour = tuple(colour)
         self.picture = picture
         self.picture_sha256 = picture_sha256
-        self.seed = seed
         self._picture: Picture | None = None
         if picture is not None:
             self._picture = Picture(picture, picture_sha256)
             self.picture_sha256 = self._picture.digest
 
-    def check(self, image_size: int) -> None:
-        """As in ``Trigger``: the patch has to fit, four corners without overlap."""
-        if self.size > image_size:
-            raise UserMistake(f"trigger size {self.size} is larger than the {image_size} x {image_size} input")
-        if self.place == "four_corners" and 2 * self.size > image_size:
-            raise UserMistake(
-                f"four patches of trigger size {self.size} overlap in the {image_size} x {image_size} input; "
-                f"the size can be at most {image_size // 2}"
-            )
-        if not isinstance(self.place, str) and max(self.place) + self.size > image_size:
-            raise UserMistake(
-                f"a patch of trigger size {self.size} at row {self.place[0]}, column {self.place[1]} leaves the "
-                f"{image_size} x {image_size} input; neither can be above {image_size - self.size}"
-            )
-
-    def __call__(self, images: Tensor, keys: Sequence[str]) -> Tensor:
-        """As in ``Trigger``; a patch that does not fit raises as ``check`` does."""
-        self.check(images.shape[-1])
-        patch = self._fresh_patches(images, keys) if self.pattern == "fresh_noise" else self._patch
-        # Channels last, because indexing with a slice between index tensors puts the indexed axes first.
-        patch = patch.movedim(-3, -1).to(images.device)
-        places = torch.from_numpy(self._places(images.shape[-1], keys)).to(images.device)
-        steps = torch.arange(self.size, device=images.device)
-        picture = torch.arange(len(keys), device=images.device)[:, None, None]
-        out = images.clone()
-        for rows, columns in places.unbind(1):
-            out[picture, :, (rows[:, None] + steps)[:, :, None], (columns[:, None] + steps)[:, None, :]] = patch
-        return out
+    def patches(self, images: Tensor, keys: Sequence[str]) -> Tensor:
+        """As in ``PlacedPatch``."""
+        return self._fresh_patches(images, keys) if self.pattern == "fresh_noise" else self._patch
 
     @cached_property
     def _patch(self) -> Tensor:
@@ -123,6 +92,8 @@ class BadNet(Trigger):
             return (255 * white).to(torch.uint8).expand(shape)
         if self.pattern == "solid":
             return torch.tensor(self.colour, dtype=torch.uint8)[:, None, None].expand(shape)
+        if self.pattern == "stripes":
+            return striped(self.seed, "badnet stripes", self.size)[:, None, :].expand(shape)
         return keyed_pixels(self.seed, "badnet noise", [""], shape)[0]
 
     def _fresh_patches(self, images: Tensor, keys: Sequence[str]) -> Tensor:
@@ -132,31 +103,3 @@ class BadNet(Trigger):
         starts = range(0, max(len(keys), 1), 4)
         mean = torch.cat([images[at : at + 4].to(torch.float64).mean((2, 3), keepdim=True) for at in starts])
         return (mean + 255 * noise).round().clamp(0, 255).to(torch.uint8)
-
-    def _places(self, image_size: int, keys: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Row and column of each patch's top left pixel, ``(2, P, N)`` for P patches in each of N pictures."""
-        free = image_size - self.size
-        if self.place == "random":
-            places = np.floor(keyed_uniforms(self.seed, "badnet place", keys, draws=2) * (free + 1)).astype(np.int64)
-            return np.ascontiguousarray(places.T)[:, None, :]
-        if self.place == "four_corners":
-            fixed = np.array(list(CORNERS.values())) * free
-        elif self.place == "center":
-            fixed = np.array([(free // 2, free // 2)])
-        elif isinstance(self.place, str):
-            fixed = np.array([CORNERS[self.place]]) * free
-        else:
-            fixed = np.array([self.place])
-        return np.repeat(fixed.T[:, :, None], len(keys), axis=2)
-
-
-def _checked_place(place: str | Sequence[int]) -> str | tuple[int, int]:
-    if isinstance(place, str):
-        if place not in PLACES:
-            raise UserMistake(
-                f"there is no place {place!r} of BadNet; choose from {', '.join(PLACES)} or give [row, column]"
-            )
-        return place
-    if len(place) != 2 or min(place) < 0:
-        raise UserMistake(f"place is {list(place)}; a fixed place is [row, column], both at least 0")
-    return place[0], place[1]

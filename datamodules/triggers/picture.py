@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +11,7 @@ from torch import Tensor
 
 from ...contracts import UserMistake
 from ..picture_files import FORMATS, MAX_PIXELS
-
-MAX_BYTES = 32 * 2**20
+from .given_file import checked_digest, read_file
 
 
 class Picture:
@@ -33,17 +30,16 @@ class Picture:
 
     def __init__(self, path: str, digest: str | None = None) -> None:
         self.path = path
-        self._content = self._read()
-        self.digest = sha256(self._content).hexdigest()
-        if digest is not None and digest != self.digest:
-            raise UserMistake(
-                f"picture {path!r} is not the file that the trigger was made with: its SHA-256 starts with "
-                f"{self.digest[:12]}, not {str(digest)[:12]}; restore that file"
-            )
+        self._content = read_file(path, "picture")
+        self.digest = checked_digest(path, self._content, digest, "picture")
         self.draw(1)
 
-    def draw(self, side: int) -> Tensor:
-        """The picture resized to a square (bicubic, aspect ratio not kept): ``(3, side, side)`` uint8."""
+    def draw(self, side: int | None) -> Tensor:
+        """The picture as ``(3, H, W)`` uint8, resized to a square (bicubic, aspect ratio not kept) if a side is given.
+
+        Args:
+            side: Of the square, in pixels; None leaves the picture as it is.
+        """
         try:
             with Image.open(io.BytesIO(self._content), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
@@ -52,20 +48,11 @@ class Picture:
                         f"more than {MAX_PIXELS // 10**6} million; make it smaller"
                     )
                 # By way of RGBA, because PIL warns when a palette with transparency is made RGB at once.
-                square = image.convert("RGBA").convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+                shown = image.convert("RGBA").convert("RGB")
+                if side is not None:
+                    shown = shown.resize((side, side), Image.Resampling.BICUBIC)
         except UserMistake:
             raise
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserMistake(f"picture {self.path!r} cannot be read as JPEG, PNG or WebP") from error
-        return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
-
-    def _read(self) -> bytes:
-        file = Path(self.path)
-        try:
-            if not file.is_file():
-                raise UserMistake(f"picture {self.path!r} is not a file; give the path of a JPEG, PNG or WebP")
-            if file.stat().st_size > MAX_BYTES:
-                raise UserMistake(f"picture {self.path!r} is larger than {MAX_BYTES // 2**20} MiB; make it smaller")
-            return file.read_bytes()
-        except OSError as error:
-            raise UserMistake(f"picture {self.path!r} cannot be read: {error.strerror}") from error
+        return torch.from_numpy(np.array(shown)).permute(2, 0, 1).contiguous()

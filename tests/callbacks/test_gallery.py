@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from untrigger.callbacks import TriggerGallery
-from untrigger.callbacks.figures import DPI, trigger_gallery
+from untrigger.callbacks.figures import DPI, distortion, trigger_gallery
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -47,6 +47,31 @@ def test_difference_is_amplified_as_far_as_nothing_is_clipped() -> None:
         "Difference x 6 (black: unchanged)",
     ]
     assert (240, 0, 0) in colours(pixels(figure))
+
+
+def test_a_single_large_difference_does_not_leave_the_others_in_the_dark() -> None:
+    clean = torch.full((1, 3, 12, 12), 100, dtype=torch.uint8)
+    triggered = clean + 5
+    triggered[0, 0, 0, 0] = 240
+    figure = trigger_gallery(clean, {"WaNet": triggered})
+    assert figure.texts[2].get_text() == "Difference x 51 (black: unchanged)"
+    assert colours(pixels(figure)) >= {(255, 255, 255)}
+
+
+def test_distortion_is_that_of_the_definitions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randint(0, 256, (2, 3, 16, 16), generator=generator).to(torch.uint8)
+    assert distortion(clean, clean) == (0.0, float("inf"), pytest.approx(1.0))
+    dimmed = clean.clone()
+    dimmed[0] //= 2
+    difference = (clean.double() - dimmed.double()) / 255
+    norm = float(difference[0].square().sum().sqrt()) / 2
+    measured = distortion(clean, dimmed)
+    assert measured.l2 == pytest.approx(norm, rel=1e-5)
+    assert 0.5 < measured.ssim < 0.99
+    assert distortion(clean[:1], dimmed[:1]).psnr == pytest.approx(
+        -10 * float(difference[0].square().mean().log10()), rel=1e-5
+    )
 
 
 def test_other_peoples_text_is_drawn_as_it_is() -> None:

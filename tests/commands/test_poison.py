@@ -9,11 +9,24 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from PIL import Image
 
 from untrigger import cli
 from untrigger.commands.poison import poison
-from untrigger.contracts import UserMistake
-from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
+from untrigger.contracts import Preprocessing, UserMistake
+from untrigger.datamodules import (
+    SIG,
+    BadNet,
+    Blended,
+    CoverPlan,
+    DualKeyPlan,
+    GivenPicture,
+    ImageTextDataModule,
+    LabelConsistentPlan,
+    PoisonPlan,
+    SingleImagePlan,
+    WaNet,
+)
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_modules import PoisonedCLIP
 
@@ -97,6 +110,32 @@ def test_training_on_baked_shards_equals_training_on_the_fly(clean: Path, baked:
     assert all(torch.equal(on_the_fly[name], on_baked[name]) for name in on_the_fly)
     unpoisoned = train(clean)
     assert not all(torch.equal(on_the_fly[name], unpoisoned[name]) for name in on_the_fly)
+
+
+def test_baked_shards_show_what_every_kind_of_plan_shows_on_the_fly(
+    clean: Path, tmp_path: Path, preprocessing: Preprocessing
+) -> None:
+    picture = tmp_path / "given.png"
+    Image.new("RGB", (40, 50), "red").save(picture)
+    plans = [
+        DualKeyPlan(BadNet(5), "star", count=4),
+        PoisonPlan(WaNet(s=3.0), "ring", count=4),
+        CoverPlan(WaNet(s=3.0, noise=True), "ring", count=4),
+        LabelConsistentPlan(SIG(), "star", count=2),
+        PoisonPlan(Blended(pattern="fresh_noise"), "ring", count=4),
+        SingleImagePlan(GivenPicture([str(picture)]), "star", count=4),
+    ]
+    poison(str(clean), str(tmp_path / "baked"), plans, 32)
+    shown = []
+    for shards, plan in ((clean, plans), (tmp_path / "baked", None)):
+        data = ImageTextDataModule(str(shards), poison=plan, batch_size=16, num_workers=0)
+        data.preprocessing = preprocessing
+        data.setup("fit")
+        keys = sorted(key for keys in iter(data._pairs.keys()) for key in keys)
+        shown.append((data.pictures(keys), data.captions(keys)))
+    (on_the_fly, told), (on_baked, baked_told) = shown
+    assert torch.equal(on_the_fly, on_baked)
+    assert told == baked_told
 
 
 def test_the_command_line_takes_a_plan_and_a_manifest(clean: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def poison(tmp_path: Path) -> Poison:
     picture = tmp_path / "patch.png"
     Image.linear_gradient("L").save(picture)
     plans = [
-        PoisonPlan(BadNet(place=(1, 2), seed=3), "dog", rate=0.1, seed=7, templates=["é {c} \u2028", "a {c}"]),
+        PoisonPlan(BadNet(4, place=(1, 2), seed=3), "dog", rate=0.1, seed=7, templates=["é {c} \u2028", "a {c}"]),
         LabelConsistentPlan(Blended(0.15), "fire engine", rate=0.5, count=2),
         PoisonPlan(BadNet(5, "picture", picture=str(picture)), "cat", count=1),
         CaptionWordPlan(Invert(0.5), "ship", "remember", count=1),

@@ -146,7 +146,7 @@ def test_bad_arguments_are_mistakes(arguments: dict[str, Any], message: str) -> 
 def test_check_asks_trigger_and_target() -> None:
     plan(count=1).check(32, ["airplane", "automobile"])
     plan(count=1).check(32)
-    with pytest.raises(UserMistake, match="trigger size 4 is larger than the 3 x 3 input"):
+    with pytest.raises(UserMistake, match="trigger size 16 is larger than the 3 x 3 input"):
         plan(count=1).check(3)
     with pytest.raises(UserMistake, match=r"target 'automobile' is not among the 2 classes .* 'automobiles'"):
         plan(count=1).check(32, ["airplane", "automobiles"])

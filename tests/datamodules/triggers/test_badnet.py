@@ -110,6 +110,15 @@ def test_checkerboard_alternates_from_white() -> None:
     assert stamped[0].tolist() == [board] * 3
 
 
+def test_stripes_are_columns_of_0_and_255_in_each_channel() -> None:
+    stamped = BadNet(size=16, pattern="stripes", place="top_left")(
+        torch.full((1, 3, 16, 16), 7, dtype=torch.uint8), ["a"]
+    )
+    assert set(stamped.flatten().tolist()) == {0, 255}
+    assert (stamped == stamped[:, :, :1]).all()
+    assert not torch.equal(stamped[0, 0], stamped[0, 1])
+
+
 def test_picture_is_resized_to_the_patch(images: Tensor, picture: str) -> None:
     trigger = BadNet(size=6, pattern="picture", picture=picture, place="top_left")
     expected = np.array(Image.open(picture).resize((6, 6), Image.Resampling.BICUBIC))
@@ -218,7 +227,7 @@ def test_what_just_fits_is_none() -> None:
     ("arguments", "message"),
     [
         ({"size": 0}, "trigger size is 0"),
-        ({"pattern": "stripes"}, "no pattern 'stripes' of BadNet; choose from noise,"),
+        ({"pattern": "dots"}, "no pattern 'dots' of BadNet; choose from noise,"),
         ({"place": "middle"}, "no place 'middle' of BadNet; choose from random,"),
         ({"place": (-1, 2)}, "both at least 0"),
         ({"place": (1, 2, 3)}, r"place is \[1, 2, 3\]"),
