@@ -15,7 +15,7 @@ test: $(STAMP)
 # Needs Debian's chromium. Leaves screenshots in screenshots/; RUNS='DIR DIR' shows those runs instead of small ones.
 test-report: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[browser]'
-	RUNS="$(RUNS)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/commands/test_report_browser.py $(ARGS)
+	RUNS="$(RUNS)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/commands/report/test_browser.py $(ARGS)
 
 lint: $(STAMP) wheel
 	$(BIN)/ruff check .

@@ -8,10 +8,10 @@ import pytest
 
 from untrigger.callbacks.evaluation_file import Evaluation, write_evaluation
 from untrigger.callbacks.results_table import COLUMNS, add_results
-from untrigger.commands.report_figures import Tile, heat_map
-from untrigger.commands.report_records import Record, records_of
-from untrigger.commands.report_runs import read_runs
-from untrigger.commands.report_spaces import embedding_maps, read_space, similarity_histograms
+from untrigger.commands.report.figures import Tile, heat_map
+from untrigger.commands.report.records import Record, records_of
+from untrigger.commands.report.runs import read_runs
+from untrigger.commands.report.spaces import embedding_maps, read_space, similarity_histograms
 from untrigger.contracts import Attack, UserMistake
 
 

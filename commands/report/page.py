@@ -10,8 +10,9 @@ from statistics import fmean
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from .report_drawing import file_name, plain, save, to_svg
-from .report_figures import (
+from ..summary import Summary, best, best_defences, summarise
+from .drawing import file_name, plain, save, to_svg
+from .figures import (
     Point,
     Tile,
     accuracy_against_success,
@@ -19,11 +20,10 @@ from .report_figures import (
     heat_map,
     over_training,
 )
-from .report_pictures import data_uri
-from .report_records import NO_DEFENCE, Record
-from .report_runs import Run, Suspects
-from .report_spaces import embedding_maps, read_space, similarity_histograms
-from .summary import Summary, best, best_defences, summarise
+from .pictures import data_uri
+from .records import NO_DEFENCE, Record
+from .runs import Run, Suspects
+from .spaces import embedding_maps, read_space, similarity_histograms
 
 _SUCCESS = "val/attack_success_rate"
 _DOTS_PER_INCH = 96  # CSS

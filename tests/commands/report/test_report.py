@@ -14,10 +14,10 @@ from PIL import Image
 from untrigger.callbacks.figures import trigger_gallery
 from untrigger.callbacks.results_table import COLUMNS, add_results
 from untrigger.commands.report import report, write_report
-from untrigger.commands.report_drawing import to_svg
-from untrigger.commands.report_figures import Point, accuracy_against_success, over_training
-from untrigger.commands.report_pictures import data_uri
-from untrigger.commands.report_runs import read_runs
+from untrigger.commands.report.drawing import to_svg
+from untrigger.commands.report.figures import Point, accuracy_against_success, over_training
+from untrigger.commands.report.pictures import data_uri
+from untrigger.commands.report.runs import read_runs
 from untrigger.contracts import UserMistake
 
 HOSTILE = "<script>alert(1)</script>$\\frac{"

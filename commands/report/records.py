@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from .report_runs import Run
-from .summary import number
+from ..summary import number
+from .runs import Run
 
 NO_DEFENCE = "none"
 

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from ..callbacks.evaluation_file import EVALUATION, read_evaluation
-from .report_drawing import CLEAN, TARGET, TRIGGERED, drawing, panels
-from .report_records import Record
+from ...callbacks.evaluation_file import EVALUATION, read_evaluation
+from .drawing import CLEAN, TARGET, TRIGGERED, drawing, panels
+from .records import Record
 
 _POINTS = 300  # of each kind: more would only cover each other
 _BINS = 40

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from ..contracts import UserMistake
-from .report_page import AttackPart, FigureBook, attack_parts, heat_maps, scatter
-from .report_records import records_of
-from .report_runs import read_runs
-from .summary import Figure, number
+from ...contracts import UserMistake
+from ..summary import Figure, number
+from .page import AttackPart, FigureBook, attack_parts, heat_maps, scatter
+from .records import records_of
+from .runs import read_runs
 
 _UNKNOWN = "\N{EN DASH}"
 _OPEN_RUNS = 3  # the details of more runs are folded

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from ..contracts import UserMistake
-from .summary import number
+from ...contracts import UserMistake
+from ..summary import number
 
 _LARGEST = 2**20  # bytes of a config or a cell
 

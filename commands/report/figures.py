@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .report_drawing import CLEAN, COLOURS, INK, MARKERS, TRIGGERED, drawing, panels, plain
+from .drawing import CLEAN, COLOURS, INK, MARKERS, TRIGGERED, drawing, panels, plain
 
 Curve = Sequence[tuple[int, float]]
 """(step, value) in the order of steps."""

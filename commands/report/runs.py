@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ..callbacks.results_table import read_results
-from ..contracts import UserMistake
-from .report_origin import Cell, read_cell, read_init_from
-from .summary import number
+from ...callbacks.results_table import read_results
+from ...contracts import UserMistake
+from ..summary import number
+from .origin import Cell, read_cell, read_init_from
 
 _SUSPECTS_SHOWN, _COLUMNS_SHOWN, _LETTERS_SHOWN = 10, 10, 120
 
