@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from .attack_success_rate import AttackSuccessRate
 from .clean_accuracy import CleanAccuracy
+from .detection import BackdoorDetection
 from .gallery import TriggerGallery
+from .last_checkpoint import LastCheckpoint
 from .progress import CompactProgressBar
 from .results import ResultsWriter
 from .similarities import SimilarityWriter
+from .suspects import SuspectsWriter
 from .throughput import SamplesPerSecond
 
 __all__ = [
     "AttackSuccessRate",
+    "BackdoorDetection",
     "CleanAccuracy",
     "CompactProgressBar",
+    "LastCheckpoint",
     "ResultsWriter",
     "SamplesPerSecond",
     "SimilarityWriter",
+    "SuspectsWriter",
     "TriggerGallery",
 ]

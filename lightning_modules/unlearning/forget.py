@@ -1,0 +1,134 @@
+"""The phase that forgets: locally, and no further than it must."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...contracts import ImageTextBatch
+from ..losses import ContrastiveLoss, ForgettingLoss, RetentionLoss
+from .findings import BENIGN, POISONED, sample
+from .localisation import only
+from .phase import Phase
+
+if TYPE_CHECKING:
+    from ..encoders.base import Encoder
+    from ..ubt import UBT
+
+_HELD = 1024
+"""Poisoned pairs that forgetting draws from at most; their pictures stay in memory."""
+_UNRELATED = 512
+"""Benign pairs that tell how similar unrelated ones are."""
+
+
+class Forget(Phase):
+    """Unlearns the association of the poisoned pictures with the compromised tokens, from the poisoned model on.
+
+    The image tower alone moves: with both, the text tower absorbs the forgetting, and full prompts keep the backdoor.
+    Batch-norm statistics stay those of the poisoned model, so that poisoned and benign pictures may share a batch.
+
+    Args:
+        name: ``forget`` or ``forget again``.
+        laps: Most laps; between two of them it may stop.
+        steps: Steps of a lap.
+        lr: Constant.
+        batch_size: Poisoned pairs of a step of each rank.
+        forget_weight: Of ``ForgettingLoss``.
+        hold_weight: Of ``RetentionLoss``, beside the contrastive loss of the benign pairs at 1.
+        local: Whether only the compromised tokens are unlearnt; the whole caption otherwise.
+    """
+
+    learning = ("image",)
+    measured = ""
+
+    def __init__(
+        self,
+        name: str,
+        laps: int,
+        steps: int,
+        lr: float,
+        batch_size: int,
+        forget_weight: float,
+        hold_weight: float,
+        local: bool,
+    ) -> None:
+        super().__init__(name, laps, lr)
+        self.steps, self.batch_size, self.local = steps, batch_size, local
+        self.forget_weight, self.hold_weight = forget_weight, hold_weight
+        self.contrastive, self.forgetting, self.retention = ContrastiveLoss(), ForgettingLoss(), RetentionLoss()
+        self._poisoned_model: tuple[Encoder, ...] = ()
+
+    def select(self, ubt: UBT, lap: int) -> None:
+        """Benign pairs for the steps of a lap, others in each."""
+        benign, wanted = ubt.findings.having(BENIGN), self.steps * ubt.data.global_batch_size
+        ubt.data.select(ubt.findings.keys_of(sample(benign, wanted, ubt.trainer.current_epoch, lap)))
+
+    def begin(self, ubt: UBT) -> None:
+        """Start from the poisoned model."""
+        ubt.restore()
+
+    def prepare(self, ubt: UBT) -> None:
+        """Hold the poisoned pictures, what they are to be pushed away from, and the poisoned model."""
+        frozen = deepcopy(ubt.encoder)
+        frozen.load_state_dict(ubt.poisoned)
+        self._poisoned_model = (frozen.eval().requires_grad_(False),)
+        findings = ubt.findings
+        keys = findings.keys_of(sample(findings.having(POISONED), _HELD, 0))
+        self._pictures = ubt.normalised(ubt.data.pictures(keys))
+        related = findings.captions.having(findings.compromised.tokens)
+        others = findings.keys_of(sample(np.flatnonzero(~related & (findings.decision == BENIGN)), _UNRELATED, 1))
+        with ubt.answering():
+            self._texts = ubt.encode_text(self._tokens(ubt, keys))
+            unrelated = frozen_features(frozen, ubt.normalised(ubt.data.pictures(others))) @ self._texts.T
+        self._unrelated, self._spread = unrelated.mean(dim=0), unrelated.std()
+
+    def _tokens(self, ubt: UBT, keys: list[str]) -> Tensor:
+        captions = ubt.findings.captions
+        tokens = ubt.preprocessing.tokenize(ubt.data.captions(keys))
+        if self.local:
+            tokens = only(tokens, ubt.findings.compromised.tokens, captions.special, captions.padding)
+        return tokens.to(ubt.device)
+
+    def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> Tensor:
+        """Retention on benign pairs, forgetting on poisoned ones."""
+        chosen = self._turn(ubt, batch_idx)
+        with torch.no_grad():
+            texts = ubt.encode_text(batch["tokens"])
+            before = frozen_features(self._poisoned_model[0], batch["image"])
+        features = ubt.encode_image(torch.cat([batch["image"], self._pictures[chosen]]))
+        benign, poisoned = features[: len(texts)], features[len(texts) :]
+        parts = {
+            "retain": self.contrastive(benign, texts, ubt.inverse_temperature.detach()),
+            "hold": self.retention(benign, before),
+            "forget": self.forgetting(poisoned, self._texts[chosen], self._unrelated[chosen]),
+        }
+        ubt.log_parts(**parts)
+        return parts["retain"] + self.hold_weight * parts["hold"] + self.forget_weight * parts["forget"]
+
+    def over(self, ubt: UBT, lap: int) -> bool:
+        """Whether the poisoned pictures are no more similar to the compromised tokens than unrelated ones."""
+        return super().over(ubt, lap) or ubt.agreed(self._forgotten(ubt))
+
+    def _forgotten(self, ubt: UBT) -> bool:
+        with ubt.answering():
+            images = torch.cat([ubt.encode_image(block) for block in self._pictures.split(256)])
+        excess = (images * self._texts).sum(dim=1) - self._unrelated
+        return bool(excess.mean() <= self._spread)
+
+    def _turn(self, ubt: UBT, batch_idx: int) -> Tensor:
+        """Whose turn it is: all poisoned pairs one after the other, in an order drawn for the lap."""
+        count = len(self._pictures)
+        size = min(self.batch_size, count)
+        generator = torch.Generator().manual_seed(ubt.trainer.current_epoch)
+        order = torch.randperm(count, generator=generator)
+        start = (batch_idx * ubt.trainer.world_size + ubt.trainer.global_rank) * size
+        return order[torch.arange(start, start + size) % count].to(ubt.device, non_blocking=True)
+
+
+def frozen_features(encoder: Encoder, images: Tensor) -> Tensor:
+    """Pictures ``(B, 3, S, S)`` to features ``(B, D)`` of unit length."""
+    return torch.nn.functional.normalize(encoder.encode_image(images).float(), dim=-1)

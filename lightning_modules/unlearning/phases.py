@@ -1,0 +1,170 @@
+"""UBT's phases but for the forgetting: score, overfit, suspect, and look again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from ...contracts import ImageTextBatch
+from ..losses import ContrastiveLoss
+from .all_ranks import all_ranks
+from .captions import CaptionTokens
+from .findings import POISONED, divide, most
+from .localisation import CompromisedTokens, compromised_tokens, similarity_drops, words_of
+from .phase import Phase
+from .scores import ranks
+from .scoring import Scoring
+
+if TYPE_CHECKING:
+    from ..ubt import UBT
+
+
+class Score(Scoring):
+    """Image-text similarity of every pair under the poisoned model, and the tokens of every caption.
+
+    Args:
+        tokenize: The encoder's.
+    """
+
+    def __init__(self, tokenize: Callable[[Sequence[str]], Tensor]) -> None:
+        super().__init__("score", "poisoned")
+        self._tokenize = tokenize
+        self._captions = CaptionTokens(tokenize)
+
+    def begin(self, ubt: UBT) -> None:
+        """Start with nothing."""
+        super().begin(ubt)
+        self._captions = CaptionTokens(self._tokenize)
+
+    def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> None:
+        """Note similarities and tokens."""
+        super().step(ubt, batch, batch_idx)
+        self._captions.add(batch["tokens"])
+
+    def end(self, ubt: UBT) -> bool:
+        """Keep what all ranks have found."""
+        self.gather(ubt)
+        self._captions.gather()
+        ubt.findings.captions = self._captions
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scores and captions so far, of all ranks."""
+        return {**super().state_dict(), "captions": all_ranks(self._captions.state_dict())}
+
+    def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
+        """Go on with this rank's."""
+        super().load_state_dict(state_dict, rank)
+        self._captions.load_state_dict(state_dict["captions"][rank])
+
+
+class Overfit(Phase):
+    """Contrastive training of a copy, without augmentation, on the pairs of weakest similarity.
+
+    Args:
+        weak_share: Which share of all pairs.
+        epochs: How often each is seen.
+        lr: Constant.
+    """
+
+    learning = ("image", "rest")
+    measured = "overfitted"
+    copy = True
+
+    def __init__(self, weak_share: float, epochs: int, lr: float) -> None:
+        super().__init__("overfit", epochs, lr)
+        self.weak_share = weak_share
+        self.loss = ContrastiveLoss()
+
+    def select(self, ubt: UBT, lap: int) -> None:
+        """The weakest pairs; as many as fill a batch at least."""
+        weakness = -ubt.findings.seen["poisoned"]
+        count = max(int(self.weak_share * len(weakness)), ubt.data.global_batch_size)
+        ubt.data.select(ubt.findings.keys_of(most(weakness, count)))
+
+    def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> Tensor:
+        """The contrastive loss of a batch."""
+        images, texts = ubt(batch)
+        loss: Tensor = self.loss(images, texts, ubt.inverse_temperature)
+        return loss
+
+
+class Suspect(Scoring):
+    """Similarity under the overfitted copy; all evidence together ranks the pairs and names the compromised tokens.
+
+    Args:
+        suspects: Pairs to be unlearnt: the most suspicious ones of those whose caption has a compromised token.
+        doubtful_share: Share of the pairs with such a caption that are not retained, the most suspicious ones.
+        localised_pairs: Most suspicious pairs, of all, whose tokens are masked one at a time.
+        min_share: Least share of these that a compromised token carries.
+        min_lift: How many times its share of all captions that is, at least.
+    """
+
+    copy = True
+
+    def __init__(
+        self, suspects: int, doubtful_share: float, localised_pairs: int, min_share: float, min_lift: float
+    ) -> None:
+        super().__init__("suspect", "overfitted")
+        self.suspects, self.doubtful_share, self.localised_pairs = suspects, doubtful_share, localised_pairs
+        self.min_share, self.min_lift = min_share, min_lift
+
+    def end(self, ubt: UBT) -> bool:
+        """Rank the pairs, localise, and divide the data. Without a compromised token nothing is suspicious."""
+        self.gather(ubt)
+        findings = ubt.findings
+        findings.suspicion = {evidence.name: evidence.suspicion(findings.seen) for evidence in ubt.evidence}
+        together = np.mean([ranks(scores) for scores in findings.suspicion.values()], axis=0, dtype=np.float32)
+        findings.suspicion["suspicion"] = together
+        findings.compromised = ubt.agreed(self._localise(ubt))
+        findings.about = self.name
+        group = findings.captions.having(findings.compromised.tokens)
+        among = np.where(group, together, -np.inf)
+        poisoned = np.zeros(len(group), dtype=bool)
+        poisoned[most(among, min(self.suspects, int(group.sum())))] = True
+        findings.decision = divide(group, together, poisoned, self.doubtful_share)
+        return bool(group.any())
+
+    def _localise(self, ubt: UBT) -> CompromisedTokens:
+        findings, captions = ubt.findings, ubt.findings.captions
+        keys = findings.keys_of(most(findings.suspicion["suspicion"], self.localised_pairs))
+        texts = ubt.data.captions(keys)
+        tokens = ubt.preprocessing.tokenize(texts)
+        with ubt.answering():
+            images = ubt.encode_image(ubt.normalised(ubt.data.pictures(keys)))
+            drops = similarity_drops(ubt.encode_text, images, tokens, captions.special, captions.padding)
+        found, lifts = compromised_tokens(tokens, drops, captions.shares(), self.min_share, self.min_lift)
+        return CompromisedTokens(found, words_of(found, texts, ubt.preprocessing.tokenize), lifts)
+
+
+class LookAgain(Scoring):
+    """Similarity under the model that has forgotten (ours): what the forgetting took along is poisoned.
+
+    Forgetting generalises from the suspects to the trigger, so the similarity falls for poisoned pairs that it has
+    never seen, and stays for benign ones.
+
+    Args:
+        min_fall: A pair is poisoned whose similarity fell by this share of the suspects' median fall, at least.
+        doubtful_share: As for ``Suspect``.
+    """
+
+    def __init__(self, min_fall: float, doubtful_share: float) -> None:
+        super().__init__("look again", "forgotten")
+        self.min_fall, self.doubtful_share = min_fall, doubtful_share
+
+    def end(self, ubt: UBT) -> bool:
+        """Divide the data anew. Where nothing has fallen but what was pushed, nothing is suspicious."""
+        self.gather(ubt)
+        findings = ubt.findings
+        fall = findings.seen["poisoned"] - findings.seen["forgotten"]
+        group = findings.captions.having(findings.compromised.tokens)
+        threshold = self.min_fall * float(np.nanmedian(fall[findings.having(POISONED)]))
+        poisoned = group & (fall >= threshold)
+        unseen = poisoned & (findings.decision != POISONED)
+        findings.suspicion["fall"] = fall
+        findings.about = self.name
+        findings.decision = divide(group, fall, poisoned, self.doubtful_share)
+        return bool(unseen.any()) and threshold > 0
