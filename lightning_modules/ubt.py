@@ -69,7 +69,8 @@ class UBT(BaseCLIPModule):
         min_token_share: Least share of these that a compromised token carries.
         min_lift: Least lift of a compromised token.
         look_again: Whether to look again and forget again.
-        min_fall: Looking again, a pair is poisoned whose similarity fell by this share of the suspects' median fall.
+        min_split: Looking again, the least share of the variance of the falls in similarity that lies between the
+            pairs that fell and those that did not; where it is less, nothing is suspicious.
         forget_laps: Laps of a forgetting at most; it may stop after each.
         forget_steps: Steps of a lap.
         forget_batch_size: Poisoned pairs of a step of each rank.
@@ -87,7 +88,7 @@ class UBT(BaseCLIPModule):
         *args: Any,
         evidence: list[Evidence] | None = None,
         weak_share: float = 0.1,
-        overfit_epochs: int = 10,
+        overfit_epochs: int = 5,
         overfit_lr: float = 3e-4,
         suspects: int = 64,
         doubtful_share: float = 0.25,
@@ -95,7 +96,7 @@ class UBT(BaseCLIPModule):
         min_token_share: float = 0.1,
         min_lift: float = 2.0,
         look_again: bool = True,
-        min_fall: float = 0.5,
+        min_split: float = 0.8,
         forget_laps: int = 6,
         forget_steps: int = 20,
         forget_batch_size: int = 64,
@@ -108,7 +109,7 @@ class UBT(BaseCLIPModule):
         super().__init__(*args, lr=lr, **kwargs)
         self.automatic_optimization = False
         _check_ranges(
-            shares={"weak_share": weak_share, "min_token_share": min_token_share, "min_fall": min_fall},
+            shares={"weak_share": weak_share, "min_token_share": min_token_share, "min_split": min_split},
             counts={
                 "suspects": suspects,
                 "localised_pairs": localised_pairs,
@@ -145,7 +146,7 @@ class UBT(BaseCLIPModule):
             forget("forget"),
         ]
         if look_again:
-            phases += [LookAgain(min_fall, doubtful_share), forget("forget again")]
+            phases += [LookAgain(min_split, doubtful_share), forget("forget again")]
         self.phases = [phase for phase in phases if phase.laps]
         self.findings = Findings(CaptionTokens(self.preprocessing.tokenize))
         self.poisoned: dict[str, Tensor] = {}

@@ -91,8 +91,8 @@ def divide(
     """
     decision = np.full(len(group), BENIGN, dtype=np.int8)
     if group.any() and doubtful_share > 0:
-        doubtful = most(np.where(group, suspicion, -np.inf), int(np.ceil(doubtful_share * group.sum())))
-        decision[doubtful] = SUSPICIOUS
+        places = np.flatnonzero(group)
+        decision[places[most(suspicion[places], int(np.ceil(doubtful_share * len(places))))]] = SUSPICIOUS
     decision[poisoned] = POISONED
     return decision
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...contracts import ImageTextBatch
+from ...contracts import ImageTextBatch, UserMistake
 from ..losses import ContrastiveLoss, ForgettingLoss, RetentionLoss
 from .findings import BENIGN, POISONED, sample
 from .localisation import only
@@ -68,7 +68,17 @@ class Forget(Phase):
         ubt.data.select(ubt.findings.keys_of(sample(benign, wanted, ubt.trainer.current_epoch, lap)))
 
     def begin(self, ubt: UBT) -> None:
-        """Start from the poisoned model."""
+        """Start from the poisoned model.
+
+        Raises:
+            UserMistake: If too few pairs are benign to retain anything.
+        """
+        benign, needed = len(ubt.findings.having(BENIGN)), ubt.data.global_batch_size
+        if benign < needed:
+            raise UserMistake(
+                f"UBT finds {benign} benign pairs, too few to fill a batch of {needed} to retain: the compromised words "
+                f"{', '.join(map(repr, ubt.findings.compromised.words))} are in nearly all captions; raise model.min_lift"
+            )
         ubt.restore()
 
     def prepare(self, ubt: UBT) -> None:
@@ -79,12 +89,13 @@ class Forget(Phase):
         findings = ubt.findings
         keys = findings.keys_of(sample(findings.having(POISONED), _HELD, 0))
         self._pictures = ubt.normalised(ubt.data.pictures(keys))
-        related = findings.captions.having(findings.compromised.tokens)
-        others = findings.keys_of(sample(np.flatnonzero(~related & (findings.decision == BENIGN)), _UNRELATED, 1))
+        benign = findings.decision == BENIGN
+        unrelated = benign & ~findings.captions.having(findings.compromised.tokens)
+        others = findings.keys_of(sample(np.flatnonzero(unrelated if unrelated.any() else benign), _UNRELATED, 1))
         with ubt.answering():
             self._texts = ubt.encode_text(self._tokens(ubt, keys))
-            unrelated = frozen_features(frozen, ubt.normalised(ubt.data.pictures(others))) @ self._texts.T
-        self._unrelated, self._spread = unrelated.mean(dim=0), unrelated.std()
+            similarity = frozen_features(frozen, ubt.normalised(ubt.data.pictures(others))) @ self._texts.T
+        self._unrelated, self._spread = similarity.mean(dim=0), similarity.std()
 
     def _tokens(self, ubt: UBT, keys: list[str]) -> Tensor:
         captions = ubt.findings.captions

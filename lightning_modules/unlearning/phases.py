@@ -15,7 +15,7 @@ from .captions import CaptionTokens
 from .findings import POISONED, divide, most
 from .localisation import CompromisedTokens, compromised_tokens, similarity_drops, words_of
 from .phase import Phase
-from .scores import ranks
+from .scores import ranks, two_humps
 from .scoring import Scoring
 
 if TYPE_CHECKING:
@@ -144,27 +144,31 @@ class LookAgain(Scoring):
     """Similarity under the model that has forgotten (ours): what the forgetting took along is poisoned.
 
     Forgetting generalises from the suspects to the trigger, so the similarity falls for poisoned pairs that it has
-    never seen, and stays for benign ones.
+    never seen, and stays for benign ones of the same words. So the falls have two humps. Of the upper one, the pairs
+    above its mean are poisoned and the others suspicious. Without a backdoor there is nothing to generalise to: one
+    hump, or an upper one of those pairs alone that were pushed.
 
     Args:
-        min_fall: A pair is poisoned whose similarity fell by this share of the suspects' median fall, at least.
+        min_split: Least share of the falls' variance that lies between the two humps. One normal hump has 0.64, a flat
+            one 0.75.
         doubtful_share: As for ``Suspect``.
     """
 
-    def __init__(self, min_fall: float, doubtful_share: float) -> None:
+    def __init__(self, min_split: float, doubtful_share: float) -> None:
         super().__init__("look again", "forgotten")
-        self.min_fall, self.doubtful_share = min_fall, doubtful_share
+        self.min_split, self.doubtful_share = min_split, doubtful_share
 
     def end(self, ubt: UBT) -> bool:
-        """Divide the data anew. Where nothing has fallen but what was pushed, nothing is suspicious."""
+        """Divide the data anew."""
         self.gather(ubt)
         findings = ubt.findings
         fall = findings.seen["poisoned"] - findings.seen["forgotten"]
-        group = findings.captions.having(findings.compromised.tokens)
-        threshold = self.min_fall * float(np.nanmedian(fall[findings.having(POISONED)]))
-        poisoned = group & (fall >= threshold)
-        unseen = poisoned & (findings.decision != POISONED)
+        group = findings.captions.having(findings.compromised.tokens) & ~np.isnan(fall)
+        threshold, quality = two_humps(fall[group])
+        upper = group & (fall > threshold)
+        poisoned = upper & (fall >= fall[upper].mean()) if upper.any() else upper
+        never_pushed = poisoned & (findings.decision != POISONED)
         findings.suspicion["fall"] = fall
         findings.about = self.name
-        findings.decision = divide(group, fall, poisoned, self.doubtful_share)
-        return bool(unseen.any()) and threshold > 0
+        findings.decision = divide(group, fall, poisoned, max(self.doubtful_share, upper.sum() / max(group.sum(), 1)))
+        return bool(never_pushed.any()) and quality >= self.min_split and 2 * upper.sum() <= group.sum()

@@ -65,3 +65,27 @@ def ranks(scores: Scores) -> Scores:
     middle = (np.searchsorted(ordered, filled, "left") + np.searchsorted(ordered, filled, "right") - 1) / 2
     place: Scores = (middle / max(len(scores) - 1, 1)).astype(np.float32)
     return place
+
+
+def two_humps(scores: Scores) -> tuple[float, float]:
+    """Split numbers in two where most of their variance lies between the halves (Otsu's method).
+
+    Args:
+        scores: ``(N,)``, without NaN.
+
+    Returns:
+        The threshold, below the upper half, and the share of the variance that lies between the halves, in [0, 1]; 0
+        where all numbers are equal.
+    """
+    ordered = np.sort(scores.astype(np.float64))
+    count = len(ordered)
+    if count < 2 or ordered[0] == ordered[-1]:
+        return float(ordered[-1]) if count else 0.0, 0.0
+    below = np.arange(1, count)
+    sums = np.cumsum(ordered)[:-1]
+    means = sums / below, (ordered.sum() - sums) / (count - below)
+    between = below * (count - below) / count**2 * (means[1] - means[0]) ** 2
+    # Equal numbers are not parted.
+    between[ordered[1:] == ordered[:-1]] = 0
+    place = int(between.argmax())
+    return float((ordered[place] + ordered[place + 1]) / 2), float(between[place] / ordered.var())
