@@ -46,15 +46,13 @@ class BackdoorDetection(Callback):
         self._measure(trainer, pl_module)
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(pl_module, DetectingModule) or not isinstance(data, GroundTruth):
-            return
-        found = pl_module.suspicion
+        found = pl_module.suspicion if isinstance(pl_module, DetectingModule) else None
         rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
         if found is None or found.about == self._done or rehearsal or not trainer.is_global_zero:
             return
         self._done = found.about
-        known = data.poisoned_keys
+        data = getattr(trainer, "datamodule", None)
+        known = data.poisoned_keys if isinstance(data, GroundTruth) else frozenset()
         truth = np.array([key in known for key in found.keys])
         if not truth.any() or truth.all():
             return
@@ -68,9 +66,8 @@ class BackdoorDetection(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({f"suspects/{name}": v for name, v in (last | decided).items()}, trainer.global_step)
         rank_zero_info(
-            f"Detection after {found.about}: ROC AUC {last['roc_auc']:.3f}, of {int(unlearnt.sum()):,} pairs to unlearn "
-            f"{decided['precision']:.1%} are poisoned, of {int(truth.sum()):,} poisoned ones {decided['recall']:.1%} "
-            "are among them"
+            f"Detection after {found.about}: ROC AUC {last['roc_auc']:.3f}; of {int(unlearnt.sum()):,} to unlearn "
+            f"{decided['precision']:.1%} are poisoned, {decided['recall']:.1%} of all {int(truth.sum()):,}"
         )
         self._write(trainer, found, figures, decided)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,12 @@ class SuspectsWriter(Callback):
             return
         found = pl_module.suspicion
         rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
-        if found is None or rehearsal or not trainer.is_global_zero or (found.about == self._written and not at_the_end):
+        if (
+            found is None
+            or rehearsal
+            or not trainer.is_global_zero
+            or (found.about == self._written and not at_the_end)
+        ):
             return
         self._written = found.about
         folder = Path(trainer.default_root_dir)
@@ -87,7 +93,8 @@ def _write_table(path: Path, found: Suspicion, places: np.ndarray, data: ImageTe
             keys = [found.keys[place] for place in block]
             for place, key, caption in zip(block, keys, data.captions(keys), strict=True):
                 scores = (f"{score[place]:.6f}" for score in found.scores.values())
-                words = " ".join(word for word in found.words if word in caption.lower())
+                has = set(re.findall(r"\w+|[^\w\s]", caption.lower()))
+                words = " ".join(word for word in found.words if word in has)
                 row = (text_cell(key), text_cell(caption), *scores, text_cell(words), DECISIONS[found.decision[place]])
                 writer.writerow(row)
     unfinished.replace(path)

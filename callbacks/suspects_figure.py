@@ -52,9 +52,13 @@ def contact_sheet(pictures: Tensor, suspects: Sequence[Suspect], words: Sequence
     marked = {word.lower() for word in words}
     # Captions are other people's text: a dollar sign must not start a formula.
     with rc_context({"text.parse_math": False}):
-        heading = f"Most suspicious pairs. Red frame: unlearnt; orange: left out. Marked: {', '.join(words) or 'nothing'}"
+        heading = (
+            f"Most suspicious pairs. Red frame: unlearnt; orange: left out. Marked: {', '.join(words) or 'nothing'}"
+        )
         _text(figure, _GAP / width, 1 - _HEADING / 2 / height, _printable(heading)[:120], size=9)
-        for index, (picture, suspect) in enumerate(zip(pictures.permute(0, 2, 3, 1).cpu().numpy(), suspects, strict=True)):
+        for index, (picture, suspect) in enumerate(
+            zip(pictures.permute(0, 2, 3, 1).cpu().numpy(), suspects, strict=True)
+        ):
             left = _GAP + index % _COLUMNS * (_TILE + _GAP)
             top = height - _HEADING - index // _COLUMNS * cell
             axes = figure.add_axes((left / width, (top - _TILE) / height, _TILE / width, _TILE / height))
@@ -91,9 +95,7 @@ def _wrapped(caption: str) -> list[str]:
 
 def _pieces(line: str, marked: set[str]) -> list[tuple[int, str, bool]]:
     """The words of a line: where each starts, what it is, and whether it is marked."""
-    return [
-        (found.start(), found[0], found[0].lower() in marked) for found in re.finditer(r"\w+|[^\w\s]+", line)
-    ]
+    return [(found.start(), found[0], found[0].lower() in marked) for found in re.finditer(r"\w+|[^\w\s]+", line)]
 
 
 def _printable(text: str) -> str:

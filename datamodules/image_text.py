@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ class ImageTextDataModule(LightningDataModule):
         if not isinstance(self.attack, str):
             return frozenset()
         named = {key for keys in read_manifest(self.attack).keys for key in keys}
-        return frozenset(key for keys in self._pairs.keys() for key in keys if key in named)
+        return frozenset(named.intersection(chain.from_iterable(self._pairs.keys())))
 
     def select(self, keys: Iterable[str] | None, in_order: bool = False) -> None:
         """Restrict the training stream to the pairs with these keys; None lifts it.

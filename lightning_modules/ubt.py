@@ -35,11 +35,11 @@ class UBT(BaseCLIPModule):
     public code; what the abstracts fix is theirs, what they leave open is a parameter here and ours.
 
     1. *Score* (theirs): the image-text similarity of every training pair under the poisoned model, ``init_from``.
-    2. *Overfit* (theirs): a copy is overfitted on the pairs of weakest similarity, which strengthens the shortcut of the
-       backdoor. Ours: by the contrastive loss, without augmentation, on the weakest ``weak_share``.
-    3. *Suspect*: the similarity under the copy ranks the pairs (theirs), together with other ``evidence`` (ours), by the
-       mean of the ranks. The tokens that carry the similarity of the most suspicious pairs, found by masking one token
-       at a time, name the compromised ones by their lift over all captions (token level is theirs, the lift ours).
+    2. *Overfit* (theirs): a copy is overfitted on the pairs of weakest similarity, which strengthens the shortcut of
+       the backdoor. Ours: by the contrastive loss, on the weakest ``weak_share``.
+    3. *Suspect*: the similarity under the copy ranks the pairs (theirs), together with other ``evidence`` (ours), by
+       the mean of the ranks. The tokens that carry the similarity of the most suspicious pairs, found by masking one
+       token at a time, name the compromised ones by their lift over all captions (tokens are theirs, the lift ours).
        Data is divided into poisoned, suspicious and benign pairs (theirs): the first are unlearnt, the last retained.
     4. *Forget* locally (theirs): the poisoned pictures are pushed away from the compromised tokens alone, the rest of
        the caption masked, until they are no more similar to them than unrelated pictures (ours: a bounded objective,
@@ -53,9 +53,9 @@ class UBT(BaseCLIPModule):
     ``trainer.reload_dataloaders_every_n_epochs=1``; an evaluation comes at the end of the phases that change a model,
     whatever ``check_val_every_n_epoch``. Memory holds scores and tokens, no pictures but those that are unlearnt.
 
-    Logs: ``ubt/phase`` (its number, from 0), ``ubt/seconds/PHASE``, ``train/loss`` and, while forgetting, its parts
-    before weighting, ``train/retain``, ``train/hold`` and ``train/forget``. Figures of the copy are those of
-    ``val/overfitted_clean_accuracy`` and so on.
+    Logs: ``ubt/phase`` (its number, from 0), ``ubt/seconds/PHASE`` (without evaluations), ``train/loss`` and, while
+    forgetting, its parts before weighting, ``train/retain``, ``train/hold`` and ``train/forget``. Figures of the copy
+    are those of ``val/overfitted_clean_accuracy`` and so on.
 
     Args:
         evidence: What the suspicion rests on. Unless given, ``OverfittedSimilarity``, ``SimilarityGain`` and
@@ -97,7 +97,7 @@ class UBT(BaseCLIPModule):
         min_lift: float = 2.0,
         look_again: bool = True,
         min_split: float = 0.8,
-        forget_laps: int = 6,
+        forget_laps: int = 3,
         forget_steps: int = 20,
         forget_batch_size: int = 64,
         forget_weight: float = 1.0,
@@ -135,9 +135,7 @@ class UBT(BaseCLIPModule):
             raise UserMistake("model.evidence is empty: name at least one, such as OverfittedSimilarity")
 
         def forget(name: str) -> Forget:
-            return Forget(
-                name, forget_laps, forget_steps, lr, forget_batch_size, forget_weight, hold_weight, local
-            )
+            return Forget(name, forget_laps, forget_steps, lr, forget_batch_size, forget_weight, hold_weight, local)
 
         phases: list[Phase] = [
             Score(self.preprocessing.tokenize),
@@ -279,6 +277,14 @@ class UBT(BaseCLIPModule):
         if self._place < len(self.phases):
             self._now.select(self, self._lap)
 
+    def on_validation_start(self) -> None:
+        """Stop the clock of the phase: measuring is no part of it."""
+        self._seconds += perf_counter() - self._since
+
+    def on_validation_end(self) -> None:
+        """Start it again."""
+        self._since = perf_counter()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a restart needs beside the weights of the encoder, which may be the copy's."""
         running = self._place < len(self.phases)
@@ -357,7 +363,9 @@ class UBT(BaseCLIPModule):
         if trainer.max_epochs != -1 or trainer.max_steps != -1:
             raise UserMistake("UBT ends by itself: set trainer.max_epochs to -1 and leave trainer.max_steps out")
         if trainer.reload_dataloaders_every_n_epochs != 1:
-            raise UserMistake("UBT streams other pairs in each phase: set trainer.reload_dataloaders_every_n_epochs to 1")
+            raise UserMistake(
+                "UBT streams other pairs in each phase: set trainer.reload_dataloaders_every_n_epochs to 1"
+            )
         if data.pairs < data.global_batch_size:
             raise UserMistake(f"{data.pairs} training pairs do not fill one batch of {data.global_batch_size}")
 

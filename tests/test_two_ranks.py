@@ -65,12 +65,14 @@ def test_two_ranks_share_an_epoch_and_measure_every_picture_once(tmp_path: Path)
     assert len(set(keys)) == 72 + 1
 
 
-UBT = COMMON.replace(
-    'trainer: {', 'trainer: {reload_dataloaders_every_n_epochs: 1, limit_val_batches: 0, '
-).replace("max_epochs: 1", "max_epochs: -1").replace(
-    'model: {class_path: PoisonedCLIP, init_args: {encoder: "small:nano-32"}}',
-    'model: {class_path: UBT, init_args: {encoder: "small:nano-32", suspects: 6, overfit_epochs: 1, min_lift: 1.0, '
-    "localised_pairs: 30, min_token_share: 0.05, look_again: false, forget_laps: 1, forget_steps: 1}}",
+UBT = (
+    COMMON.replace("trainer: {", "trainer: {reload_dataloaders_every_n_epochs: 1, limit_val_batches: 0, ")
+    .replace("max_epochs: 1", "max_epochs: -1")
+    .replace(
+        'model: {class_path: PoisonedCLIP, init_args: {encoder: "small:nano-32"}}',
+        'model: {class_path: UBT, init_args: {encoder: "small:nano-32", suspects: 6, overfit_epochs: 1, min_lift: 1.0, '
+        "localised_pairs: 30, min_token_share: 0.05, look_again: false, forget_laps: 1, forget_steps: 1}}",
+    )
 )
 
 

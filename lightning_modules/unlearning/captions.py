@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,7 @@ class CaptionTokens:
         counts = np.zeros(int(tokens.max()) + 1)
         # In stretches of whole captions, so that no copy of all tokens is sorted.
         borders = np.searchsorted(rows, np.arange(0, self._count + 100_000, 100_000))
-        for first, last in zip(borders, borders[1:], strict=False):
+        for first, last in pairwise(borders):
             pairs = np.unique(rows[first:last].astype(np.int64) << 32 | tokens[first:last])
             counts += np.bincount(pairs & 0xFFFFFFFF, minlength=len(counts))
         return counts / self._count
@@ -71,9 +72,7 @@ class CaptionTokens:
     def state_dict(self) -> dict[str, Tensor]:
         """Everything, as tensors."""
         self._take()
-        tokens, lengths = (
-            np.concatenate([np.zeros(0, np.int32), *parts]) for parts in (self._tokens, self._lengths)
-        )
+        tokens, lengths = (np.concatenate([np.zeros(0, np.int32), *parts]) for parts in (self._tokens, self._lengths))
         return {"tokens": torch.from_numpy(tokens), "lengths": torch.from_numpy(lengths)}
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:

@@ -61,11 +61,14 @@ class Forget(Phase):
         self.forget_weight, self.hold_weight = forget_weight, hold_weight
         self.contrastive, self.forgetting, self.retention = ContrastiveLoss(), ForgettingLoss(), RetentionLoss()
         self._poisoned_model: tuple[Encoder, ...] = ()
+        self._seed = (0, 0)
 
     def select(self, ubt: UBT, lap: int) -> None:
         """Benign pairs for the steps of a lap, others in each."""
         benign, wanted = ubt.findings.having(BENIGN), self.steps * ubt.data.global_batch_size
-        ubt.data.select(ubt.findings.keys_of(sample(benign, wanted, ubt.trainer.current_epoch, lap)))
+        # Of phase and lap alone, not of the epoch: after a restart, it is told before the trainer knows its epoch.
+        self._seed = (ubt.phases.index(self), lap)
+        ubt.data.select(ubt.findings.keys_of(sample(benign, wanted, *self._seed)))
 
     def begin(self, ubt: UBT) -> None:
         """Start from the poisoned model.
@@ -76,8 +79,8 @@ class Forget(Phase):
         benign, needed = len(ubt.findings.having(BENIGN)), ubt.data.global_batch_size
         if benign < needed:
             raise UserMistake(
-                f"UBT finds {benign} benign pairs, too few to fill a batch of {needed} to retain: the compromised words "
-                f"{', '.join(map(repr, ubt.findings.compromised.words))} are in nearly all captions; raise model.min_lift"
+                f"UBT finds {benign} benign pairs, too few to fill a batch of {needed} to retain: nearly all captions "
+                f"have one of {', '.join(map(repr, ubt.findings.compromised.words))}; raise model.min_lift"
             )
         ubt.restore()
 
@@ -134,8 +137,7 @@ class Forget(Phase):
         """Whose turn it is: all poisoned pairs one after the other, in an order drawn for the lap."""
         count = len(self._pictures)
         size = min(self.batch_size, count)
-        generator = torch.Generator().manual_seed(ubt.trainer.current_epoch)
-        order = torch.randperm(count, generator=generator)
+        order = torch.from_numpy(np.random.default_rng(self._seed).permutation(count))
         start = (batch_idx * ubt.trainer.world_size + ubt.trainer.global_rank) * size
         return order[torch.arange(start, start + size) % count].to(ubt.device, non_blocking=True)
 

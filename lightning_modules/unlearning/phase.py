@@ -39,10 +39,10 @@ class Phase(ABC):
     def select(self, ubt: UBT, lap: int) -> None:
         """Tell the data module whom to stream in a lap."""
 
-    def begin(self, ubt: UBT) -> None:
+    def begin(self, ubt: UBT) -> None:  # noqa: B027  # most phases have nothing to do here
         """Do what is done once, when the phase is entered."""
 
-    def prepare(self, ubt: UBT) -> None:
+    def prepare(self, ubt: UBT) -> None:  # noqa: B027  # most phases have nothing to do here
         """Make what it needs and no checkpoint keeps: when the phase is entered, and when a run goes on in it."""
 
     @abstractmethod
@@ -61,5 +61,5 @@ class Phase(ABC):
         """What it is in the middle of, as plain data."""
         return {}
 
-    def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:  # noqa: B027  # most phases have nothing to do here
         """Go on there."""

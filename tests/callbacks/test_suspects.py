@@ -87,9 +87,7 @@ def test_precision_and_recall_are_of_what_is_unlearnt(run: Any) -> None:
 
 @pytest.mark.parametrize("poisoned", [frozenset(), frozenset({"elsewhere"})])
 def test_without_truth_nothing_is_measured(poisoned: frozenset[str], run: Any) -> None:
-    run.trainer(BackdoorDetection(), limit_val_batches=0).fit(
-        detecting(run, found()), datamodule=pairs(run, poisoned)
-    )
+    run.trainer(BackdoorDetection(), limit_val_batches=0).fit(detecting(run, found()), datamodule=pairs(run, poisoned))
     assert not (run.folder / "detection.csv").exists()
 
 

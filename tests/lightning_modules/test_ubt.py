@@ -156,9 +156,7 @@ def test_the_copy_moves_as_a_whole_and_forgetting_moves_the_image_tower_alone(ru
         assert set(began) - kept == image  # statistics of batch norm are kept too
 
 
-def test_finished_checkpoints_are_tensors_and_start_another_model(
-    run: tuple[UBT, Diary, Path], tmp_path: Path
-) -> None:
+def test_finished_checkpoints_are_tensors_and_start_another_model(run: tuple[UBT, Diary, Path], tmp_path: Path) -> None:
     ubt, _, root = run
     content = torch.load(root / "last.ckpt", weights_only=True)
     assert content["ubt"]["poisoned"] == {}

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 
+from untrigger.lightning_modules.encoders.small import SmallTokenizer
+from untrigger.lightning_modules.unlearning.captions import CaptionTokens
+from untrigger.lightning_modules.unlearning.findings import Findings, divide
 from untrigger.lightning_modules.unlearning.scores import PassScores, aligned, ranks, two_humps
 
 
@@ -15,6 +20,32 @@ def test_a_pass_gives_what_was_noted_in_order() -> None:
     assert keys == ["a", "b", "c"]
     assert {name: value.tolist() for name, value in values.items()} == {"one": [1, 2, 3], "two": [-1, 0, 4]}
     assert all(value.dtype == np.float32 for value in values.values())
+
+
+def test_three_million_pairs_fit_in_a_gigabyte() -> None:
+    count, batch = 40_000, 500
+    tokenize = SmallTokenizer(32)
+    tokens = tokenize(["a photo of a red star on the wall of a house"]).expand(batch, -1).clone()
+    tracemalloc.start()
+    try:
+        scores, findings = PassScores(), Findings(CaptionTokens(tokenize))
+        for start in range(0, count, batch):
+            keys = [f"{number:09d}" for number in range(start, start + batch)]
+            scores.add(keys, {name: torch.zeros(batch) for name in ("poisoned", "overfitted", "blur", "forgotten")})
+            findings.captions.add(tokens)
+        findings.keys, findings.seen = scores.gather()
+        del scores
+        findings.captions.gather()
+        findings.captions.shares()
+        group = findings.captions.having([int(tokens[0, 1])])
+        findings.suspicion = {name: ranks(score) for name, score in findings.seen.items()}
+        two_humps(findings.seen["poisoned"])
+        findings.decision = divide(group, findings.suspicion["blur"], np.zeros(count, dtype=bool), 0.25)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # What torch allocates is not traced: the numbers before they are gathered.
+    assert peak / count + 4 * 4 < 1e9 / 3e6
 
 
 def test_another_goes_on_from_the_state_of_its_rank() -> None:
@@ -66,7 +97,9 @@ def test_the_quality_of_one_hump_is_what_theory_says(draw: str, expected: float)
 def test_the_split_is_the_best_of_all() -> None:
     values = np.array([0, 0, 1, 5, 6, 6.5], np.float32)
     threshold, quality = two_humps(values)
-    by_hand = {cut: sum(((part - part.mean()) ** 2).sum() for part in (values[:cut], values[cut:])) for cut in range(1, 6)}
+    by_hand = {
+        cut: sum(((part - part.mean()) ** 2).sum() for part in (values[:cut], values[cut:])) for cut in range(1, 6)
+    }
     best = min(by_hand, key=lambda cut: by_hand[cut])
     assert best == 3
     assert 1 < threshold < 5
