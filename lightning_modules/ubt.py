@@ -19,9 +19,10 @@ from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, Similarit
 from .unlearning.captions import CaptionTokens
 from .unlearning.findings import BENIGN, POISONED, SUSPICIOUS, Findings
 from .unlearning.forget import Forget
+from .unlearning.given import read_keys
 from .unlearning.localisation import CompromisedTokens
 from .unlearning.phase import Phase
-from .unlearning.phases import LookAgain, Overfit, Score, Suspect
+from .unlearning.phases import LookAgain, Overfit, Score, ScoreGiven, Suspect
 from .unlearning.towers import tower_groups
 
 Value = TypeVar("Value")
@@ -77,6 +78,8 @@ class UBT(BaseCLIPModule):
         forget_weight: Of the forgetting, beside the contrastive loss of the benign pairs at 1.
         hold_weight: Of the cosine distance of benign pictures' features to the poisoned model's.
         local: Whether the compromised tokens alone are unlearnt, or the whole caption.
+        given: A table with a column ``key``, or a text file with a key a line: the pairs to be unlearnt, where they are
+            known. Then nothing is looked for but the tokens, and there is one forgetting.
         lr: Learning rate of the forgetting.
 
     Raises:
@@ -103,6 +106,7 @@ class UBT(BaseCLIPModule):
         forget_weight: float = 1.0,
         hold_weight: float = 20.0,
         local: bool = True,
+        given: str | None = None,
         lr: float = 1e-4,
         **kwargs: Any,
     ) -> None:
@@ -137,13 +141,18 @@ class UBT(BaseCLIPModule):
         def forget(name: str) -> Forget:
             return Forget(name, forget_laps, forget_steps, lr, forget_batch_size, forget_weight, hold_weight, local)
 
-        phases: list[Phase] = [
-            Score(self.preprocessing.tokenize),
-            Overfit(weak_share, overfit_epochs, overfit_lr),
-            Suspect(suspects, doubtful_share, localised_pairs, min_token_share, min_lift),
-            forget("forget"),
-        ]
-        if look_again:
+        tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
+        phases: list[Phase]
+        if given is None:
+            phases = [
+                Score(tokenize),
+                Overfit(weak_share, overfit_epochs, overfit_lr),
+                Suspect(suspects, doubtful_share, *tokens),
+            ]
+        else:
+            phases = [ScoreGiven(tokenize, read_keys(given), *tokens)]
+        phases.append(forget("forget"))
+        if look_again and given is None:
             phases += [LookAgain(min_split, doubtful_share), forget("forget again")]
         self.phases = [phase for phase in phases if phase.laps]
         self.findings = Findings(CaptionTokens(self.preprocessing.tokenize))

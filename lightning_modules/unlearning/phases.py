@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ...contracts import ImageTextBatch
+from ...contracts import ImageTextBatch, UserMistake
 from ..losses import ContrastiveLoss
 from .all_ranks import all_ranks
 from .captions import CaptionTokens
-from .findings import POISONED, divide, most
+from .findings import POISONED, divide, most, sample
 from .localisation import CompromisedTokens, compromised_tokens, similarity_drops, words_of
 from .phase import Phase
 from .scores import ranks, two_humps
@@ -59,6 +59,47 @@ class Score(Scoring):
         """Go on with this rank's."""
         super().load_state_dict(state_dict, rank)
         self._captions.load_state_dict(state_dict["captions"][rank])
+
+
+class ScoreGiven(Score):
+    """The score, where the pairs to be unlearnt are given: nothing is looked for but the tokens that carry them.
+
+    Args:
+        tokenize: The encoder's.
+        keys: Of the pairs to be unlearnt.
+        localised_pairs: Of them, those whose tokens are masked one at a time.
+        min_share: See ``Suspect``.
+        min_lift: See ``Suspect``.
+    """
+
+    def __init__(
+        self,
+        tokenize: Callable[[Sequence[str]], Tensor],
+        keys: frozenset[str],
+        localised_pairs: int,
+        min_share: float,
+        min_lift: float,
+    ) -> None:
+        super().__init__(tokenize)
+        self.keys, self.localised_pairs, self.min_share, self.min_lift = keys, localised_pairs, min_share, min_lift
+
+    def end(self, ubt: UBT) -> bool:
+        """Take what is given for poisoned and everything else for benign.
+
+        Raises:
+            UserMistake: If none of the pairs is in the data.
+        """
+        super().end(ubt)
+        findings = ubt.findings
+        poisoned = np.array([key in self.keys for key in findings.keys])
+        if not poisoned.any():
+            raise UserMistake("model.given names no pair of data.train_shards: its keys are of other data")
+        findings.suspicion = {"given": poisoned.astype(np.float32)}
+        findings.about = "given"
+        findings.decision = divide(poisoned, findings.suspicion["given"], poisoned, 0.0)
+        some = findings.keys_of(sample(findings.having(POISONED), self.localised_pairs, 0))
+        findings.compromised = localise(ubt, some, self.min_share, self.min_lift)
+        return bool(findings.compromised.tokens)
 
 
 class Overfit(Phase):
@@ -119,7 +160,8 @@ class Suspect(Scoring):
         findings.suspicion = {evidence.name: evidence.suspicion(findings.seen) for evidence in ubt.evidence}
         together = np.mean([ranks(scores) for scores in findings.suspicion.values()], axis=0, dtype=np.float32)
         findings.suspicion["suspicion"] = together
-        findings.compromised = ubt.agreed(self._localise(ubt))
+        first = findings.keys_of(most(together, self.localised_pairs))
+        findings.compromised = localise(ubt, first, self.min_share, self.min_lift)
         findings.about = self.name
         group = findings.captions.having(findings.compromised.tokens)
         among = np.where(group, together, -np.inf)
@@ -128,16 +170,27 @@ class Suspect(Scoring):
         findings.decision = divide(group, together, poisoned, self.doubtful_share)
         return bool(group.any())
 
-    def _localise(self, ubt: UBT) -> CompromisedTokens:
-        findings, captions = ubt.findings, ubt.findings.captions
-        keys = findings.keys_of(most(findings.suspicion["suspicion"], self.localised_pairs))
-        texts = ubt.data.captions(keys)
-        tokens = ubt.preprocessing.tokenize(texts)
-        with ubt.answering():
-            images = ubt.encode_image(ubt.normalised(ubt.data.pictures(keys)))
-            drops = similarity_drops(ubt.encode_text, images, tokens, captions.special, captions.padding)
-        found, lifts = compromised_tokens(tokens, drops, captions.shares(), self.min_share, self.min_lift)
-        return CompromisedTokens(found, words_of(found, texts, ubt.preprocessing.tokenize), lifts)
+
+def localise(ubt: UBT, keys: Sequence[str], min_share: float, min_lift: float) -> CompromisedTokens:
+    """The tokens that the similarity of some pairs hangs on, under the model as it is.
+
+    Args:
+        ubt: The run.
+        keys: Of the pairs whose tokens are masked one at a time.
+        min_share: See ``Suspect``.
+        min_lift: See ``Suspect``.
+
+    Returns:
+        The same on all ranks.
+    """
+    captions, tokenize = ubt.findings.captions, ubt.preprocessing.tokenize
+    texts = ubt.data.captions(keys)
+    tokens = tokenize(texts)
+    with ubt.answering():
+        images = ubt.encode_image(ubt.normalised(ubt.data.pictures(keys)))
+        drops = similarity_drops(ubt.encode_text, images, tokens, captions.special, captions.padding)
+    found, lifts = compromised_tokens(tokens, drops, captions.shares(), min_share, min_lift)
+    return ubt.agreed(CompromisedTokens(found, words_of(found, texts, tokenize), lifts))
 
 
 class LookAgain(Scoring):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from untrigger.callbacks import LastCheckpoint
 from untrigger.contracts import CLIPModule, DetectingModule, ImageTextBatch, PhasedModule, UserMistake
 from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
 from untrigger.datamodules.generated import write_generated_data
+from untrigger.datamodules.shards import ShardSet
 from untrigger.lightning_modules import UBT, BlurFragility, Evidence, OverfittedSimilarity
 from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED, SUSPICIOUS
 from untrigger.lightning_modules.unlearning.scores import Scores
@@ -245,6 +247,40 @@ def test_evidence_is_injected_and_the_paper_s_method_stops_after_one_forgetting(
     assert all(int(key[-1]) % 2 == 0 for key in chosen)
     assert ubt.findings.having(SUSPICIOUS).size
     assert "evidence" not in ubt.hparams
+
+
+@pytest.mark.parametrize("kind", ["text", "table"])
+def test_given_pairs_are_unlearnt_without_a_search(kind: str, folder: Path, tmp_path: Path) -> None:
+    shards = ShardSet([str(path) for path in (folder / "train").glob("*.tar")])
+    known = sorted(chain.from_iterable(shards.keys()))
+    chosen = known[3:40:6]
+    file = tmp_path / "given"
+    rows = [f"{key},poisoned" for key in chosen] + [f"{known[0]},suspicious"]
+    file.write_text("\n".join(chosen) if kind == "text" else "\n".join(["key,decision", *rows]))
+    ubt, diary = module(given=str(file), min_lift=0.5, forget_laps=1), Diary()
+    before = weights(ubt)
+    trainer(tmp_path, diary).fit(ubt, data(folder))
+    assert [name for name, _ in diary.epochs] == ["score", "forget"]
+    assert ubt.findings.keys_of(ubt.findings.having(POISONED)) == chosen
+    assert not set(chosen) & set(diary.epochs[1][1])
+    assert len(same(before, weights(ubt))) < len(before)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot be read"), ("\n\n", "names no pair"), ("key\n", "names no")]
+)
+def test_a_file_without_keys_is_told_of(content: str | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "given"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserMistake, match=message):
+        module(given=str(file))
+
+
+def test_keys_of_other_data_are_told_of(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("nobody")
+    with pytest.raises(UserMistake, match="names no pair of data"):
+        trainer(tmp_path).fit(module(given=str(tmp_path / "given")), data(folder))
 
 
 def test_baked_shards_without_a_plan_give_the_same_result(folder: Path, tmp_path: Path) -> None:
