@@ -247,7 +247,8 @@ class UBT(BaseCLIPModule):
 
     def on_train_start(self) -> None:
         """Make what the phase needs, at the start or after a restart."""
-        self._now.prepare(self)
+        if self._place < len(self.phases):
+            self._now.prepare(self)
 
     def training_step(self, batch: ImageTextBatch, batch_idx: int) -> None:
         """A step of the phase."""

@@ -14,6 +14,8 @@ from .all_ranks import all_ranks
 
 _WAITING = 64
 """Batches that stay on the device before they are looked at."""
+_STRETCH = 10_000
+"""Captions whose tokens are counted at once."""
 
 
 class CaptionTokens:
@@ -56,7 +58,7 @@ class CaptionTokens:
             return np.zeros(1)
         counts = np.zeros(int(tokens.max()) + 1)
         # In stretches of whole captions, so that no copy of all tokens is sorted.
-        borders = np.searchsorted(rows, np.arange(0, self._count + 100_000, 100_000))
+        borders = np.searchsorted(rows, np.arange(0, self._count + _STRETCH, _STRETCH))
         for first, last in pairwise(borders):
             pairs = np.unique(rows[first:last].astype(np.int64) << 32 | tokens[first:last])
             counts += np.bincount(pairs & 0xFFFFFFFF, minlength=len(counts))

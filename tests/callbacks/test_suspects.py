@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 from PIL import Image
 from torch import Tensor
 
@@ -143,6 +144,29 @@ def test_the_sheet_shows_the_pictures_and_marks_the_words() -> None:
         contact_sheet(pictures[:1], suspects, [])
 
 
+class Kill(Callback):
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == 2:
+            raise RuntimeError("killed")
+
+
+def killed_in_the_third_epoch(run: Any, module: Any) -> dict[str, Any]:
+    """The only checkpoint that it leaves."""
+    folder = run.folder / "checkpoints"
+    last = LastCheckpoint(dirpath=str(folder), save_last=True, save_top_k=0, save_on_train_epoch_end=True)
+    trainer = run.trainer(last, Kill(), enable_checkpointing=True, limit_val_batches=0, max_epochs=3)
+    with pytest.raises(RuntimeError, match="killed"):
+        trainer.fit(module, datamodule=run.Data())
+    assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
+    content: dict[str, Any] = torch.load(folder / "last.ckpt", weights_only=True)
+    return content
+
+
+def test_a_checkpoint_is_saved_where_no_best_ones_are_kept(run: Any) -> None:
+    content = killed_in_the_third_epoch(run, run.Module())
+    assert (content["epoch"], content["global_step"]) == (1, 4)
+
+
 def test_a_checkpoint_is_saved_where_the_step_stands_still(run: Any) -> None:
     class Still(run.Module):  # type: ignore[misc]
         automatic_optimization = False
@@ -150,14 +174,8 @@ def test_a_checkpoint_is_saved_where_the_step_stands_still(run: Any) -> None:
         def training_step(self, batch: Any, batch_idx: int) -> None:
             return None
 
-    folder = run.folder / "checkpoints"
-    last = LastCheckpoint(dirpath=str(folder), save_last=True, save_top_k=0, save_on_train_epoch_end=True)
-    trainer = run.trainer(last, enable_checkpointing=True, limit_val_batches=0, max_epochs=3)
-    trainer.fit(Still(), datamodule=run.Data())
-    assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
-    content = torch.load(folder / "last.ckpt", weights_only=True)
-    assert (content["epoch"], content["global_step"]) == (2, 0)
-    assert last.last_model_path == str(folder / "last.ckpt")
+    content = killed_in_the_third_epoch(run, Still())
+    assert (content["epoch"], content["global_step"]) == (1, 0)
 
 
 def test_steps_and_standstills_share_one_file(run: Any) -> None:
@@ -171,12 +189,8 @@ def test_steps_and_standstills_share_one_file(run: Any) -> None:
                 self.manual_backward(self.weight**2)
                 optimizer.step()
 
-    folder = run.folder / "checkpoints"
-    last = LastCheckpoint(dirpath=str(folder), save_last=True, save_top_k=0, save_on_train_epoch_end=True)
-    trainer = run.trainer(last, enable_checkpointing=True, limit_val_batches=0, max_epochs=3)
-    trainer.fit(Sometimes(), datamodule=run.Data())
-    assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
-    assert torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 2
+    content = killed_in_the_third_epoch(run, Sometimes())
+    assert (content["epoch"], content["global_step"]) == (1, 2)
 
 
 def test_figures_of_a_copy_are_named_so_and_are_no_results(run: Any) -> None:

@@ -181,7 +181,7 @@ def test_in_order_each_selected_pair_comes_once_as_it_is_in_the_shards(
 
 
 def test_the_size_of_the_data_and_the_truth_are_told(
-    write_pairs: WritePairs, preprocessing: Preprocessing, tmp_path: Path
+    write_pairs: WritePairs, preprocessing: Preprocessing, zero_shot: str, tmp_path: Path
 ) -> None:
     paths = write_pairs([10, 14])
     poison = Poison.from_plans([plan()], ShardSet(paths))
@@ -191,8 +191,9 @@ def test_the_size_of_the_data_and_the_truth_are_told(
     assert (data.pairs, data.global_batch_size) == (24, 4)
     truth = frozenset(poison.keys[0])
     assert data.poisoned_keys == truth
-    assert ready(preprocessing, train_shards=paths, attack=str(tmp_path / "poison.json")).poisoned_keys == truth
-    half = ready(preprocessing, train_shards=paths[:1], attack=str(tmp_path / "poison.json")).poisoned_keys
+    measured = {"zero_shot": zero_shot, "attack": str(tmp_path / "poison.json")}
+    assert ready(preprocessing, train_shards=paths, **measured).poisoned_keys == truth
+    half = ready(preprocessing, train_shards=paths[:1], **measured).poisoned_keys
     assert half == {key for key in truth if key < "k0010"}
     assert ready(preprocessing, train_shards=paths).poisoned_keys == frozenset()
 
