@@ -18,7 +18,7 @@ from .base import BaseCLIPModule
 from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, SimilarityGain
 from .unlearning.captions import CaptionTokens
 from .unlearning.findings import BENIGN, POISONED, SUSPICIOUS, Findings
-from .unlearning.forget import Forget
+from .unlearning.forget import Forget, ForgetWeights
 from .unlearning.given import read_keys
 from .unlearning.localisation import CompromisedTokens
 from .unlearning.phase import Phase
@@ -72,10 +72,13 @@ class UBT(BaseCLIPModule):
         look_again: Whether to look again and forget again.
         min_split: Looking again, the least share of the variance of the falls in similarity that lies between the
             pairs that fell and those that did not; where it is less, nothing is suspicious.
+        min_transfer: Least distance that the pairs which fell without being pushed went, as a share of the suspects';
+            where it is less, nothing is suspicious.
         forget_laps: Laps of a forgetting at most; it may stop after each.
         forget_steps: Steps of a lap.
         forget_batch_size: Poisoned pairs of a step of each rank.
-        forget_weight: Of the forgetting, beside the contrastive loss of the benign pairs at 1.
+        retain_weight: Of the contrastive loss of benign pairs; with 0 their captions are not encoded.
+        forget_weight: Of the forgetting.
         hold_weight: Of the cosine distance of benign pictures' features to the poisoned model's.
         local: Whether the compromised tokens alone are unlearnt, or the whole caption.
         given: A table with a column ``key``, or a text file with a key a line: the pairs to be unlearnt, where they are
@@ -99,10 +102,12 @@ class UBT(BaseCLIPModule):
         min_token_share: float = 0.1,
         min_lift: float = 2.0,
         look_again: bool = True,
-        min_split: float = 0.8,
+        min_split: float = 0.7,
+        min_transfer: float = 0.5,
         forget_laps: int = 3,
         forget_steps: int = 20,
         forget_batch_size: int = 64,
+        retain_weight: float = 1.0,
         forget_weight: float = 1.0,
         hold_weight: float = 20.0,
         local: bool = True,
@@ -113,7 +118,12 @@ class UBT(BaseCLIPModule):
         super().__init__(*args, lr=lr, **kwargs)
         self.automatic_optimization = False
         _check_ranges(
-            shares={"weak_share": weak_share, "min_token_share": min_token_share, "min_split": min_split},
+            shares={
+                "weak_share": weak_share,
+                "min_token_share": min_token_share,
+                "min_split": min_split,
+                "min_transfer": min_transfer,
+            },
             counts={
                 "suspects": suspects,
                 "localised_pairs": localised_pairs,
@@ -125,6 +135,7 @@ class UBT(BaseCLIPModule):
                 "overfit_epochs": overfit_epochs,
                 "overfit_lr": overfit_lr,
                 "min_lift": min_lift,
+                "retain_weight": retain_weight,
                 "forget_weight": forget_weight,
                 "hold_weight": hold_weight,
             },
@@ -138,8 +149,10 @@ class UBT(BaseCLIPModule):
         if not self.evidence:
             raise UserMistake("model.evidence is empty: name at least one, such as OverfittedSimilarity")
 
+        weights = ForgetWeights(retain_weight, hold_weight, forget_weight)
+
         def forget(name: str) -> Forget:
-            return Forget(name, forget_laps, forget_steps, lr, forget_batch_size, forget_weight, hold_weight, local)
+            return Forget(name, forget_laps, forget_steps, lr, forget_batch_size, weights, local)
 
         tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
         phases: list[Phase]
@@ -153,7 +166,7 @@ class UBT(BaseCLIPModule):
             phases = [ScoreGiven(tokenize, read_keys(given), *tokens)]
         phases.append(forget("forget"))
         if look_again and given is None:
-            phases += [LookAgain(min_split, doubtful_share), forget("forget again")]
+            phases += [LookAgain(min_split, min_transfer, doubtful_share), forget("forget again")]
         self.phases = [phase for phase in phases if phase.laps]
         self.findings = Findings(CaptionTokens(self.preprocessing.tokenize))
         self.poisoned: dict[str, Tensor] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,17 @@ _UNRELATED = 512
 """Benign pairs that tell how similar unrelated ones are."""
 
 
+class ForgetWeights(NamedTuple):
+    """How the losses of a forgetting are weighed."""
+
+    retain: float
+    """Of the contrastive loss of benign pairs."""
+    hold: float
+    """Of the cosine distance of their pictures' features to the poisoned model's."""
+    forget: float
+    """Of ``ForgettingLoss``."""
+
+
 class Forget(Phase):
     """Unlearns the association of the poisoned pictures with the compromised tokens, from the poisoned model on.
 
@@ -37,8 +48,7 @@ class Forget(Phase):
         steps: Steps of a lap.
         lr: Constant.
         batch_size: Poisoned pairs of a step of each rank.
-        forget_weight: Of ``ForgettingLoss``.
-        hold_weight: Of ``RetentionLoss``, beside the contrastive loss of the benign pairs at 1.
+        weights: Of the losses.
         local: Whether only the compromised tokens are unlearnt; the whole caption otherwise.
     """
 
@@ -52,13 +62,11 @@ class Forget(Phase):
         steps: int,
         lr: float,
         batch_size: int,
-        forget_weight: float,
-        hold_weight: float,
+        weights: ForgetWeights,
         local: bool,
     ) -> None:
         super().__init__(name, laps, lr)
-        self.steps, self.batch_size, self.local = steps, batch_size, local
-        self.forget_weight, self.hold_weight = forget_weight, hold_weight
+        self.steps, self.batch_size, self.weights, self.local = steps, batch_size, weights, local
         self.contrastive, self.forgetting, self.retention = ContrastiveLoss(), ForgettingLoss(), RetentionLoss()
         self._poisoned_model: tuple[Encoder, ...] = ()
         self._seed = (0, 0)
@@ -109,19 +117,21 @@ class Forget(Phase):
 
     def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         """Retention on benign pairs, forgetting on poisoned ones."""
-        chosen = self._turn(ubt, batch_idx)
+        chosen, count = self._turn(ubt, batch_idx), len(batch["key"])
         with torch.no_grad():
-            texts = ubt.encode_text(batch["tokens"])
             before = frozen_features(self._poisoned_model[0], batch["image"])
         features = ubt.encode_image(torch.cat([batch["image"], self._pictures[chosen]]))
-        benign, poisoned = features[: len(texts)], features[len(texts) :]
+        benign, poisoned = features[:count], features[count:]
         parts = {
-            "retain": self.contrastive(benign, texts, ubt.inverse_temperature.detach()),
             "hold": self.retention(benign, before),
             "forget": self.forgetting(poisoned, self._texts[chosen], self._unrelated[chosen]),
         }
+        if self.weights.retain:
+            with torch.no_grad():
+                texts = ubt.encode_text(batch["tokens"])
+            parts["retain"] = self.contrastive(benign, texts, ubt.inverse_temperature.detach())
         ubt.log_parts(**parts)
-        return parts["retain"] + self.hold_weight * parts["hold"] + self.forget_weight * parts["forget"]
+        return torch.stack([getattr(self.weights, name) * part for name, part in parts.items()]).sum()
 
     def over(self, ubt: UBT, lap: int) -> bool:
         """Whether the poisoned pictures are no more similar to the compromised tokens than unrelated ones."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ...contracts import ImageTextBatch, UserMistake
@@ -196,32 +197,42 @@ def localise(ubt: UBT, keys: Sequence[str], min_share: float, min_lift: float) -
 class LookAgain(Scoring):
     """Similarity under the model that has forgotten (ours): what the forgetting took along is poisoned.
 
-    Forgetting generalises from the suspects to the trigger, so the similarity falls for poisoned pairs that it has
-    never seen, and stays for benign ones of the same words. So the falls have two humps. Of the upper one, the pairs
-    above its mean are poisoned and the others suspicious. Without a backdoor there is nothing to generalise to: one
-    hump, or an upper one of those pairs alone that were pushed.
+    Forgetting generalises from the suspects to the trigger, so the similarity falls for poisoned pairs that were never
+    pushed, nearly as far as for those that were, and hardly for benign ones of the same words. So the falls of the
+    pairs that were not pushed have two humps, and the upper one lies near the suspects. Of the pairs of the upper hump,
+    those above its mean are poisoned and the others suspicious. Without a backdoor there is nothing to generalise to.
 
     Args:
-        min_split: Least share of the falls' variance that lies between the two humps. One normal hump has 0.64, a flat
-            one 0.75.
+        min_split: Least share of the variance of these falls that lies between the two humps. One normal hump has 0.64,
+            a flat one 0.75.
+        min_transfer: Least distance of the humps' means, as a share of the distance of the suspects' mean from the
+            lower one.
         doubtful_share: As for ``Suspect``.
     """
 
-    def __init__(self, min_split: float, doubtful_share: float) -> None:
+    def __init__(self, min_split: float, min_transfer: float, doubtful_share: float) -> None:
         super().__init__("look again", "forgotten")
-        self.min_split, self.doubtful_share = min_split, doubtful_share
+        self.min_split, self.min_transfer, self.doubtful_share = min_split, min_transfer, doubtful_share
 
     def end(self, ubt: UBT) -> bool:
         """Divide the data anew."""
         self.gather(ubt)
         findings = ubt.findings
         fall = findings.seen["poisoned"] - findings.seen["forgotten"]
+        pushed = findings.decision == POISONED
         group = findings.captions.having(findings.compromised.tokens) & ~np.isnan(fall)
-        threshold, quality = two_humps(fall[group])
+        left = group & ~pushed
+        threshold, quality = two_humps(fall[left])
         upper = group & (fall > threshold)
-        poisoned = upper & (fall >= fall[upper].mean()) if upper.any() else upper
-        never_pushed = poisoned & (findings.decision != POISONED)
         findings.suspicion["fall"] = fall
         findings.about = self.name
-        findings.decision = divide(group, fall, poisoned, max(self.doubtful_share, upper.sum() / max(group.sum(), 1)))
-        return bool(never_pushed.any()) and quality >= self.min_split and 2 * upper.sum() <= group.sum()
+        if not (left & upper).any():
+            findings.decision = divide(group, fall, np.zeros_like(group), 0.0)
+            return False
+        lower, unpushed = fall[left & ~upper].mean(), fall[left & upper].mean()
+        transfer = (unpushed - lower) / max(fall[pushed & group].mean() - lower, 1e-6)
+        poisoned = upper & (fall >= fall[upper].mean())
+        doubtful = max(self.doubtful_share, upper.sum() / group.sum())
+        findings.decision = divide(group, fall, poisoned, doubtful)
+        rank_zero_info(f"UBT {self.name}: split {quality:.2f}, transfer {transfer:.2f}")
+        return bool(quality >= self.min_split and transfer >= self.min_transfer)

@@ -44,6 +44,7 @@ def module(**arguments: Any) -> UBT:
         "min_token_share": 0.05,
         "min_lift": 1.0,
         "min_split": 0.01,
+        "min_transfer": 1e-6,
         "forget_laps": 2,
         "forget_steps": 2,
         "forget_batch_size": 4,
