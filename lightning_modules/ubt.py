@@ -17,12 +17,13 @@ from ..contracts import ImageTextBatch, ImageTextData, Suspicion, UserMistake
 from .base import BaseCLIPModule
 from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, SimilarityGain
 from .unlearning.captions import CaptionTokens
-from .unlearning.findings import BENIGN, POISONED, SUSPICIOUS, Findings
+from .unlearning.findings import Findings
 from .unlearning.forget import Forget, ForgetWeights
 from .unlearning.given import read_keys
 from .unlearning.localisation import CompromisedTokens
 from .unlearning.phase import Phase
 from .unlearning.phases import LookAgain, Overfit, Score, ScoreGiven, Suspect
+from .unlearning.ranges import check_ranges
 from .unlearning.towers import tower_groups
 
 Value = TypeVar("Value")
@@ -117,7 +118,7 @@ class UBT(BaseCLIPModule):
     ) -> None:
         super().__init__(*args, lr=lr, **kwargs)
         self.automatic_optimization = False
-        _check_ranges(
+        check_ranges(
             shares={
                 "weak_share": weak_share,
                 "min_token_share": min_token_share,
@@ -171,6 +172,7 @@ class UBT(BaseCLIPModule):
         self.findings = Findings(CaptionTokens(self.preprocessing.tokenize))
         self.poisoned: dict[str, Tensor] = {}
         self._place, self._lap, self._lap_is_over, self._phase_is_over = 0, 0, False, False
+        self._is_new_phase = True
         self._seconds, self._since = 0.0, perf_counter()
 
     # What callbacks ask
@@ -255,11 +257,17 @@ class UBT(BaseCLIPModule):
         if not self.poisoned:
             self.poisoned = {name: tensor.detach().cpu().clone() for name, tensor in self.encoder.state_dict().items()}
             self._now.begin(self)
+        if self._lap_is_over:  # the checkpoint is from behind the last batch: Lightning goes on with the next epoch
+            self._now.select(self, self._lap)
+            self._go_on()
+        else:
+            self._now.select(self, self._lap)
         self._measure(False)
-        self._now.select(self, self._lap)
 
     def on_train_start(self) -> None:
         """Make what the phase needs, at the start or after a restart."""
+        if self._is_new_phase:  # again: the optimiser's state was restored meanwhile
+            self._forget_optimizer()
         if self._place < len(self.phases):
             self._now.prepare(self)
 
@@ -270,9 +278,15 @@ class UBT(BaseCLIPModule):
         self.encoder.train("rest" in phase.learning)
         loss = phase.step(self, batch, batch_idx)
         self.log("ubt/phase", float(self._place), batch_size=1)
-        if loss is None:
-            return
-        self.log_losses(loss, len(batch["key"]))
+        if loss is not None:
+            self._learn(phase, loss, len(batch["key"]))
+        self._is_new_phase = False
+        if self.trainer.is_last_batch:
+            self._lap_is_over, self._phase_is_over = True, phase.over(self, self._lap)
+            self._measure(self._phase_is_over and phase.measured is not None)
+
+    def _learn(self, phase: Phase, loss: Tensor, pairs: int) -> None:
+        self.log_losses(loss, pairs)
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list), "there is one"
         for group in optimizer.param_groups:
@@ -281,17 +295,12 @@ class UBT(BaseCLIPModule):
         self.manual_backward(loss + self._untouched() if self.trainer.world_size > 1 else loss)
         optimizer.step()
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Behind the last batch of a lap, see whether the phase is over: an evaluation would come now."""
-        super().on_train_batch_end(outputs, batch, batch_idx)
-        if self.trainer.is_last_batch:
-            self._lap_is_over, self._phase_is_over = True, self._now.over(self, self._lap)
-            self._measure(self._phase_is_over and self._now.measured is not None)
-
     def on_train_epoch_end(self) -> None:
         """Go on to the next lap, or draw the conclusions of the phase and go on to the next one."""
-        if not self._lap_is_over:  # a checkpoint of this very moment, loaded again
-            return
+        if self._lap_is_over:  # if not, a checkpoint of this very moment was loaded
+            self._go_on()
+
+    def _go_on(self) -> None:
         self._lap_is_over = False
         self._measure(False)
         self._lap += 1
@@ -314,6 +323,7 @@ class UBT(BaseCLIPModule):
         checkpoint["ubt"] = {
             "place": self._place,
             "lap": self._lap,
+            "over": [self._lap_is_over, self._phase_is_over],
             "seconds": self._seconds + perf_counter() - self._since,
             "poisoned": self.poisoned if running else {},
             "findings": self.findings.state_dict(),
@@ -324,6 +334,8 @@ class UBT(BaseCLIPModule):
         """Take it over."""
         state = checkpoint["ubt"]
         self._place, self._lap, self._seconds = state["place"], state["lap"], state["seconds"]
+        self._lap_is_over, self._phase_is_over = state["over"]
+        self._is_new_phase = False
         self.poisoned = dict(state["poisoned"])
         self.findings.load_state_dict(state["findings"])
         if self._place < len(self.phases) and state["phase"]:
@@ -337,8 +349,10 @@ class UBT(BaseCLIPModule):
         phase = self._now
         suspicious = phase.end(self)
         self._seconds += perf_counter() - self._since
-        self.log(f"ubt/seconds/{phase.name.replace(' ', '_')}", self._seconds, rank_zero_only=True)
-        rank_zero_info(f"UBT {phase.name}: {self._seconds:.1f} s. {self._account()}")
+        for logger in self.trainer.loggers:
+            seconds = {f"ubt/seconds/{phase.name.replace(' ', '_')}": self._seconds}
+            logger.log_metrics(seconds, self.trainer.global_step)
+        rank_zero_info(f"UBT {phase.name}: {self._seconds:.1f} s. {self.findings.account()}")
         self._seconds, self._since = 0.0, perf_counter()
         self._place, self._lap = (self._place + 1 if suspicious else len(self.phases)), 0
         if not suspicious:
@@ -350,24 +364,13 @@ class UBT(BaseCLIPModule):
             self.trainer.should_stop = True
             return
         self._now.begin(self)
-        for optimizer in self.trainer.optimizers:
-            optimizer.state.clear()
+        self._is_new_phase = True
+        self._forget_optimizer()
         self._now.prepare(self)
 
-    def _account(self) -> str:
-        findings = self.findings
-        if not findings.about:
-            return f"{len(findings.keys):,} pairs"
-        counts = {kind: len(findings.having(kind)) for kind in (POISONED, SUSPICIOUS, BENIGN)}
-        # Captions are other people's text: repr keeps escape codes out of a terminal.
-        words = ", ".join(
-            f"{word!r:.40} (lift {lift:.1f})"
-            for word, lift in zip(findings.compromised.words, findings.compromised.lifts, strict=True)
-        )
-        return (
-            f"{counts[POISONED]:,} pairs to unlearn, {counts[SUSPICIOUS]:,} suspicious, {counts[BENIGN]:,} benign; "
-            f"compromised: {words or 'nothing'}"
-        )
+    def _forget_optimizer(self) -> None:
+        for optimizer in self.trainer.optimizers:
+            optimizer.state.clear()
 
     def _untouched(self) -> Tensor:
         """Zero, with a gradient for every parameter: ranks wait for the gradients of a tower that does not learn."""
@@ -391,15 +394,3 @@ class UBT(BaseCLIPModule):
             )
         if data.pairs < data.global_batch_size:
             raise UserMistake(f"{data.pairs} training pairs do not fill one batch of {data.global_batch_size}")
-
-
-def _check_ranges(shares: dict[str, float], counts: dict[str, int], amounts: dict[str, float]) -> None:
-    for name, share in shares.items():
-        if not 0 < share <= 1:
-            raise UserMistake(f"model.{name} is {share}, not above 0 and at most 1")
-    for name, count in counts.items():
-        if count < 1:
-            raise UserMistake(f"model.{name} is {count}, not at least 1")
-    for name, amount in amounts.items():
-        if not amount >= 0:
-            raise UserMistake(f"model.{name} is {amount}, not at least 0")

@@ -48,6 +48,20 @@ class Findings:
         """The keys at some places."""
         return [self.keys[place] for place in places.tolist()]
 
+    def account(self) -> str:
+        """What was found, in a line for the console."""
+        if not self.about:
+            return f"{len(self.keys):,} pairs"
+        # Captions are other people's text: repr keeps escape codes out of a terminal.
+        words = ", ".join(
+            f"{word!r:.40} (lift {lift:.1f})"
+            for word, lift in zip(self.compromised.words, self.compromised.lifts, strict=True)
+        )
+        return (
+            f"{len(self.having(POISONED)):,} pairs to unlearn, {len(self.having(SUSPICIOUS)):,} suspicious, "
+            f"{len(self.having(BENIGN)):,} benign; compromised: {words or 'nothing'}"
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Everything, as plain data and tensors."""
         return {

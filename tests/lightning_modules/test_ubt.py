@@ -18,7 +18,7 @@ from untrigger.datamodules.generated import write_generated_data
 from untrigger.datamodules.shards import ShardSet
 from untrigger.lightning_modules import UBT, BlurFragility, Evidence, OverfittedSimilarity
 from untrigger.lightning_modules.unlearning import phases
-from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED, SUSPICIOUS
+from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED
 from untrigger.lightning_modules.unlearning.scores import Scores
 
 PHASES = ["score", "overfit", "suspect", "forget", "look again", "forget again"]
@@ -220,6 +220,7 @@ def test_a_run_that_is_killed_in_any_phase_goes_on_to_the_same_end(
     assert len(seen.epochs) <= len(diary.epochs) - epoch
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_finished_run_that_is_continued_ends_at_once(
     run: tuple[UBT, Diary, Path], folder: Path, tmp_path: Path
 ) -> None:
@@ -262,7 +263,6 @@ def test_evidence_is_injected_and_the_paper_s_method_stops_after_one_forgetting(
     even = [key for key in group if int(key[-1]) % 2 == 0]
     assert set(chosen) <= set(even) or set(even) <= set(chosen)
     assert set(chosen) <= set(group)
-    assert ubt.findings.having(SUSPICIOUS).size
     assert "evidence" not in ubt.hparams
 
 
