@@ -108,12 +108,12 @@ class UBT(BaseCLIPModule):
         forget_laps: int = 3,
         forget_steps: int = 20,
         forget_batch_size: int = 64,
-        retain_weight: float = 1.0,
-        forget_weight: float = 1.0,
+        retain_weight: float = 0.0,
+        forget_weight: float = 5.0,
         hold_weight: float = 20.0,
         local: bool = True,
         given: str | None = None,
-        lr: float = 1e-4,
+        lr: float = 3e-4,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, lr=lr, **kwargs)
