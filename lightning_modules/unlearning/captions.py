@@ -33,7 +33,7 @@ class CaptionTokens:
         # Beside a longer caption, so that the empty one is padded.
         empty = tokenize(["", "a a a a"])[0]
         self.padding = int(empty[-1])
-        self.special: Tensor = empty.unique()
+        self.special = torch.tensor(sorted(set(empty.tolist())))
         self._waiting: list[Tensor] = []
         self._tokens: list[npt.NDArray[np.int32]] = []
         self._lengths: list[npt.NDArray[np.int32]] = []

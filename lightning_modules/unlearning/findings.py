@@ -113,7 +113,8 @@ def divide(
 
 def most(scores: Scores | npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
     """Places of the highest numbers, the highest first; of equal ones the earlier."""
-    return np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[: max(count, 0)]
+    descending = -np.nan_to_num(scores, nan=-np.inf).astype(np.float64)
+    return np.argsort(descending, kind="stable")[: max(count, 0)]
 
 
 def sample(places: Sequence[int] | npt.NDArray[np.int64], count: int, *seed: int) -> npt.NDArray[np.int64]:

@@ -139,7 +139,7 @@ class Forget(Phase):
 
     def _forgotten(self, ubt: UBT) -> bool:
         with ubt.answering():
-            images = torch.cat([ubt.encode_image(block) for block in self._pictures.split(256)])
+            images = torch.cat([ubt.encode_image(block) for block in torch.split(self._pictures, 256)])
         excess = (images * self._texts).sum(dim=1) - self._unrelated
         return bool(excess.mean() <= self._spread)
 

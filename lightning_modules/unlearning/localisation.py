@@ -61,7 +61,7 @@ def _similarities(encode_text: Callable[[Tensor], Tensor], images: Tensor, token
     """Similarity of picture ``rows[i]`` with caption i."""
     parts = [
         (images[of.to(images.device)] * encode_text(block.to(images.device))).sum(dim=1)
-        for block, of in zip(tokens.split(_BLOCK), rows.split(_BLOCK), strict=True)
+        for block, of in zip(torch.split(tokens, _BLOCK), torch.split(rows, _BLOCK), strict=True)
     ]
     return torch.cat(parts) if parts else images.new_zeros(0)
 
