@@ -75,7 +75,7 @@ class UBT(BaseCLIPModule):
             pairs that fell and those that did not; where it is less, nothing is suspicious.
         min_transfer: Least distance that the pairs which fell without being pushed went, as a share of the suspects';
             where it is less, nothing is suspicious.
-        forget_laps: Laps of a forgetting at most; it may stop after each.
+        forget_laps: Laps of a forgetting at most; it stops a lap after it has forgotten.
         forget_steps: Steps of a lap.
         forget_batch_size: Poisoned pairs of a step of each rank.
         retain_weight: Of the contrastive loss of benign pairs; with 0 their captions are not encoded.
@@ -105,7 +105,7 @@ class UBT(BaseCLIPModule):
         look_again: bool = True,
         min_split: float = 0.7,
         min_transfer: float = 0.5,
-        forget_laps: int = 3,
+        forget_laps: int = 4,
         forget_steps: int = 20,
         forget_batch_size: int = 64,
         retain_weight: float = 0.0,

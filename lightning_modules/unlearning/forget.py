@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class Forget(Phase):
 
     Args:
         name: ``forget`` or ``forget again``.
-        laps: Most laps; between two of them it may stop.
+        laps: Most laps; it stops a lap after it has forgotten.
         steps: Steps of a lap.
         lr: Constant.
         batch_size: Poisoned pairs of a step of each rank.
@@ -70,6 +70,7 @@ class Forget(Phase):
         self.contrastive, self.forgetting, self.retention = ContrastiveLoss(), ForgettingLoss(), RetentionLoss()
         self._poisoned_model: tuple[Encoder, ...] = ()
         self._seed = (0, 0)
+        self._forgotten = False
 
     def select(self, ubt: UBT, lap: int) -> None:
         """Benign pairs for the steps of a lap, others in each."""
@@ -134,10 +135,22 @@ class Forget(Phase):
         return torch.stack([getattr(self.weights, name) * part for name, part in parts.items()]).sum()
 
     def over(self, ubt: UBT, lap: int) -> bool:
-        """Whether the poisoned pictures are no more similar to the compromised tokens than unrelated ones."""
-        return super().over(ubt, lap) or ubt.agreed(self._forgotten(ubt))
+        """Whether the poisoned pictures are no more similar to the compromised tokens than unrelated ones.
 
-    def _forgotten(self, ubt: UBT) -> bool:
+        They have to be so behind two laps: the second one catches stragglers and brings benign features back.
+        """
+        before, self._forgotten = self._forgotten, ubt.agreed(self._is_forgotten(ubt))
+        return super().over(ubt, lap) or (before and self._forgotten)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether it was forgotten behind the last lap."""
+        return {"forgotten": self._forgotten}
+
+    def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
+        """Take it over."""
+        self._forgotten = state_dict["forgotten"]
+
+    def _is_forgotten(self, ubt: UBT) -> bool:
         with ubt.answering():
             images = torch.cat([ubt.encode_image(block) for block in torch.split(self._pictures, 256)])
         excess = (images * self._texts).sum(dim=1) - self._unrelated
