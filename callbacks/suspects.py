@@ -62,7 +62,7 @@ class SuspectsWriter(Callback):
         places = _most_suspicious(found)
         _write_table(folder / "suspects.csv", found, places, data)
         shown = [found.keys[place] for place in places[: self.pictures].tolist()]
-        score = next(reversed(found.scores.values()))
+        score = list(found.scores.values())[-1]
         suspects = [
             Suspect(key, caption, float(score[place]), DECISIONS[found.decision[place]])
             for key, caption, place in zip(shown, data.captions(shown) if shown else [], places, strict=False)
@@ -79,7 +79,7 @@ class SuspectsWriter(Callback):
 def _most_suspicious(found: Suspicion) -> np.ndarray:
     """Places of the pairs that are not benign: poisoned ones first, then by the last score."""
     places = np.flatnonzero(found.decision > DECISIONS.index("benign"))
-    score = np.nan_to_num(next(reversed(found.scores.values()))[places], nan=-np.inf)
+    score = np.nan_to_num(list(found.scores.values())[-1][places], nan=-np.inf)
     return places[np.lexsort((-score, -found.decision[places].astype(int)))]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def contact_sheet(pictures: Tensor, suspects: Sequence[Suspect], words: Sequence
     return figure
 
 
-def _text(figure: Figure, x: float, y: float, text: str, **style: object) -> None:
+def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
     figure.text(x, y, text, va="center", family="monospace", **{"color": "black", **style})
 
 

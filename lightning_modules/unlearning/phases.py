@@ -16,7 +16,7 @@ from .captions import CaptionTokens
 from .findings import POISONED, divide, most, sample
 from .localisation import CompromisedTokens, compromised_tokens, similarity_drops, words_of
 from .phase import Phase
-from .scores import ranks, two_humps
+from .scores import Scores, ranks, two_humps
 from .scoring import Scoring
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ class Suspect(Scoring):
         self.gather(ubt)
         findings = ubt.findings
         findings.suspicion = {evidence.name: evidence.suspicion(findings.seen) for evidence in ubt.evidence}
-        together = np.mean([ranks(scores) for scores in findings.suspicion.values()], axis=0, dtype=np.float32)
+        every = [ranks(scores) for scores in findings.suspicion.values()]
+        together: Scores = np.stack(every).mean(axis=0, dtype=np.float32)
         findings.suspicion["suspicion"] = together
         first = findings.keys_of(most(together, self.localised_pairs))
         findings.compromised = localise(ubt, first, self.min_share, self.min_lift)
