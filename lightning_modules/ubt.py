@@ -116,7 +116,7 @@ class UBT(BaseCLIPModule):
         lr: float = 3e-4,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **{**kwargs, "lr": lr})
+        super().__init__(*args, lr=lr, **kwargs)  # type: ignore[misc]  # jsonargparse reads this call
         self.automatic_optimization = False
         check_ranges(
             shares={
