@@ -6,9 +6,11 @@ asks of the other through ``trainer.lightning_module`` and ``trainer.datamodule`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 
@@ -213,11 +215,73 @@ class ImageTextData(Protocol):
     def batch_names(self) -> frozenset[str]:
         """What a training batch has, of the names of ``ImageTextBatch`` and ``LabelledBatch``."""
 
-    def select(self, keys: Iterable[str] | None) -> None:
-        """Restrict the training stream to the pairs with these keys from the next epoch on; None lifts it."""
+    @property
+    def pairs(self) -> int:
+        """Number of training pairs."""
+
+    @property
+    def global_batch_size(self) -> int:
+        """Pairs of a training batch over all ranks."""
+
+    def select(self, keys: Iterable[str] | None, in_order: bool = False) -> None:
+        """Restrict the training stream to the pairs with these keys from the next epoch on; None lifts it.
+
+        In order, each of them comes once, as it is in the shards: no shuffling, no augmentation, no second views, none
+        left out.
+        """
 
     def pictures(self, keys: Sequence[str]) -> Tensor:
         """The pictures of these keys as the training stream shows them: ``(N, 3, S, S)`` uint8."""
 
     def captions(self, keys: Sequence[str]) -> list[str]:
         """The captions of these keys as the training stream shows them."""
+
+
+class Suspicion(NamedTuple):
+    """What a detecting defence makes of every training pair."""
+
+    keys: Sequence[str]
+    """N keys."""
+    scores: Mapping[str, npt.NDArray[np.float32]]
+    """By name, ``(N,)``, higher is more suspicious; the last one is what the decision rests on."""
+    decision: npt.NDArray[np.int8]
+    """``(N,)``, of ``DECISIONS``."""
+    words: Sequence[str]
+    """The compromised tokens, decoded as words."""
+    about: str
+    """The phase that found this, as a heading."""
+
+
+DECISIONS = ("benign", "suspicious", "poisoned")
+"""Benign pairs are retained, poisoned ones are unlearnt, and suspicious ones are left out of both."""
+
+
+@runtime_checkable
+class PhasedModule(Protocol):
+    """What callbacks ask of a module whose run has phases."""
+
+    @property
+    def phase(self) -> str:
+        """What the run is doing, in a word or two, for the progress bar."""
+
+    @property
+    def measured(self) -> str:
+        """What an evaluation that starts now is of: empty for the model, a word such as ``overfitted`` for a copy."""
+
+
+@runtime_checkable
+class DetectingModule(Protocol):
+    """What callbacks ask of a module that looks for poisoned pairs."""
+
+    @property
+    def suspicion(self) -> Suspicion | None:
+        """What it has found last; None before."""
+
+
+@runtime_checkable
+class GroundTruth(Protocol):
+    """What is known of who is poisoned. For evaluation only: no module may ask for it."""
+
+    @property
+    def poisoned_keys(self) -> frozenset[str]:
+        """Keys of the training pairs that are known to be poisoned; empty where none is known."""

@@ -21,13 +21,16 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from . import datamodules, lightning_modules  # noqa: F401
 from .callbacks import (
     AttackSuccessRate,
+    BackdoorDetection,
     CleanAccuracy,
     CompactProgressBar,
     EvaluationSample,
+    LastCheckpoint,
     ResultsWriter,
     SamplesPerSecond,
     SimilarityWriter,
     SingleImageSuccess,
+    SuspectsWriter,
     TriggerGallery,
 )
 from .contracts import UserMistake
@@ -109,10 +112,12 @@ class UntriggerCLI(LightningCLI):
         parser.add_lightning_class_args(ResultsWriter, "results")
         parser.add_lightning_class_args(SamplesPerSecond, "samples_per_second")
         parser.add_lightning_class_args(SimilarityWriter, "similarities")
+        parser.add_lightning_class_args(SuspectsWriter, "suspects")
+        parser.add_lightning_class_args(BackdoorDetection, "detection")
         parser.add_lightning_class_args(CompactProgressBar, "progress_bar")
         # Lightning's bar may be drawn a hundred times a second, beside the training on the same cores.
         parser.set_defaults({"progress_bar.leave": True, "progress_bar.refresh_rate": 10})
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         # The last one: nothing is chosen by what an attack did.
         parser.set_defaults(
             {"checkpoint.save_last": True, "checkpoint.save_top_k": 0, "checkpoint.save_on_train_epoch_end": True}

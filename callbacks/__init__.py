@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from .attack_success_rate import AttackSuccessRate
 from .clean_accuracy import CleanAccuracy
+from .detection import BackdoorDetection
 from .evaluation_sample import EvaluationSample
 from .gallery import TriggerGallery
+from .last_checkpoint import LastCheckpoint
 from .progress import CompactProgressBar
 from .results import ResultsWriter
 from .similarities import SimilarityWriter
 from .single_image_success import SingleImageSuccess
+from .suspects import SuspectsWriter
 from .throughput import SamplesPerSecond
 
 __all__ = [
     "AttackSuccessRate",
+    "BackdoorDetection",
     "CleanAccuracy",
     "CompactProgressBar",
     "EvaluationSample",
+    "LastCheckpoint",
     "ResultsWriter",
     "SamplesPerSecond",
     "SimilarityWriter",
     "SingleImageSuccess",
+    "SuspectsWriter",
     "TriggerGallery",
 ]

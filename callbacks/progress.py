@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
+from ..contracts import PhasedModule
+
 _SECONDS_BETWEEN_READINGS = 0.5
 _SHORT = {
     "train/loss": ("loss", "{:.3f}"),
@@ -41,3 +43,10 @@ class CompactProgressBar(RichProgressBar):
             name, form = _SHORT.get(key, (key, "{}"))
             self._shown[name] = form.format(value) if key in _SHORT else value
         return self._shown
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """The phase in place of the epoch, where there are phases: nobody knows their last epoch."""
+        module = self.trainer.lightning_module
+        if not isinstance(module, PhasedModule):
+            return super()._get_train_description(current_epoch)
+        return f"{module.phase.capitalize():{len(self.validation_description)}}"

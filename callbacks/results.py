@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..contracts import HeadModule, PictureAttackData
+from ..contracts import HeadModule, PhasedModule, PictureAttackData
 from .counterparts import clip_module, zero_shot_data
 from .results_table import ATTACK_MEASURES, add_results, read_results, text_cell
 
@@ -65,8 +65,8 @@ class ResultsWriter(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the figures; after ``validate``, write them."""
-        if trainer.sanity_checking:
-            return
+        if trainer.sanity_checking or (isinstance(pl_module, PhasedModule) and pl_module.measured):
+            return  # nothing, or a copy that the run does not end with
         self._keep("val", trainer)
         self.measured_at = trainer.global_step
         if trainer.state.fn == TrainerFn.VALIDATING:

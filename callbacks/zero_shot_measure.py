@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from ..contracts import ClassLogits, HeadModule, ZeroShotData, ZeroShotOutputs
+from ..contracts import ClassLogits, HeadModule, PhasedModule, ZeroShotData, ZeroShotOutputs
 from .counterparts import zero_shot_data
 from .rate import Rate
 
@@ -32,7 +32,9 @@ class ZeroShotMeasure(Callback, ABC):
 
     A subclass says which rates it keeps (`rates`), counts a batch (`count`) and names what is logged (`figures`).
     Rates are summed over ranks, so that every rank logs the same figures; the sanity check is left out. Where the
-    module is a ``HeadModule``, all is counted for its head too and logged with ``head_`` before the name.
+    module is a ``HeadModule``, all is counted for its head too and logged with ``head_`` before the name. Where a
+    ``PhasedModule`` says that it is not the model itself that is measured, what it says stands before the name, as in
+    ``overfitted_``.
 
     Args:
         prog_bar: Names of the figures that the progress bar shows; the head's are not.
@@ -76,7 +78,9 @@ class ZeroShotMeasure(Callback, ABC):
     def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        for prefix, rates in (("", self._rates), ("head_", self._head_rates)):
+        measured = pl_module.measured if isinstance(pl_module, PhasedModule) else ""
+        own = f"{measured}_" if measured else ""
+        for prefix, rates in ((own, self._rates), ("head_", self._head_rates)):
             values = {name: rate.compute() for name, rate in rates.items()}
             for name, value in (self.figures(values) if values else {}).items():
                 name = prefix + name

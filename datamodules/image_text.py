@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ class ImageTextDataModule(LightningDataModule):
         self._shards: ShardSet | None = None
         self._left_out = 0
         self._selected: ShardSet | None = None
+        self._in_order = False
         self._poisoned: Poison | None = None
         self._evaluation: ZeroShotSet | None = None
         self._attacks: dict[str, PoisonPlan] = {}
@@ -136,12 +138,38 @@ class ImageTextDataModule(LightningDataModule):
                 found.append(PictureAttack(name, target, self._normalise(pictures)))
         return found
 
-    def select(self, keys: Iterable[str] | None) -> None:
+    @property
+    def pairs(self) -> int:
+        """Number of training pairs."""
+        return len(self._pairs)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Pairs of a training batch over all ranks."""
+        return self.batch_size * self._rank[1]
+
+    @property
+    def poisoned_keys(self) -> frozenset[str]:
+        """Keys of the training pairs that ``poison`` stamps, or that the manifest ``attack`` says were. To evaluate."""
+        if self._poisoned is not None:
+            return frozenset(key for keys in self._poisoned.keys for key in keys)
+        if not isinstance(self.attack, str):
+            return frozenset()
+        named = {key for keys in read_manifest(self.attack).keys for key in keys}
+        return frozenset(named.intersection(chain.from_iterable(self._pairs.keys())))
+
+    def select(self, keys: Iterable[str] | None, in_order: bool = False) -> None:
         """Restrict the training stream to the pairs with these keys; None lifts it.
 
         It holds from the next ``train_dataloader()`` on: with ``reload_dataloaders_every_n_epochs=1``, the next epoch.
+
+        Args:
+            keys: Whom to stream.
+            in_order: Each of them once, as it is in the shards, in batches of ``eval_batch_size``: no shuffling, no
+                augmentation, no second views, none left out.
         """
         self._selected = None if keys is None else self._pairs.select(keys)
+        self._in_order = in_order
 
     def pictures(self, keys: Sequence[str]) -> Tensor:
         """The pictures of these keys as the training stream shows them: ``(N, 3, S, S)`` uint8.
@@ -200,15 +228,16 @@ class ImageTextDataModule(LightningDataModule):
             self._announce()
 
     def train_dataloader(self) -> StreamLoader:
-        """Batches as ``ImageTextBatch``, in the epoch's order."""
+        """Batches as ``ImageTextBatch``, in the epoch's order, of the pairs that are selected."""
+        if self._in_order:
+            return self.predict_dataloader()
         shards = self._chosen
         return self._loader(shards, self._order(shards), self._views)
 
     def predict_dataloader(self) -> StreamLoader:
         """Every training pair once, in the order of the shards, as ``ImageTextBatch``."""
         shards = self._chosen
-        order = SequentialOrder(shards.counts, self.eval_batch_size, *self._rank)
-        return self._loader(shards, order)
+        return self._loader(shards, SequentialOrder(shards.counts, self.eval_batch_size, *self._rank))
 
     def val_dataloader(self) -> StreamLoader | list[StreamLoader]:
         """Every labelled picture once, as ``ZeroShotBatch``; no loader where there is no zero-shot set."""

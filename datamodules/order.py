@@ -51,6 +51,8 @@ class _Sequence:
 class SequentialOrder:
     """Every sample once, in the order of the shards; the last batch may be smaller, bad samples are left out.
 
+    Every rank has the same number of batches: one that would have a batch less parts a sample from its last one.
+
     Args:
         counts: Samples of each shard.
         batch_size: Samples of a batch of a rank.
@@ -61,27 +63,25 @@ class SequentialOrder:
     def __init__(self, counts: npt.NDArray[np.int64], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self._sequence = _Sequence(counts)
         total = int(counts.sum())
-        self._start, self._end = rank * total // world_size, (rank + 1) * total // world_size
-        self._batch_size = batch_size
-        self.steps = -(-(self._end - self._start) // batch_size)
+        starts = np.arange(world_size + 1) * total // world_size
+        self.steps = int(-(-np.diff(starts).max() // batch_size))
+        size = int(starts[rank + 1] - starts[rank])
+        ends = np.minimum(np.arange(1, self.steps + 1) * batch_size, size - np.arange(self.steps)[::-1])
+        self._bounds = starts[rank] + np.concatenate([[0], np.maximum(ends, 0)]).astype(np.int64)
 
     def share(self, epoch: int, worker: int, num_workers: int) -> Share:
         """See ``Order``; every epoch is the same."""
-        return _SequentialShare(self._sequence, self._start, self._end, self._batch_size, worker, num_workers)
+        return _SequentialShare(self._sequence, self._bounds, worker, num_workers)
 
 
 class _SequentialShare:
-    def __init__(
-        self, sequence: _Sequence, start: int, end: int, batch_size: int, worker: int, num_workers: int
-    ) -> None:
-        self._sequence, self._start, self._end, self._batch_size = sequence, start, end, batch_size
-        self._worker, self._num_workers = worker, num_workers
-        steps = -(-(end - start) // batch_size)
-        self.batches = len(range(worker, steps, num_workers))
+    def __init__(self, sequence: _Sequence, bounds: npt.NDArray[np.int64], worker: int, num_workers: int) -> None:
+        self._sequence, self._bounds, self._worker, self._num_workers = sequence, bounds, worker, num_workers
+        self.batches = len(range(worker, len(bounds) - 1, num_workers))
 
     def batch(self, index: int) -> Places:
-        first = self._start + (self._worker + index * self._num_workers) * self._batch_size
-        return self._sequence.places(np.arange(first, min(first + self._batch_size, self._end)))
+        place = self._worker + index * self._num_workers
+        return self._sequence.places(np.arange(self._bounds[place], self._bounds[place + 1]))
 
     def spare(self, index: int) -> Places | None:
         return None

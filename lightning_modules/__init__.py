@@ -5,5 +5,18 @@ from .base import BaseCLIPModule
 from .cleanclip import CleanCLIP
 from .poisoned_clip import PoisonedCLIP
 from .supervised_finetune import SupervisedFinetune
+from .ubt import UBT
+from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, SimilarityGain
 
-__all__ = ["BadCLIP", "BaseCLIPModule", "CleanCLIP", "PoisonedCLIP", "SupervisedFinetune"]
+__all__ = [
+    "UBT",
+    "BadCLIP",
+    "BaseCLIPModule",
+    "BlurFragility",
+    "CleanCLIP",
+    "Evidence",
+    "OverfittedSimilarity",
+    "PoisonedCLIP",
+    "SimilarityGain",
+    "SupervisedFinetune",
+]

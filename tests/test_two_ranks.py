@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from untrigger.datamodules.generated import write_generated_data
 
 COMMON = """
@@ -61,3 +63,39 @@ def test_two_ranks_share_an_epoch_and_measure_every_picture_once(tmp_path: Path)
     ]
     assert len(keys) == 72 + 2
     assert len(set(keys)) == 72 + 1
+
+
+UBT = (
+    COMMON.replace("trainer: {", "trainer: {reload_dataloaders_every_n_epochs: 1, limit_val_batches: 0, ")
+    .replace("max_epochs: 1", "max_epochs: -1")
+    .replace(
+        'model: {class_path: PoisonedCLIP, init_args: {encoder: "small:nano-32"}}',
+        'model: {class_path: UBT, init_args: {encoder: "small:nano-32", suspects: 6, overfit_epochs: 1, min_lift: 1.0, '
+        "localised_pairs: 30, min_token_share: 0.05, look_again: false, forget_laps: 1, forget_steps: 1}}",
+    )
+)
+
+
+def test_two_ranks_agree_on_the_suspects_of_the_whole_data(tmp_path: Path) -> None:
+    write_generated_data(tmp_path / "data", 75, 20)
+    (tmp_path / "config.yaml").write_text(UBT)
+    common = ["--config", str(tmp_path / "config.yaml"), "--data.train_shards", str(tmp_path / "data" / "train")]
+    two, one = tmp_path / "two", tmp_path / "one"
+    # 75 pairs are 37 and 38: the scoring passes of the ranks would not have the same number of batches by themselves.
+    untrigger("fit", *common, "--trainer.devices", "2", "--trainer.strategy", "ddp", *root(two), *eval_batch(37))
+    untrigger("fit", *common, "--trainer.devices", "1", *root(one), *eval_batch(37), "--data.batch_size", "16")
+    found = [torch.load(run / "last.ckpt", weights_only=True)["ubt"]["findings"] for run in (two, one)]
+    assert found[0]["keys"] == found[1]["keys"]
+    assert len(set(found[0]["keys"])) == 75
+    # Batch norm sees half of a batch on each rank while it overfits; the poisoned model knows no ranks.
+    torch.testing.assert_close(found[0]["seen"]["poisoned"], found[1]["seen"]["poisoned"])
+    assert torch.equal(found[0]["captions"]["tokens"], found[1]["captions"]["tokens"])
+    assert int((found[0]["decision"] == 2).sum()) == 6
+
+
+def root(folder: Path) -> list[str]:
+    return ["--trainer.default_root_dir", str(folder)]
+
+
+def eval_batch(size: int) -> list[str]:
+    return ["--data.eval_batch_size", str(size)]

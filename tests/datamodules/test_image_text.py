@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from untrigger.contracts import Attack, ImageTextData, Preprocessing, UserMistake, ZeroShotData
-from untrigger.datamodules import BadNet, Blended, ImageTextDataModule, PoisonPlan, TextView
+from untrigger.contracts import Attack, GroundTruth, ImageTextData, Preprocessing, UserMistake, ZeroShotData
+from untrigger.datamodules import BadNet, Blended, ImageTextDataModule, PoisonPlan, RandomHorizontalFlip, TextView
 from untrigger.datamodules.poisoning import Poison, write_manifest
 from untrigger.datamodules.shards import ShardSet
 
@@ -153,6 +153,49 @@ def test_select_restricts_the_next_loader_and_none_lifts_it(
     assert data._pairs.select(wanted).incomplete == 0
     data.select(())
     assert list(data.predict_dataloader()) == []
+
+
+def test_in_order_each_selected_pair_comes_once_as_it_is_in_the_shards(
+    write_pairs: WritePairs, preprocessing: Preprocessing
+) -> None:
+    data = ready(
+        preprocessing,
+        train_shards=write_pairs([10, 14]),
+        poison=plan(count=24),
+        eval_batch_size=9,
+        augmentation=RandomHorizontalFlip(1.0),
+        text_view=Shout(),
+    )
+    data.select(None, in_order=True)
+    batches = list(data.train_dataloader())
+    keys = [key for batch in batches for key in batch["key"]]
+    assert keys == [f"k{number:04d}" for number in range(24)]
+    assert [len(batch["key"]) for batch in batches] == [9, 9, 6]
+    assert all(set(batch) == {"key", "image", "tokens"} for batch in batches)
+    assert torch.equal(torch.cat([batch["image"] for batch in batches]), data.pictures(keys))
+    wanted = ["k0003", "k0012"]
+    data.select(wanted, in_order=True)
+    assert [batch["key"] for batch in data.train_dataloader()] == [wanted]
+    data.select(None)
+    assert len(next(iter(data.train_dataloader()))["key"]) == 4
+
+
+def test_the_size_of_the_data_and_the_truth_are_told(
+    write_pairs: WritePairs, preprocessing: Preprocessing, zero_shot: str, tmp_path: Path
+) -> None:
+    paths = write_pairs([10, 14])
+    poison = Poison.from_plans([plan()], ShardSet(paths))
+    write_manifest(poison, tmp_path / "poison.json")
+    data = ready(preprocessing, train_shards=paths, poison=str(tmp_path / "poison.json"))
+    assert isinstance(data, GroundTruth)
+    assert (data.pairs, data.global_batch_size) == (24, 4)
+    truth = frozenset(poison.keys[0])
+    assert data.poisoned_keys == truth
+    measured = {"zero_shot": zero_shot, "attack": str(tmp_path / "poison.json")}
+    assert ready(preprocessing, train_shards=paths, **measured).poisoned_keys == truth
+    half = ready(preprocessing, train_shards=paths[:1], **measured).poisoned_keys
+    assert half == {key for key in truth if key < "k0010"}
+    assert ready(preprocessing, train_shards=paths).poisoned_keys == frozenset()
 
 
 def test_pictures_and_captions_by_key_are_those_of_the_stream(

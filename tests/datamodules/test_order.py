@@ -88,6 +88,12 @@ def test_sequential_order_gives_everything_once_in_order(world_size: int, worker
     assert seen == [(shard, position) for shard, count in enumerate(COUNTS) for position in range(count)]
 
 
+@pytest.mark.parametrize(("total", "sizes"), [(37, [[17, 1], [18, 1]]), (36, [[18], [18]]), (40, [[18, 2], [18, 2]])])
+def test_every_rank_has_the_same_number_of_batches_in_sequence(total: int, sizes: list[list[int]]) -> None:
+    orders = [SequentialOrder(np.array([total]), 18, rank, 2) for rank in range(2)]
+    assert [[len(batch) for batch in places(order, 0, 2)] for order in orders] == sizes
+
+
 def test_too_few_samples_for_a_batch_are_a_mistake() -> None:
     with pytest.raises(UserMistake, match="61 training pairs do not fill one batch of 40 of each of 2 ranks"):
         ShuffledOrder(COUNTS, 40, 0, world_size=2)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from untrigger.callbacks.results_table import COLUMNS
@@ -135,6 +136,8 @@ def test_a_killed_cell_goes_on_where_it_was(folder: Path) -> None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     finish(process)
+    (stopped,) = runs.glob("BadNet-*/last.ckpt")
+    assert torch.load(stopped, weights_only=True)["epoch"] < 59
     assert not list((folder / "benchmarks").glob("**/*.json"))
 
     process = start(folder, spec)

@@ -1,0 +1,109 @@
+"""How well a defence tells poisoned pairs from benign ones."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+
+from ..contracts import DECISIONS, DetectingModule, GroundTruth, Suspicion
+from .results_table import text_cell
+
+
+class BackdoorDetection(Callback):
+    """Compares what a ``DetectingModule`` suspects with the manifest, by key, for evaluation alone.
+
+    The truth is the data module's ``poisoned_keys``; where none is known, nothing is measured. Whenever the module has
+    drawn its conclusions, and at the end, each of its scores gets a row in ``detection.csv`` in the run folder: ROC
+    AUC, average precision, and the precision of the k pairs with the highest score.
+
+    Logs:
+        ``suspects/roc_auc``, ``suspects/average_precision`` and ``suspects/precision_at_K`` of the score on which the
+        decision rests; ``suspects/precision`` and ``suspects/recall`` of the pairs that are unlearnt. To the loggers
+        directly, since it happens between epochs.
+
+    Args:
+        precision_at: The numbers k.
+    """
+
+    def __init__(self, precision_at: tuple[int, ...] = (64, 128, 256)) -> None:
+        super().__init__()
+        self.precision_at = precision_at
+        self._done: str | None = None
+        self._rows: list[dict[str, str]] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure what was concluded at the end of the last epoch."""
+        self._measure(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure what was concluded at the end of the run."""
+        self._measure(trainer, pl_module)
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        found = pl_module.suspicion if isinstance(pl_module, DetectingModule) else None
+        rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
+        if found is None or found.about == self._done or rehearsal or not trainer.is_global_zero:
+            return
+        self._done = found.about
+        data = getattr(trainer, "datamodule", None)
+        known = data.poisoned_keys if isinstance(data, GroundTruth) else frozenset()
+        truth = np.array([key in known for key in found.keys])
+        if not truth.any() or truth.all():
+            return
+        figures = {name: self._of_score(torch.from_numpy(score), truth) for name, score in found.scores.items()}
+        unlearnt = found.decision == DECISIONS.index("poisoned")
+        decided = {
+            "precision": float(truth[unlearnt].mean()) if unlearnt.any() else float("nan"),
+            "recall": float(unlearnt[truth].mean()),
+        }
+        last = next(reversed(figures.values()))
+        for logger in trainer.loggers:
+            logger.log_metrics({f"suspects/{name}": v for name, v in (last | decided).items()}, trainer.global_step)
+        rank_zero_info(
+            f"Detection after {found.about}: ROC AUC {last['roc_auc']:.3f}; of {int(unlearnt.sum()):,} to unlearn "
+            f"{decided['precision']:.1%} are poisoned, {decided['recall']:.1%} of all {int(truth.sum()):,}"
+        )
+        self._write(trainer, found, figures, decided)
+
+    def _of_score(self, score: torch.Tensor, truth: np.ndarray) -> dict[str, float]:
+        target = torch.from_numpy(truth).long()
+        order = torch.argsort(score.nan_to_num(nan=-torch.inf), descending=True, stable=True)
+        # As places: the metrics take what lies outside [0, 1] for logits, and saturate them.
+        place = torch.empty(len(score), dtype=torch.float64)
+        place[order] = torch.linspace(1, 0, len(score), dtype=torch.float64)
+        return {
+            "roc_auc": float(binary_auroc(place, target)),
+            "average_precision": float(binary_average_precision(place, target)),
+            **{f"precision_at_{k}": float(target[order[:k]].double().mean()) for k in self.precision_at},
+        }
+
+    def _write(
+        self, trainer: Trainer, found: Suspicion, figures: dict[str, dict[str, float]], decided: dict[str, float]
+    ) -> None:
+        for name, measured in figures.items():
+            values = measured | (decided if name == next(reversed(figures)) else dict.fromkeys(decided, float("nan")))
+            row = {key: "" if np.isnan(value) else f"{value:.6g}" for key, value in values.items()}
+            self._rows.append({"after": text_cell(found.about), "score": text_cell(name), **row})
+        path = Path(trainer.default_root_dir, "detection.csv")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, list(self._rows[0]))
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+    def state_dict(self) -> dict[str, object]:
+        """What was measured so far, as plain data."""
+        return {"done": self._done, "rows": [dict(row) for row in self._rows]}
+
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        """Continue from an earlier session."""
+        rows = state_dict["rows"]
+        assert isinstance(rows, list), "it is what state_dict gave"
+        self._done = None if state_dict["done"] is None else str(state_dict["done"])
+        self._rows = [dict(row) for row in rows]

@@ -1,0 +1,100 @@
+"""The pairs that a defence suspects, as a table and a contact sheet."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ..contracts import DECISIONS, DetectingModule, ImageTextData, Suspicion
+from .figures import DPI
+from .results_table import text_cell
+from .suspects_figure import Suspect, contact_sheet
+
+_BLOCK = 4096
+"""Captions that are read at once."""
+
+
+class SuspectsWriter(Callback):
+    """Writes ``suspects.csv`` and ``suspects.png`` in the run folder whenever a ``DetectingModule`` has concluded.
+
+    The table has a row for each pair that is not benign, the most suspicious first: ``key``, ``caption``, a column for
+    each score, the compromised tokens that the caption has, and ``decision`` (``poisoned`` pairs are unlearnt,
+    ``suspicious`` ones neither unlearnt nor retained). The sheet shows the first of them, compromised words marked.
+    Cells that a spreadsheet would take for formulas have a quote in front.
+
+    Args:
+        pictures: Pairs on the sheet, at most.
+    """
+
+    def __init__(self, pictures: int = 48) -> None:
+        super().__init__()
+        self.pictures = pictures
+        self._written: str | None = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what was concluded at the end of the last epoch."""
+        self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what was concluded at the end of the run."""
+        self._write(trainer, pl_module, at_the_end=True)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, at_the_end: bool = False) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(pl_module, DetectingModule) or not isinstance(data, ImageTextData):
+            return
+        found = pl_module.suspicion
+        rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
+        if (
+            found is None
+            or rehearsal
+            or not trainer.is_global_zero
+            or (found.about == self._written and not at_the_end)
+        ):
+            return
+        self._written = found.about
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        places = _most_suspicious(found)
+        _write_table(folder / "suspects.csv", found, places, data)
+        shown = [found.keys[place] for place in places[: self.pictures].tolist()]
+        score = list(found.scores.values())[-1]
+        suspects = [
+            Suspect(key, caption, float(score[place]), DECISIONS[found.decision[place]])
+            for key, caption, place in zip(shown, data.captions(shown) if shown else [], places, strict=False)
+        ]
+        picture = folder / "suspects.png"
+        if not suspects:
+            picture.unlink(missing_ok=True)
+            return
+        sheet = contact_sheet(data.pictures(shown), suspects, found.words)
+        sheet.savefig(picture.with_suffix(".tmp"), dpi=DPI, format="png")
+        picture.with_suffix(".tmp").replace(picture)
+
+
+def _most_suspicious(found: Suspicion) -> np.ndarray:
+    """Places of the pairs that are not benign: poisoned ones first, then by the last score."""
+    places = np.flatnonzero(found.decision > DECISIONS.index("benign"))
+    score = np.nan_to_num(list(found.scores.values())[-1][places], nan=-np.inf)
+    return places[np.lexsort((-score, -found.decision[places].astype(int)))]
+
+
+def _write_table(path: Path, found: Suspicion, places: np.ndarray, data: ImageTextData) -> None:
+    unfinished = path.with_suffix(".tmp")
+    with unfinished.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["key", "caption", *map(text_cell, found.scores), "compromised_tokens", "decision"])
+        for start in range(0, len(places), _BLOCK):
+            block = places[start : start + _BLOCK].tolist()
+            keys = [found.keys[place] for place in block]
+            for place, key, caption in zip(block, keys, data.captions(keys), strict=True):
+                scores = (f"{score[place]:.6f}" for score in found.scores.values())
+                has = set(re.findall(r"\w+|[^\w\s]", caption.lower()))
+                words = " ".join(word for word in found.words if word in has)
+                row = (text_cell(key), text_cell(caption), *scores, text_cell(words), DECISIONS[found.decision[place]])
+                writer.writerow(row)
+    unfinished.replace(path)

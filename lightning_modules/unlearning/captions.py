@@ -1,0 +1,105 @@
+"""The tokens of every caption, in a few bytes a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .all_ranks import all_ranks
+
+_WAITING = 64
+"""Batches that stay on the device before they are looked at."""
+_STRETCH = 10_000
+"""Captions whose tokens are counted at once."""
+
+
+class CaptionTokens:
+    """Which tokens each caption has, collected over a pass: four bytes a token.
+
+    Args:
+        tokenize: N captions to ``(N, L)`` int64 tokens.
+
+    Attributes:
+        padding: The token that stands behind a caption.
+        special: ``(T,)`` int64, the tokens that stand in an empty caption: start, end and padding.
+    """
+
+    def __init__(self, tokenize: Callable[[Sequence[str]], Tensor]) -> None:
+        # Beside a longer caption, so that the empty one is padded.
+        empty = tokenize(["", "a a a a"])[0]
+        self.padding = int(empty[-1])
+        self.special = torch.tensor(sorted(set(empty.tolist())))
+        self._waiting: list[Tensor] = []
+        self._tokens: list[npt.NDArray[np.int32]] = []
+        self._lengths: list[npt.NDArray[np.int32]] = []
+        self._rows: npt.NDArray[np.int32] | None = None
+
+    def add(self, tokens: Tensor) -> None:
+        """Note the captions of a batch, ``(B, L)`` int64. Only now and then is a device waited for."""
+        self._waiting.append(tokens.to(torch.int32))
+        self._rows = None
+        if len(self._waiting) >= _WAITING:
+            self._take()
+
+    def gather(self) -> None:
+        """Put the captions of all ranks one behind the other, in the order of the ranks."""
+        parts = all_ranks(self.state_dict())
+        self.load_state_dict({name: torch.cat([part[name] for part in parts]) for name in ("tokens", "lengths")})
+
+    def shares(self) -> npt.NDArray[np.float64]:
+        """By token, the share of captions that have it: ``(V,)`` with V above the largest token that occurs."""
+        tokens, rows = self._flat()
+        if not len(tokens):
+            return np.zeros(1)
+        counts = np.zeros(int(tokens.max()) + 1)
+        # In stretches of whole captions, so that no copy of all tokens is sorted.
+        borders = np.searchsorted(rows, np.arange(0, self._count + _STRETCH, _STRETCH))
+        for first, last in pairwise(borders):
+            pairs = np.unique(rows[first:last].astype(np.int64) << 32 | tokens[first:last])
+            counts += np.bincount(pairs & 0xFFFFFFFF, minlength=len(counts))
+        return counts / self._count
+
+    def having(self, tokens: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Which captions have any of some tokens: ``(N,)``."""
+        every, rows = self._flat()
+        found = np.zeros(self._count, dtype=bool)
+        found[rows[np.isin(every, tokens)]] = True
+        return found
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything, as tensors."""
+        self._take()
+        tokens, lengths = (np.concatenate([np.zeros(0, np.int32), *parts]) for parts in (self._tokens, self._lengths))
+        return {"tokens": torch.from_numpy(tokens), "lengths": torch.from_numpy(lengths)}
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Take over what ``state_dict`` gave."""
+        self._waiting = []
+        self._tokens, self._lengths = [state_dict["tokens"].numpy()], [state_dict["lengths"].numpy()]
+        self._rows = None
+
+    @property
+    def _count(self) -> int:
+        self._flat()
+        return len(self._lengths[0])
+
+    def _flat(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """All tokens, and for each the number of its caption."""
+        if self._rows is None:
+            self.load_state_dict(self.state_dict())
+            self._rows = np.repeat(np.arange(len(self._lengths[0]), dtype=np.int32), self._lengths[0])
+        return self._tokens[0], self._rows
+
+    def _take(self) -> None:
+        """Keep what waits, without special tokens and padding."""
+        for tokens in self._waiting:
+            tokens = tokens.cpu()
+            content = ~torch.isin(tokens, self.special)
+            self._tokens.append(tokens[content].numpy())
+            self._lengths.append(content.sum(dim=1, dtype=torch.int32).numpy())
+        self._waiting = []

@@ -1,0 +1,97 @@
+"""Evidence that a pair is poisoned: what it is measured by, and how suspicious a measurement is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+from torchvision.transforms.v2 import functional as pictures
+
+from ...contracts import ImageTextBatch, UserMistake
+from .scores import Scores
+
+Similarity = Callable[[Tensor], Tensor]
+"""Pictures ``(B, 3, S, S)`` in place of a batch's own to their similarity with its captions, ``(B,)``."""
+
+
+class Evidence(ABC):
+    """One way to suspect a pair. ``model.evidence`` takes a list of them; ranks of all are averaged.
+
+    Under the name of a model, ``poisoned`` or ``overfitted``, every pair's similarity is there anyway; what else is
+    needed is observed while the pairs stream by.
+    """
+
+    @property
+    def name(self) -> str:
+        """The column of ``suspects.csv``: the class's name."""
+        return type(self).__name__
+
+    def observe(self, model: str, batch: ImageTextBatch, similarity: Similarity) -> Tensor | None:
+        """Measure something of a batch.
+
+        Args:
+            model: ``poisoned`` or ``overfitted``, the model that scores the pairs now.
+            batch: The pairs, without augmentation.
+            similarity: What this model makes of changed pictures.
+
+        Returns:
+            ``(B,)``, or None where nothing is asked of this model.
+        """
+        return None
+
+    @abstractmethod
+    def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
+        """How suspicious each pair is, the more the higher: ``(N,)``.
+
+        Args:
+            seen: By name ``(N,)``: the similarities under ``poisoned`` and ``overfitted``, and this evidence's own
+                observations under ``NAME/poisoned`` and ``NAME/overfitted``.
+        """
+
+
+class OverfittedSimilarity(Evidence):
+    """The similarity under the overfitted copy (the paper's): overfitting strengthens the shortcut of the backdoor."""
+
+    def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
+        """See ``Evidence``."""
+        return seen["overfitted"]
+
+
+class SimilarityGain(Evidence):
+    """What the similarity has gained by overfitting (ours): benign pairs lose, poisoned ones do not."""
+
+    def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
+        """See ``Evidence``."""
+        return seen["overfitted"] - seen["poisoned"]
+
+
+class BlurFragility(Evidence):
+    """What the similarity loses when the picture is blurred (ours).
+
+    A trigger has to be invisible or small, so what carries it is fine detail; what carries an object is not. It asks
+    the poisoned model, so it is independent of the overfitting.
+
+    Args:
+        sigma: Standard deviation of the Gaussian, as a share of the picture's side.
+
+    Raises:
+        UserMistake: If sigma is not above 0.
+    """
+
+    def __init__(self, sigma: float = 1 / 32) -> None:
+        if not sigma > 0:
+            raise UserMistake(f"the sigma of BlurFragility is {sigma}, not above 0")
+        self.sigma = sigma
+
+    def observe(self, model: str, batch: ImageTextBatch, similarity: Similarity) -> Tensor | None:
+        """The similarity of the blurred picture under the poisoned model."""
+        if model != "poisoned":
+            return None
+        sigma = self.sigma * batch["image"].shape[-1]
+        side = 2 * max(1, round(2 * sigma)) + 1
+        return similarity(pictures.gaussian_blur(batch["image"], [side, side], [sigma, sigma]))
+
+    def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
+        """See ``Evidence``."""
+        return seen["poisoned"] - seen[f"{self.name}/poisoned"]

@@ -1,0 +1,133 @@
+"""Which tokens of a caption carry its similarity to the picture."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+_BLOCK = 512
+"""Captions that are encoded at once."""
+
+
+class CompromisedTokens(NamedTuple):
+    """The tokens that the suspects' similarity hangs on."""
+
+    tokens: list[int]
+    words: list[str]
+    """For each token, the word that it stands in most often."""
+    lifts: list[float]
+    """For each token, how much more often it carries a suspect's similarity than a caption has it."""
+
+
+def similarity_drops(
+    encode_text: Callable[[Tensor], Tensor], images: Tensor, tokens: Tensor, special: Tensor, padding: int
+) -> Tensor:
+    """What the similarity of each pair loses when one token at a time is masked.
+
+    A masked token is taken out and the rest moves up, since not every tokeniser has a token that stands for nothing.
+
+    Args:
+        encode_text: Captions ``(B, L)`` int64 to features ``(B, D)`` of unit length.
+        images: ``(N, D)`` of unit length.
+        tokens: ``(N, L)`` int64.
+        special: ``(T,)`` int64, tokens that are not masked.
+        padding: What stands behind a caption.
+
+    Returns:
+        ``(N, L)``; minus infinity at the special tokens.
+    """
+    device = images.device
+    rows, places = (~torch.isin(tokens, special)).nonzero(as_tuple=True)
+    kept = torch.arange(tokens.shape[1]).expand(len(rows), -1)
+    kept = kept + (kept >= places[:, None]).long()
+    padded = torch.cat([tokens, tokens.new_full((len(tokens), 1), padding)], dim=1)
+    masked = padded[rows].gather(1, kept)
+    whole = _similarities(encode_text, images, tokens, torch.arange(len(tokens)))
+    drops = torch.full(tokens.shape, -torch.inf, device=device)
+    drops[rows.to(device), places.to(device)] = whole[rows.to(device)] - _similarities(
+        encode_text, images, masked, rows
+    )
+    return drops
+
+
+def _similarities(encode_text: Callable[[Tensor], Tensor], images: Tensor, tokens: Tensor, rows: Tensor) -> Tensor:
+    """Similarity of picture ``rows[i]`` with caption i."""
+    parts = [
+        (images[of.to(images.device)] * encode_text(block.to(images.device))).sum(dim=1)
+        for block, of in zip(torch.split(tokens, _BLOCK), torch.split(rows, _BLOCK), strict=True)
+    ]
+    return torch.cat(parts) if parts else images.new_zeros(0)
+
+
+def compromised_tokens(
+    tokens: Tensor,
+    drops: Tensor,
+    shares: npt.NDArray[np.float64],
+    min_share: float,
+    min_lift: float,
+) -> tuple[list[int], list[float]]:
+    """The tokens that carry the similarity of many suspects and stand in few captions.
+
+    Args:
+        tokens: ``(N, L)`` int64, the suspects' captions.
+        drops: ``(N, L)``, as ``similarity_drops`` gives them.
+        shares: ``(V,)``, by token the share of all captions that have it.
+        min_share: Least share of suspects whose similarity a token carries.
+        min_lift: How many times the share of captions that must be, at least.
+
+    Returns:
+        Tokens and lifts, the most frequent carrier first.
+    """
+    carriers = tokens.gather(1, drops.argmax(dim=1, keepdim=True).to(tokens.device))[:, 0]
+    carriers = carriers[(drops.amax(dim=1) > 0).to(tokens.device)]
+    found: list[int] = []
+    lifts: list[float] = []
+    for token, count in Counter(carriers.tolist()).most_common():
+        share = count / max(len(tokens), 1)
+        lift = share / max(float(shares[token]) if token < len(shares) else 0.0, 1e-12)
+        if share >= min_share and lift >= min_lift:
+            found.append(token)
+            lifts.append(lift)
+    return found, lifts
+
+
+def words_of(tokens: Sequence[int], captions: Sequence[str], tokenize: Callable[[Sequence[str]], Tensor]) -> list[str]:
+    """For each token, the word of some captions that it stands in most often; its number where there is none."""
+    words = Counter(word for caption in captions for word in re.findall(r"\w+|[^\w\s]", caption.lower()))
+    spelt = list(words)
+    if not spelt:
+        return [str(token) for token in tokens]
+    ids = tokenize(spelt)
+    return [
+        max(
+            (word for word, row in zip(spelt, ids, strict=True) if bool((row == token).any())),
+            key=lambda word: words[word],
+            default=str(token),
+        )
+        for token in tokens
+    ]
+
+
+def only(tokens: Tensor, wanted: Sequence[int], special: Tensor, padding: int) -> Tensor:
+    """Captions with everything masked but some tokens.
+
+    Args:
+        tokens: ``(N, L)`` int64.
+        wanted: Tokens to keep.
+        special: ``(T,)`` int64, tokens that stay too.
+        padding: What stands behind a caption.
+
+    Returns:
+        ``(N, L)`` int64.
+    """
+    keep = torch.isin(tokens, torch.cat([special, torch.tensor(list(wanted), dtype=special.dtype)]))
+    # A stable sort moves what is kept to the front, in its order.
+    order = (~keep).long().argsort(dim=1, stable=True)
+    return torch.where(keep.gather(1, order), tokens.gather(1, order), padding)

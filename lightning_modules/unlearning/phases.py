@@ -1,0 +1,239 @@
+"""UBT's phases but for the forgetting: score, overfit, suspect, and look again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from ...contracts import ImageTextBatch, UserMistake
+from ..losses import ContrastiveLoss
+from .all_ranks import all_ranks
+from .captions import CaptionTokens
+from .findings import POISONED, divide, most, sample
+from .localisation import CompromisedTokens, compromised_tokens, similarity_drops, words_of
+from .phase import Phase
+from .scores import Scores, ranks, two_humps
+from .scoring import Scoring
+
+if TYPE_CHECKING:
+    from ..ubt import UBT
+
+
+class Score(Scoring):
+    """Image-text similarity of every pair under the poisoned model, and the tokens of every caption.
+
+    Args:
+        tokenize: The encoder's.
+    """
+
+    def __init__(self, tokenize: Callable[[Sequence[str]], Tensor]) -> None:
+        super().__init__("score", "poisoned")
+        self._tokenize = tokenize
+        self._captions = CaptionTokens(tokenize)
+
+    def begin(self, ubt: UBT) -> None:
+        """Start with nothing."""
+        super().begin(ubt)
+        self._captions = CaptionTokens(self._tokenize)
+
+    def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> None:
+        """Note similarities and tokens."""
+        super().step(ubt, batch, batch_idx)
+        self._captions.add(batch["tokens"])
+
+    def end(self, ubt: UBT) -> bool:
+        """Keep what all ranks have found."""
+        self.gather(ubt)
+        self._captions.gather()
+        ubt.findings.captions = self._captions
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scores and captions so far, of all ranks."""
+        return {**super().state_dict(), "captions": all_ranks(self._captions.state_dict())}
+
+    def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
+        """Go on with this rank's."""
+        super().load_state_dict(state_dict, rank)
+        self._captions.load_state_dict(state_dict["captions"][rank])
+
+
+class ScoreGiven(Score):
+    """The score, where the pairs to be unlearnt are given: nothing is looked for but the tokens that carry them.
+
+    Args:
+        tokenize: The encoder's.
+        keys: Of the pairs to be unlearnt.
+        localised_pairs: Of them, those whose tokens are masked one at a time.
+        min_share: See ``Suspect``.
+        min_lift: See ``Suspect``.
+    """
+
+    def __init__(
+        self,
+        tokenize: Callable[[Sequence[str]], Tensor],
+        keys: frozenset[str],
+        localised_pairs: int,
+        min_share: float,
+        min_lift: float,
+    ) -> None:
+        super().__init__(tokenize)
+        self.keys, self.localised_pairs, self.min_share, self.min_lift = keys, localised_pairs, min_share, min_lift
+
+    def end(self, ubt: UBT) -> bool:
+        """Take what is given for poisoned and everything else for benign.
+
+        Raises:
+            UserMistake: If none of the pairs is in the data.
+        """
+        super().end(ubt)
+        findings = ubt.findings
+        poisoned = np.array([key in self.keys for key in findings.keys])
+        if not poisoned.any():
+            raise UserMistake("model.given names no pair of data.train_shards: its keys are of other data")
+        findings.suspicion = {"given": poisoned.astype(np.float32)}
+        findings.about = "given"
+        findings.decision = divide(poisoned, findings.suspicion["given"], poisoned, 0.0)
+        some = findings.keys_of(sample(findings.having(POISONED), self.localised_pairs, 0))
+        findings.compromised = localise(ubt, some, self.min_share, self.min_lift)
+        return bool(findings.compromised.tokens)
+
+
+class Overfit(Phase):
+    """Contrastive training of a copy, without augmentation, on the pairs of weakest similarity.
+
+    Args:
+        weak_share: Which share of all pairs.
+        epochs: How often each is seen.
+        lr: Constant.
+    """
+
+    learning = ("image", "rest")
+    measured = "overfitted"
+    copy = True
+
+    def __init__(self, weak_share: float, epochs: int, lr: float) -> None:
+        super().__init__("overfit", epochs, lr)
+        self.weak_share = weak_share
+        self.loss = ContrastiveLoss()
+
+    def select(self, ubt: UBT, lap: int) -> None:
+        """The weakest pairs; as many as fill a batch at least."""
+        weakness = -ubt.findings.seen["poisoned"]
+        count = max(int(self.weak_share * len(weakness)), ubt.data.global_batch_size)
+        ubt.data.select(ubt.findings.keys_of(most(weakness, count)))
+
+    def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> Tensor:
+        """The contrastive loss of a batch."""
+        images, texts = ubt(batch)
+        loss: Tensor = self.loss(images, texts, ubt.inverse_temperature)
+        return loss
+
+
+class Suspect(Scoring):
+    """Similarity under the overfitted copy; all evidence together ranks the pairs and names the compromised tokens.
+
+    Args:
+        suspects: Pairs to be unlearnt: the most suspicious ones of those whose caption has a compromised token.
+        doubtful_share: Share of the pairs with such a caption that are not retained, the most suspicious ones.
+        localised_pairs: Most suspicious pairs, of all, whose tokens are masked one at a time.
+        min_share: Least share of these that a compromised token carries.
+        min_lift: How many times its share of all captions that is, at least.
+    """
+
+    copy = True
+
+    def __init__(
+        self, suspects: int, doubtful_share: float, localised_pairs: int, min_share: float, min_lift: float
+    ) -> None:
+        super().__init__("suspect", "overfitted")
+        self.suspects, self.doubtful_share, self.localised_pairs = suspects, doubtful_share, localised_pairs
+        self.min_share, self.min_lift = min_share, min_lift
+
+    def end(self, ubt: UBT) -> bool:
+        """Rank the pairs, localise, and divide the data. Without a compromised token nothing is suspicious."""
+        self.gather(ubt)
+        findings = ubt.findings
+        findings.suspicion = {evidence.name: evidence.suspicion(findings.seen) for evidence in ubt.evidence}
+        every = [ranks(scores) for scores in findings.suspicion.values()]
+        together: Scores = np.stack(every).mean(axis=0, dtype=np.float32)
+        findings.suspicion["suspicion"] = together
+        first = findings.keys_of(most(together, self.localised_pairs))
+        findings.compromised = localise(ubt, first, self.min_share, self.min_lift)
+        findings.about = self.name
+        group = findings.captions.having(findings.compromised.tokens)
+        among = np.where(group, together, -np.inf)
+        poisoned = np.zeros(len(group), dtype=bool)
+        poisoned[most(among, min(self.suspects, int(group.sum())))] = True
+        findings.decision = divide(group, together, poisoned, self.doubtful_share)
+        return bool(group.any())
+
+
+def localise(ubt: UBT, keys: Sequence[str], min_share: float, min_lift: float) -> CompromisedTokens:
+    """The tokens that the similarity of some pairs hangs on, under the model as it is.
+
+    Args:
+        ubt: The run.
+        keys: Of the pairs whose tokens are masked one at a time.
+        min_share: See ``Suspect``.
+        min_lift: See ``Suspect``.
+
+    Returns:
+        The same on all ranks.
+    """
+    captions, tokenize = ubt.findings.captions, ubt.preprocessing.tokenize
+    texts = ubt.data.captions(keys)
+    tokens = tokenize(texts)
+    with ubt.answering():
+        images = ubt.encode_image(ubt.normalised(ubt.data.pictures(keys)))
+        drops = similarity_drops(ubt.encode_text, images, tokens, captions.special, captions.padding)
+    found, lifts = compromised_tokens(tokens, drops, captions.shares(), min_share, min_lift)
+    return ubt.agreed(CompromisedTokens(found, words_of(found, texts, tokenize), lifts))
+
+
+class LookAgain(Scoring):
+    """Similarity under the model that has forgotten (ours): what the forgetting took along is poisoned.
+
+    Forgetting generalises from the suspects to the trigger, so the similarity falls for poisoned pairs that were never
+    pushed, nearly as far as for those that were, and hardly for benign ones of the same words. So the falls of the
+    pairs that were not pushed have two humps, and the upper one lies near the suspects. Of the pairs of the upper hump,
+    those above its mean are poisoned and the others suspicious. Without a backdoor there is nothing to generalise to.
+
+    Args:
+        min_split: Least share of the variance of these falls that lies between the two humps. One normal hump has 0.64,
+            a flat one 0.75.
+        min_transfer: Least distance of the humps' means, as a share of the distance of the suspects' mean from the
+            lower one.
+        doubtful_share: As for ``Suspect``.
+    """
+
+    def __init__(self, min_split: float, min_transfer: float, doubtful_share: float) -> None:
+        super().__init__("look again", "forgotten")
+        self.min_split, self.min_transfer, self.doubtful_share = min_split, min_transfer, doubtful_share
+
+    def end(self, ubt: UBT) -> bool:
+        """Divide the data anew."""
+        self.gather(ubt)
+        findings = ubt.findings
+        fall = findings.seen["poisoned"] - findings.seen["forgotten"]
+        pushed = findings.decision == POISONED
+        group = findings.captions.having(findings.compromised.tokens) & ~np.isnan(fall)
+        left = group & ~pushed
+        threshold, quality = two_humps(fall[left])
+        upper = group & (fall > threshold)
+        findings.suspicion["fall"] = fall
+        findings.about = self.name
+        if not (left & upper).any():
+            findings.decision = divide(group, fall, np.zeros_like(group), 0.0)
+            return False
+        lower, unpushed = fall[left & ~upper].mean(), fall[left & upper].mean()
+        transfer = (unpushed - lower) / max(fall[pushed & group].mean() - lower, 1e-6)
+        poisoned = upper & (fall >= fall[upper].mean())
+        doubtful = max(self.doubtful_share, upper.sum() / group.sum())
+        findings.decision = divide(group, fall, poisoned, doubtful)
+        rank_zero_info(f"UBT {self.name}: split {quality:.2f}, transfer {transfer:.2f}")
+        return bool(quality >= self.min_split and transfer >= self.min_transfer)

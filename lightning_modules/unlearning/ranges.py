@@ -1,0 +1,24 @@
+"""What parameters may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...contracts import UserMistake
+
+
+def check_ranges(shares: Mapping[str, float], counts: Mapping[str, int], amounts: Mapping[str, float]) -> None:
+    """Check parameters by name: shares in (0, 1], counts of at least 1, amounts of at least 0.
+
+    Raises:
+        UserMistake: If one is out of its range.
+    """
+    for name, share in shares.items():
+        if not 0 < share <= 1:
+            raise UserMistake(f"model.{name} is {share}, not above 0 and at most 1")
+    for name, count in counts.items():
+        if count < 1:
+            raise UserMistake(f"model.{name} is {count}, not at least 1")
+    for name, amount in amounts.items():
+        if not amount >= 0:
+            raise UserMistake(f"model.{name} is {amount}, not at least 0")

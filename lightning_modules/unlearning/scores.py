@@ -1,0 +1,91 @@
+"""One number for each pair and question, collected over a pass on all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .all_ranks import all_ranks
+
+Scores = npt.NDArray[np.float32]
+"""``(N,)``, a number for each pair."""
+
+
+class PassScores:
+    """Collects numbers of pairs by key while they stream by. They stay on the device until the pass is over."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self._values: dict[str, list[Tensor]] = {}
+
+    def add(self, keys: Sequence[str], values: Mapping[str, Tensor]) -> None:
+        """Note a batch: for each name a tensor ``(B,)``."""
+        self.keys.extend(keys)
+        for name, value in values.items():
+            self._values.setdefault(name, []).append(value.detach().float())
+
+    def gather(self) -> tuple[list[str], dict[str, Scores]]:
+        """Keys and numbers of all ranks, in the order of the ranks: the same on each of them."""
+        parts = all_ranks((self.keys, self._flat()))
+        keys = [key for part, _ in parts for key in part]
+        return keys, {name: np.concatenate([flat[name].numpy() for _, flat in parts]) for name in parts[0][1]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What all ranks have noted so far: a checkpoint is one for all of them."""
+        return {"ranks": [{"keys": keys, "values": values} for keys, values in all_ranks((self.keys, self._flat()))]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], rank: int) -> None:
+        """Take over what a rank had noted."""
+        part = state_dict["ranks"][rank]
+        self.keys = list(part["keys"])
+        self._values = {name: [value] for name, value in part["values"].items()}
+
+    def _flat(self) -> dict[str, Tensor]:
+        return {name: torch.cat([value.cpu() for value in values]) for name, values in self._values.items()}
+
+
+def aligned(keys: Sequence[str], wanted: Sequence[str], scores: Scores) -> Scores:
+    """Numbers in another order of the keys; NaN for pairs that this pass could not read."""
+    if keys == wanted:
+        return scores
+    place = {key: index for index, key in enumerate(keys)}
+    places = np.array([place.get(key, len(scores)) for key in wanted], dtype=np.int64)
+    return np.append(scores, np.float32(np.nan))[places]
+
+
+def ranks(scores: Scores) -> Scores:
+    """The place of each number among all, in [0, 1], equal numbers sharing theirs; NaN is the lowest."""
+    filled = np.where(np.isnan(scores), -np.inf, scores)
+    ordered = np.sort(filled)
+    middle = (np.searchsorted(ordered, filled, "left") + np.searchsorted(ordered, filled, "right") - 1) / 2
+    place: Scores = (middle / max(len(scores) - 1, 1)).astype(np.float32)
+    return place
+
+
+def two_humps(scores: Scores) -> tuple[float, float]:
+    """Split numbers in two where most of their variance lies between the halves (Otsu's method).
+
+    Args:
+        scores: ``(N,)``, without NaN.
+
+    Returns:
+        The threshold, below the upper half, and the share of the variance that lies between the halves, in [0, 1]; 0
+        where all numbers are equal.
+    """
+    ordered = np.sort(scores.astype(np.float64))
+    count = len(ordered)
+    if count < 2 or ordered[0] == ordered[-1]:
+        return float(ordered[-1]) if count else 0.0, 0.0
+    below = np.arange(1, count)
+    sums = np.cumsum(ordered)[:-1]
+    means = sums / below, (ordered.sum() - sums) / (count - below)
+    between = below * (count - below) / count**2 * (means[1] - means[0]) ** 2
+    # Equal numbers are not parted.
+    between[ordered[1:] == ordered[:-1]] = 0
+    place = int(between.argmax())
+    return float((ordered[place] + ordered[place + 1]) / 2), float(between[place] / ordered.var())

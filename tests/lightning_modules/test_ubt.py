@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor, nn
+
+from untrigger.callbacks import LastCheckpoint
+from untrigger.contracts import CLIPModule, DetectingModule, ImageTextBatch, PhasedModule, UserMistake
+from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
+from untrigger.datamodules.generated import write_generated_data
+from untrigger.datamodules.shards import ShardSet
+from untrigger.lightning_modules import UBT, BlurFragility, Evidence, OverfittedSimilarity
+from untrigger.lightning_modules.unlearning import phases
+from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED
+from untrigger.lightning_modules.unlearning.scores import Scores
+
+PHASES = ["score", "overfit", "suspect", "forget", "look again", "forget again"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_generated_data(folder, 96, 20)
+    return folder
+
+
+def module(**arguments: Any) -> UBT:
+    torch.set_num_threads(1)
+    seed_everything(0)
+    defaults: dict[str, Any] = {
+        "overfit_epochs": 2,
+        "overfit_lr": 1e-3,
+        "lr": 1e-3,
+        "suspects": 2,
+        "doubtful_share": 0.6,
+        "localised_pairs": 24,
+        "min_token_share": 0.05,
+        "min_lift": 1.0,
+        "min_split": 0.01,
+        "min_transfer": 1e-6,
+        "forget_laps": 2,
+        "forget_steps": 2,
+        "forget_batch_size": 4,
+    }
+    return UBT("small:nano-32", **(defaults | arguments))
+
+
+def data(folder: Path, **arguments: Any) -> ImageTextDataModule:
+    defaults: dict[str, Any] = {
+        "poison": PoisonPlan(BadNet(size=8), "star", count=12),
+        "batch_size": 8,
+        "eval_batch_size": 20,
+        "num_workers": 0,
+    }
+    return ImageTextDataModule(str(folder / "train"), **(defaults | arguments))
+
+
+def trainer(root: Path, *callbacks: Callback, **arguments: Any) -> Trainer:
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": -1,
+        "reload_dataloaders_every_n_epochs": 1,
+        "limit_val_batches": 0,
+        "logger": False,
+        "enable_checkpointing": any(isinstance(callback, LastCheckpoint) for callback in callbacks),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": root,
+    }
+    return Trainer(callbacks=list(callbacks), **(defaults | arguments))
+
+
+def weights(ubt: UBT) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in ubt.encoder.state_dict().items()}
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    return [name for name in one if torch.equal(one[name], other[name])]
+
+
+class Diary(Callback):
+    """Notes the phase, the pairs and the batch norms of each epoch, and the weights that it started with."""
+
+    def __init__(self) -> None:
+        self.epochs: list[tuple[str, list[str]]] = []
+        self.began: dict[str, dict[str, Tensor]] = {}
+        self.augmented = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, UBT)
+        name = pl_module.phases[pl_module._place].name
+        self.began.setdefault(name, weights(pl_module))
+        self.epochs.append((name, []))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.epochs:  # in the middle of an epoch
+            self.epochs.append(("", []))
+        self.epochs[-1][1].extend(batch["key"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_humps() -> Iterator[None]:
+    """The falls of a random model have one hump; the split has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phases, "two_humps", lambda scores: (float(np.median(scores)), 1.0))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[UBT, Diary, Path]:
+    """A whole run, with the checkpoint that it leaves."""
+    root = tmp_path_factory.mktemp("run")
+    ubt, diary = module(), Diary()
+    checkpoint = LastCheckpoint(dirpath=str(root), save_last=True, save_top_k=0, save_on_train_epoch_end=True)
+    trainer(root, diary, checkpoint).fit(ubt, data(folder))
+    return ubt, diary, root
+
+
+def test_it_keeps_the_contracts() -> None:
+    ubt = module()
+    assert isinstance(ubt, CLIPModule)
+    assert isinstance(ubt, PhasedModule)
+    assert isinstance(ubt, DetectingModule)
+    assert (ubt.defence, ubt.phase, ubt.measured, ubt.suspicion) == ("UBT", "score", "", None)
+
+
+def test_phases_come_in_the_papers_order_each_with_its_pairs(run: tuple[UBT, Diary, Path]) -> None:
+    ubt, diary, _ = run
+    assert list(dict.fromkeys(name for name, _ in diary.epochs)) == PHASES
+    assert ubt.phase == "done"
+    everything = sorted(ubt.findings.keys)
+    assert len(everything) == 96
+    scoring = [keys for name, keys in diary.epochs if name in ("score", "suspect", "look again")]
+    assert [sorted(keys) for keys in scoring] == [everything] * 3
+    weakest = np.argsort(ubt.findings.seen["poisoned"], kind="stable")[:9]
+    for name, keys in diary.epochs:
+        if name == "overfit":
+            assert set(keys) <= {ubt.findings.keys[place] for place in weakest}
+            assert len(keys) == 8
+    assert sum(name == "overfit" for name, _ in diary.epochs) == 2
+
+
+def test_what_is_unlearnt_or_suspicious_never_serves_as_retention(run: tuple[UBT, Diary, Path]) -> None:
+    ubt, diary, _ = run
+    last = {key for name, keys in diary.epochs if name == "forget again" for key in keys}
+    not_benign = set(ubt.findings.keys_of(np.flatnonzero(ubt.findings.decision != BENIGN)))
+    assert last
+    assert not_benign
+    assert not last & not_benign
+    assert ubt.findings.having(POISONED).size >= 1
+
+
+def test_the_copy_moves_as_a_whole_and_forgetting_moves_the_image_tower_alone(run: tuple[UBT, Diary, Path]) -> None:
+    ubt, diary, _ = run
+    began, copy = diary.began["score"], diary.began["suspect"]
+    assert not [name for name in same(began, copy) if "num_batches" not in name and "running" not in name]
+    for start in ("forget", "forget again"):  # each starts from the poisoned model
+        assert len(same(began, diary.began[start])) == len(began)
+    image = {f"visual.{name}" for name, _ in ubt.encoder.image_tower.named_parameters()}
+    for after in (diary.began["look again"], weights(ubt)):
+        kept = set(same(began, after))
+        assert set(began) - kept == image  # statistics of batch norm are kept too
+
+
+def test_finished_checkpoints_are_tensors_and_start_another_model(run: tuple[UBT, Diary, Path], tmp_path: Path) -> None:
+    ubt, _, root = run
+    content = torch.load(root / "last.ckpt", weights_only=True)
+    assert content["ubt"]["poisoned"] == {}
+    assert set(content["state_dict"]) == {f"encoder.{name}" for name in weights(ubt)}
+    again = UBT.load_from_checkpoint(root / "last.ckpt", weights_only=True)
+    assert len(same(weights(ubt), weights(again))) == len(weights(ubt))
+    started = module(init_from=str(root / "last.ckpt"))
+    assert len(same(weights(ubt), weights(started))) == len(weights(ubt))
+
+
+class Kill(Callback):
+    """Ends a run at a batch of an epoch, with or without the checkpoint that SLURM would have asked for."""
+
+    def __init__(self, epoch: int, batch: int, save: Path | None = None) -> None:
+        self.at, self.save = (epoch, batch), save
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (trainer.current_epoch, batch_idx) == self.at:
+            if self.save is not None:
+                trainer.save_checkpoint(self.save)
+            raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("epoch", range(7))
+def test_a_run_that_is_killed_in_any_phase_goes_on_to_the_same_end(
+    epoch: int, run: tuple[UBT, Diary, Path], folder: Path, tmp_path: Path
+) -> None:
+    whole, diary, _ = run
+    checkpoint = LastCheckpoint(dirpath=str(tmp_path), save_last=True, save_top_k=0, save_on_train_epoch_end=True)
+    middle = tmp_path / "middle.ckpt"
+    kill = Kill(epoch, 0, middle if epoch in (0, 4, 6) else None)
+    with pytest.raises(RuntimeError, match="killed"):
+        trainer(tmp_path, checkpoint, kill).fit(module(), data(folder))
+    rest, seen = module(), Diary()
+    path = middle if middle.exists() else tmp_path / "last.ckpt"
+    checkpoint = LastCheckpoint(dirpath=str(tmp_path), save_last=True, save_top_k=0, save_on_train_epoch_end=True)
+    trainer(tmp_path, checkpoint, seen).fit(rest, data(folder), ckpt_path=path, weights_only=True)
+    assert rest.findings.keys == whole.findings.keys
+    assert np.array_equal(rest.findings.suspicion["suspicion"], whole.findings.suspicion["suspicion"])
+    assert np.array_equal(rest.findings.decision, whole.findings.decision)
+    for name, scores in whole.findings.suspicion.items():
+        assert np.array_equal(rest.findings.suspicion[name], scores), name
+    assert len(same(weights(whole), weights(rest))) == len(weights(whole))
+    # Nothing is done twice but the epoch that the checkpoint does not hold.
+    assert len(seen.epochs) <= len(diary.epochs) - epoch
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_finished_run_that_is_continued_ends_at_once(
+    run: tuple[UBT, Diary, Path], folder: Path, tmp_path: Path
+) -> None:
+    ubt, _, root = run
+    again, diary = module(), Diary()
+    checkpoint = LastCheckpoint(dirpath=str(tmp_path), save_last=True, save_top_k=0, save_on_train_epoch_end=True)
+    trainer(tmp_path, diary, checkpoint).fit(again, data(folder), ckpt_path=root / "last.ckpt", weights_only=True)
+    assert diary.epochs == []
+    assert len(same(weights(ubt), weights(again))) == len(weights(ubt))
+
+
+def test_where_nothing_is_suspicious_the_model_stays_as_it_was(folder: Path, tmp_path: Path) -> None:
+    ubt, diary = module(min_lift=1e6), Diary()
+    before = weights(ubt)
+    trainer(tmp_path, diary).fit(ubt, data(folder))
+    assert [name for name, _ in diary.epochs] == ["score", "overfit", "overfit", "suspect"]
+    assert len(same(before, weights(ubt))) == len(before)
+    assert ubt.suspicion is not None
+    assert not ubt.suspicion.decision.any()
+    assert ubt.phase == "done"
+
+
+class Key(Evidence):
+    """Suspects the pairs whose key has an even number."""
+
+    def observe(self, model: str, batch: ImageTextBatch, similarity: Any) -> Tensor | None:
+        return torch.tensor([1.0 - int(key[-1]) % 2 for key in batch["key"]]) if model == "poisoned" else None
+
+    def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
+        return seen["Key/poisoned"]
+
+
+def test_evidence_is_injected_and_the_paper_s_method_stops_after_one_forgetting(folder: Path, tmp_path: Path) -> None:
+    ubt, diary = module(evidence=[Key()], suspects=6, look_again=False, doubtful_share=0.5), Diary()
+    trainer(tmp_path, diary).fit(ubt, data(folder))
+    assert list(dict.fromkeys(name for name, _ in diary.epochs)) == PHASES[:4]
+    chosen = ubt.findings.keys_of(ubt.findings.having(POISONED))
+    assert len(chosen) == 6
+    group = ubt.findings.keys_of(np.flatnonzero(ubt.findings.captions.having(ubt.findings.compromised.tokens)))
+    even = [key for key in group if int(key[-1]) % 2 == 0]
+    assert set(chosen) <= set(even) or set(even) <= set(chosen)
+    assert set(chosen) <= set(group)
+    assert "evidence" not in ubt.hparams
+
+
+@pytest.mark.parametrize("kind", ["text", "table"])
+def test_given_pairs_are_unlearnt_without_a_search(kind: str, folder: Path, tmp_path: Path) -> None:
+    shards = ShardSet([str(path) for path in (folder / "train").glob("*.tar")])
+    known = sorted(chain.from_iterable(shards.keys()))
+    chosen = known[3:40:6]
+    file = tmp_path / "given"
+    rows = [f"{key},poisoned" for key in chosen] + [f"{known[0]},suspicious"]
+    file.write_text("\n".join(chosen) if kind == "text" else "\n".join(["key,decision", *rows]))
+    ubt, diary = module(given=str(file), min_lift=0.5, forget_laps=1), Diary()
+    before = weights(ubt)
+    trainer(tmp_path, diary).fit(ubt, data(folder))
+    assert [name for name, _ in diary.epochs] == ["score", "forget"]
+    assert ubt.findings.keys_of(ubt.findings.having(POISONED)) == chosen
+    assert not set(chosen) & set(diary.epochs[1][1])
+    assert len(same(before, weights(ubt))) < len(before)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot be read"), ("\n\n", "names no pair"), ("key\n", "names no")]
+)
+def test_a_file_without_keys_is_told_of(content: str | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "given"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserMistake, match=message):
+        module(given=str(file))
+
+
+def test_keys_of_other_data_are_told_of(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("nobody")
+    with pytest.raises(UserMistake, match="names no pair of data"):
+        trainer(tmp_path).fit(module(given=str(tmp_path / "given")), data(folder))
+
+
+def test_baked_shards_without_a_plan_give_the_same_result(folder: Path, tmp_path: Path) -> None:
+    from untrigger.commands.poison import poison
+
+    plan = PoisonPlan(BadNet(size=8), "star", count=12)
+    poison(str(folder / "train"), str(tmp_path / "baked"), plan, image_size=32)
+    results = []
+    for shards, given in ((folder / "train", plan), (tmp_path / "baked", None)):
+        ubt = module(look_again=False, overfit_epochs=1, forget_laps=1)
+        pairs = ImageTextDataModule(str(shards), poison=given, batch_size=8, eval_batch_size=20, num_workers=0)
+        trainer(tmp_path / "run", enable_checkpointing=False).fit(ubt, pairs)
+        results.append((ubt.findings, weights(ubt)))
+    (first, on_the_fly), (second, baked) = results
+    assert first.keys == second.keys
+    assert np.array_equal(first.suspicion["suspicion"], second.suspicion["suspicion"])
+    assert np.array_equal(first.decision, second.decision)
+    assert len(same(on_the_fly, baked)) == len(baked)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_epochs": 3}, r"set trainer\.max_epochs to -1"),
+        ({"reload_dataloaders_every_n_epochs": 0}, r"set trainer\.reload_dataloaders_every_n_epochs to 1"),
+    ],
+)
+def test_a_trainer_that_cannot_run_the_phases_is_told(
+    options: dict[str, Any], message: str, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserMistake, match=message):
+        trainer(tmp_path, **options).fit(module(), data(folder))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weak_share": 0.0}, r"model\.weak_share is 0\.0, not above 0"),
+        ({"suspects": 0}, r"model\.suspects is 0, not at least 1"),
+        ({"hold_weight": float("nan")}, r"model\.hold_weight is nan"),
+        ({"doubtful_share": 1.0}, r"model\.doubtful_share is 1\.0, not in"),
+        ({"evidence": []}, r"model\.evidence is empty"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserMistake, match=message):
+        module(**arguments)
+
+
+def test_the_evaluation_of_the_copy_is_called_so(folder: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, str]] = []
+
+    class Watch(Callback):
+        def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            assert isinstance(pl_module, UBT)
+            seen.append((pl_module.phase, pl_module.measured))
+
+    ubt = module(forget_laps=1, evidence=[OverfittedSimilarity(), BlurFragility()])
+    run = trainer(tmp_path, Watch(), limit_val_batches=1, num_sanity_val_steps=0)
+    run.fit(ubt, data(folder, zero_shot=str(folder)))
+    assert seen == [("overfit 2/2", "overfitted"), ("forget", ""), ("forget again", "")]
+
+
+def test_in_batch_norm_the_forgetting_answers_as_in_an_evaluation(folder: Path, tmp_path: Path) -> None:
+    modes: dict[str, set[bool]] = {}
+
+    class Modes(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            norms = {part.training for part in pl_module.encoder.modules() if isinstance(part, nn.BatchNorm2d)}
+            modes.setdefault(pl_module.phase.split(" ")[0], set()).update(norms)
+
+    trainer(tmp_path, Modes()).fit(module(look_again=False), data(folder))
+    assert modes == {"score": {False}, "overfit": {True}, "suspect": {False}, "forget": {False}}

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from untrigger.contracts import ImageTextBatch, UserMistake
+from untrigger.lightning_modules import BlurFragility, OverfittedSimilarity, SimilarityGain
+
+BEFORE, AFTER = np.array([0.1, 0.5, 0.3], np.float32), np.array([0.6, 0.4, 0.3], np.float32)
+
+
+def test_similarity_and_gain_are_of_the_copy() -> None:
+    seen = {"poisoned": BEFORE, "overfitted": AFTER}
+    assert OverfittedSimilarity().suspicion(seen) is AFTER
+    assert SimilarityGain().suspicion(seen) == pytest.approx([0.5, -0.1, 0.0])
+
+
+def test_fine_detail_does_not_survive_the_blur_and_coarse_does() -> None:
+    images = torch.zeros(2, 3, 32, 32)
+    images[0, :, ::2, ::2] = 1  # a fine grid
+    images[1, :, :16] = 1  # one half
+    batch: ImageTextBatch = {"key": ["fine", "coarse"], "image": images, "tokens": torch.zeros(2, 4).long()}
+
+    def contrast(pictures: Tensor) -> Tensor:
+        return pictures.flatten(1).std(dim=1)
+
+    evidence = BlurFragility()
+    assert evidence.observe("overfitted", batch, contrast) is None
+    blurred = evidence.observe("poisoned", batch, contrast)
+    assert blurred is not None
+    seen = {"poisoned": contrast(images).numpy(), "BlurFragility/poisoned": blurred.numpy()}
+    fine, coarse = evidence.suspicion(seen)
+    assert fine > 0.2 > 0.1 > coarse
+
+
+def test_a_blur_of_nothing_is_a_mistake() -> None:
+    with pytest.raises(UserMistake, match="not above 0"):
+        BlurFragility(0.0)
