@@ -224,8 +224,8 @@ def training_part(options: list[str], shards: list[str], rounds: int) -> None:
 
 def cleanclip_part(options: list[str], shards: list[str], rounds: int) -> None:
     views: dict[str, Any] = {"image_view": TransformView(), "text_view": EDA()}
-    data = ImageTextDataModule(shards, batch_size=128, num_workers=0, **views)
-    compare_training(options, cleanclip, "small:base-32", data, (60, 20, rounds), "CleanCLIP's CIFAR-10 config")
+    data = ImageTextDataModule(shards, batch_size=64, num_workers=0, **views)
+    compare_training(options, cleanclip, "small:base-32", data, (120, 40, rounds), "CleanCLIP's CIFAR-10 config")
 
 
 def training_224_part(folder: Path, options: list[str]) -> None:
