@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -9,14 +10,20 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule
 from PIL import Image
 
+from untrigger.commands.bench.grid import expand
+from untrigger.commands.bench.runner import Places, fit_arguments
+from untrigger.commands.bench.specification import BenchSpec
+from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_cli import UntriggerCLI
 
 ROOT = Path(str(files("untrigger"))) / "configs"
-CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
+CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml") if path.parent.name != "bench")
+BENCHES = sorted(str(path) for path in (ROOT / "bench").glob("*.yaml"))
 
 
 def test_there_are_configs() -> None:
@@ -60,3 +67,20 @@ def test_a_config_builds_and_takes_a_step(config: str, tmp_path: Path, monkeypat
     assert isinstance(cli.datamodule, LightningDataModule)
     # UBT begins with a phase that learns nothing.
     assert cli.trainer.global_step == (0 if config.startswith("ubt/") else 1)
+
+
+@pytest.mark.parametrize("path", BENCHES)
+def test_the_runs_of_a_bench_are_runs_of_the_package(path: str, tmp_path: Path) -> None:
+    content = yaml.safe_load(Path(path).read_text())
+    parser = ArgumentParser()
+    parser.add_class_arguments(BenchSpec, "spec")
+    cells = expand(parser.instantiate(parser.parse_object({"spec": content | {"data": "cifar10"}})).spec)
+    places = Places(tmp_path, tmp_path, "cifar10")
+    # Each kind of run once: seeds differ in numbers alone.
+    kinds = {(cell.attack, cell.defence): cell for cell in cells}
+    for cell in kinds.values():
+        arguments = [word.replace("last.ckpt", "absent.ckpt") for word in fit_arguments(cell, places)]
+        with pytest.raises((UserMistake, SystemExit)) as caught:
+            UntriggerCLI(arguments)
+        # Everything is understood, up to data and a checkpoint that are not there.
+        assert re.search("cifar10|absent", str(caught.value)), caught.value

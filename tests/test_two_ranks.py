@@ -70,8 +70,8 @@ UBT = (
     .replace("max_epochs: 1", "max_epochs: -1")
     .replace(
         'model: {class_path: PoisonedCLIP, init_args: {encoder: "small:nano-32"}}',
-        'model: {class_path: UBT, init_args: {encoder: "small:nano-32", suspects: 6, overfit_epochs: 1, min_lift: 1.0, '
-        "localised_pairs: 30, min_token_share: 0.05, look_again: false, forget_laps: 1, forget_steps: 1}}",
+        'model: {class_path: UBT, init_args: {encoder: "small:nano-32", suspects: 6, overfit_epochs: 1, min_lift: 0.0, '
+        "localised_pairs: 30, min_token_share: 0.01, look_again: false, forget_laps: 1, forget_steps: 1}}",
     )
 )
 

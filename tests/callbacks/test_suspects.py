@@ -44,7 +44,7 @@ def pairs(run: Any, poisoned: frozenset[str] = POISONED) -> Any:
 
     class Pairs(run.Data):  # type: ignore[misc]
         poisoned_keys = poisoned
-        views: frozenset[str] = frozenset()
+        batch_names = frozenset({"key", "image", "tokens"})
         pairs, global_batch_size = 6, 4
 
         def select(self, keys: Any, in_order: bool = False) -> None:

@@ -144,9 +144,9 @@ def test_a_killed_cell_goes_on_where_it_was(folder: Path) -> None:
     told = finish(process)
     assert process.returncode == 0, told
     (record,) = (json.loads(path.read_text()) for path in (folder / "benchmarks/cells/tiny").glob("*.json"))
-    run = runs / record["cell"]
     assert record["results"][0]["samples_seen"] == str(60 * 128)
-    assert (run / "resumed-1" / "metrics.csv").exists()
+    (log,) = (runs / "logs").glob("BadNet-*.log")
+    assert f"Restored all states from the checkpoint at {stopped.relative_to(folder)}" in log.read_text()
 
 
 def test_cells_are_listed_and_chosen_by_name(folder: Path) -> None:

@@ -11,14 +11,17 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from untrigger.commands.report import write_report
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_cli import UntriggerCLI
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore:The number of training batches")]
 
@@ -73,6 +76,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser() -> Iterator[Browser]:
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
     assert executable, "install chromium, or name a browser of its kind in $CHROMIUM"
+    from playwright.sync_api import sync_playwright  # not there for the other tests
+
     with sync_playwright() as playwright:
         # As root, as in a container, Chromium does not start with its sandbox; the page runs no script.
         chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
