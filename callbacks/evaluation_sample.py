@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..contracts import Attack, UserMistake, ZeroShotOutputs
+from ..contracts import Attack, UserMistake, ZeroShotBatch, ZeroShotOutputs
 from .counterparts import zero_shot_data
 from .evaluation_file import EVALUATION, Evaluation, write_evaluation
+from .evaluation_hooks import EvaluationHooks
 
 _Arrays = dict[str, NDArray[Any]]
 
 
-class EvaluationSample(Callback):
+class EvaluationSample(EvaluationHooks):
     """Writes ``evaluation.npz`` in the run folder: features and similarities of a fixed sample of the test pictures.
 
     A report draws from it how similar clean pairs and poisoned ones are, and where clean and triggered pictures lie.
@@ -49,39 +50,6 @@ class EvaluationSample(Callback):
         self._attacks: list[Attack] = []
         self._measured_at: int | None = None
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier evaluation."""
-        self._start(trainer)
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier evaluation."""
-        self._start(trainer)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep what a batch has of the sample."""
-        if not trainer.sanity_checking:
-            self._keep(batch["key"], outputs)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep what a batch has of the sample."""
-        self._keep(batch["key"], outputs)
-
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After ``validate``, write the file."""
         if trainer.sanity_checking:
@@ -99,15 +67,16 @@ class EvaluationSample(Callback):
         if self._measured_at == trainer.global_step:
             self._write(trainer)
 
-    def _start(self, trainer: Trainer) -> None:
+    def start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier sample."""
         self._hashes, self._kept = np.empty(0, dtype=np.uint64), []
         self._attacks = [attack for attack in zero_shot_data(trainer).attacks if attack.control_of is None]
 
-    def _keep(self, keys: Sequence[str], outputs: ZeroShotOutputs) -> None:
+    def see(self, batch: ZeroShotBatch, outputs: ZeroShotOutputs) -> None:
         """Keep the pictures whose hashes are among the smallest so far. The keys say which, without the device."""
         if not self.pictures:
             return
-        hashes = _hashes(keys)
+        hashes = _hashes(batch["key"])
         chosen = np.flatnonzero(hashes <= _threshold(np.concatenate([self._hashes, hashes]), self.pictures))
         self._hashes = np.concatenate([self._hashes, hashes[chosen]])
         label = outputs["label"]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any
+from abc import abstractmethod
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from ..contracts import ClassLogits, HeadModule, PhasedModule, ZeroShotData, ZeroShotOutputs
+from ..contracts import ClassLogits, HeadModule, PhasedModule, ZeroShotBatch, ZeroShotData, ZeroShotOutputs
 from .counterparts import zero_shot_data
+from .evaluation_hooks import EvaluationHooks
 from .rate import Rate
 
 
@@ -27,7 +27,7 @@ def predictions(logits: Tensor) -> Tensor:
     return torch.where(logits.isfinite().all(dim=1), logits.argmax(dim=1), -1)
 
 
-class ZeroShotMeasure(Callback, ABC):
+class ZeroShotMeasure(EvaluationHooks):
     """Counts over the batches of ``validate`` and ``test`` and logs shares at the end of each epoch.
 
     A subclass says which rates it keeps (`rates`), counts a batch (`count`) and names what is logged (`figures`).
@@ -64,13 +64,15 @@ class ZeroShotMeasure(Callback, ABC):
         """What is logged, by name without the stage, given the values of the rates over all ranks."""
         return values
 
-    def _start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start from zero, on the module's device."""
         names = self.rates(zero_shot_data(trainer))
         self._rates = {name: Rate().to(pl_module.device) for name in names}
         headed = isinstance(pl_module, HeadModule)
         self._head_rates = {name: Rate().to(pl_module.device) for name in names} if headed else {}
 
-    def _count(self, outputs: ZeroShotOutputs) -> None:
+    def see(self, batch: ZeroShotBatch, outputs: ZeroShotOutputs) -> None:
+        """Count a batch."""
         self.count(outputs["label"], outputs, self._rates)
         if self._head_rates:
             self.count(outputs["label"], outputs["head"], self._head_rates)
@@ -87,42 +89,9 @@ class ZeroShotMeasure(Callback, ABC):
                 # Ranks agree already; sync_dist only tells Lightning that the figure is global.
                 pl_module.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=name in self._prog_bar)
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start from zero, on the module's device."""
-        self._start(trainer, pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count a batch."""
-        if not trainer.sanity_checking:
-            self._count(outputs)
-
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the figures with the prefix ``val/``."""
         self._log("val", trainer, pl_module)
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start from zero, on the module's device."""
-        self._start(trainer, pl_module)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count a batch."""
-        self._count(outputs)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the figures with the prefix ``test/``."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..contracts import Attack, ClassPrompts, CLIPModule, PictureAttack, Preprocessing, UserMistake
 from .bad_samples import BadSampleLog
-from .excluded import leave_out, read_keys
+from .excluded import excluded_keys, leave_out
 from .loader import StreamLoader
 from .order import Order, SequentialOrder, ShuffledOrder
 from .phrase import phrase_pattern
@@ -298,7 +298,7 @@ class ImageTextDataModule(LightningDataModule):
 
     def _leave_out(self, shards: ShardSet) -> None:
         if self.exclude is not None:
-            keys = read_keys(self.exclude)
+            keys = excluded_keys(self.exclude)
             self._shards = leave_out(shards, keys, self.exclude)
             self._left_out = len(shards) - len(self._shards)
             self._poisoned = None if self._poisoned is None else self._poisoned.without(keys)

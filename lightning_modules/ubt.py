@@ -13,13 +13,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import AdamW
 
-from ..contracts import ImageTextBatch, ImageTextData, Suspicion, UserMistake
+from ..contracts import DECISIONS, ImageTextBatch, ImageTextData, Suspicion, UserMistake
+from ..key_lists import read_keys
 from .base import BaseCLIPModule
 from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, SimilarityGain
 from .unlearning.captions import CaptionTokens
 from .unlearning.findings import Findings
 from .unlearning.forget import Forget, ForgetWeights
-from .unlearning.given import read_keys
 from .unlearning.localisation import CompromisedTokens
 from .unlearning.phase import Phase
 from .unlearning.phases import LookAgain, Overfit, Score, ScoreGiven, Suspect
@@ -164,7 +164,8 @@ class UBT(BaseCLIPModule):
                 Suspect(suspects, doubtful_share, *tokens),
             ]
         else:
-            phases = [ScoreGiven(tokenize, read_keys(given), *tokens)]
+            keys = read_keys(given, "model.given", lambda decision: decision in (None, DECISIONS[-1]))
+            phases = [ScoreGiven(tokenize, keys, *tokens)]
         phases.append(forget("forget"))
         if look_again and given is None:
             phases += [LookAgain(min_split, min_transfer, doubtful_share), forget("forget again")]

@@ -9,7 +9,7 @@ import pytest
 
 from untrigger.contracts import Preprocessing, UserMistake
 from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
-from untrigger.datamodules.excluded import read_keys
+from untrigger.datamodules.excluded import excluded_keys
 from untrigger.datamodules.poisoning import Poison, write_manifest
 from untrigger.datamodules.shards import ShardSet
 
@@ -80,9 +80,9 @@ def test_a_table_of_suspects_names_all_but_those_acquitted(tmp_path: Path) -> No
         'key,caption,decision\nk1,"a, b\nc",poisoned\nk2,x,benign\nk3,y,suspicious\n'
         "'=k4,z,poisoned\n'quoted,,poisoned\n"
     )
-    assert read_keys(str(table)) == {"k1", "k3", "=k4", "'quoted"}
+    assert excluded_keys(str(table)) == {"k1", "k3", "=k4", "'quoted"}
     table.write_text("score,key\n1,k1\n2,k2\n")
-    assert read_keys(str(table)) == {"k1", "k2"}
+    assert excluded_keys(str(table)) == {"k1", "k2"}
 
 
 @pytest.mark.parametrize(

@@ -285,7 +285,7 @@ def test_given_pairs_are_unlearnt_without_a_search(kind: str, folder: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "cannot be read"), ("\n\n", "names no pair"), ("key\n", "names no")]
+    ("content", "message"), [(None, "cannot be read"), ("\n\n", "names no keys"), ("key\n", "names no keys")]
 )
 def test_a_file_without_keys_is_told_of(content: str | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "given"
