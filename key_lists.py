@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> f
     """Read the keys that a file names.
 
     Args:
-        path: A table with a column ``key``, such as ``suspects.csv``; or a text file with a key a line.
+        path: A table with a column ``key``, such as ``suspects.csv``; a ``poison.json``; or a text file with a key a
+            line.
         option: What the user gave the path to, for the messages.
         counts: Whether a row of a table counts, given its column ``decision``; None where there is no such column.
 
@@ -30,6 +32,8 @@ def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> f
     try:
         # As it is: a caption may hold any of the many characters at which a text is split into lines.
         text = Path(path).read_bytes().decode("utf-8")
+        if path.endswith(".json"):
+            return _named(_of_manifest(text), option, path)
         table = csv.DictReader(io.StringIO(text, newline=""))
         if "key" in (table.fieldnames or ()):
             named = {_unquoted(row["key"] or "") for row in table if counts(row.get("decision"))}
@@ -39,8 +43,18 @@ def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> f
             named = {line.strip() for line in text.splitlines()}
     except OSError as error:
         raise UserMistake(f"{option}: {path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UserMistake:
+        raise
+    except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
         raise UserMistake(f"{option}: {path} is no list of keys ({type(error).__name__})") from error
+    return _named(named, option, path)
+
+
+def _of_manifest(text: str) -> set[str]:
+    return {str(key) for plan in json.loads(text)["plans"] for key in plan["keys"]}
+
+
+def _named(named: set[str], option: str, path: str) -> frozenset[str]:
     keys = frozenset(named - {""})
     if not keys:
         raise UserMistake(f"{option}: {path} names no keys")

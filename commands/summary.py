@@ -16,8 +16,12 @@ MEASURES = (
     "seconds",
     "samples_seen",
     "peak_memory_mb",
+    "alarm",
+    "roc_auc",
+    "precision",
 )
-"""What is aggregated: four rates in [0, 1], wall time, training samples, peak memory in megabytes."""
+"""What is aggregated: four rates in [0, 1], wall time, training samples, peak memory in megabytes; of a defence that
+names suspects whether it found any, the ROC AUC of their score, and the precision of those that it unlearnt."""
 
 _NO_DEFENCE = "none"
 

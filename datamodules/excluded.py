@@ -7,7 +7,6 @@ from collections.abc import Set
 
 from ..contracts import DECISIONS, UserMistake
 from ..key_lists import read_keys
-from .poisoning import read_manifest
 from .shards import ShardSet
 
 log = logging.getLogger(__name__)
@@ -19,7 +18,7 @@ def excluded_keys(path: str) -> frozenset[str]:
     """Read the keys of the pairs that are to be left out.
 
     Args:
-        path: A ``poison.json``; or what `key_lists.read_keys` reads, of a table all but what was found benign.
+        path: What `key_lists.read_keys` reads; of a table all but what was found benign.
 
     Returns:
         The keys, at least one.
@@ -27,12 +26,7 @@ def excluded_keys(path: str) -> frozenset[str]:
     Raises:
         UserMistake: If there is no such file, or it names no keys.
     """
-    if not path.endswith(".json"):
-        return read_keys(path, OPTION, lambda decision: decision != DECISIONS[0])
-    try:
-        return frozenset(key for chosen in read_manifest(path).keys for key in chosen)
-    except UserMistake as error:
-        raise UserMistake(f"{OPTION}: {error}") from error
+    return read_keys(path, OPTION, lambda decision: decision != DECISIONS[0])
 
 
 def leave_out(shards: ShardSet, keys: Set[str], path: str) -> ShardSet:

@@ -6,7 +6,7 @@ from .cleanclip import CleanCLIP
 from .poisoned_clip import PoisonedCLIP
 from .supervised_finetune import SupervisedFinetune
 from .ubt import UBT
-from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, SimilarityGain
+from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, RandomSuspicion, SimilarityGain
 
 __all__ = [
     "UBT",
@@ -17,6 +17,7 @@ __all__ = [
     "Evidence",
     "OverfittedSimilarity",
     "PoisonedCLIP",
+    "RandomSuspicion",
     "SimilarityGain",
     "SupervisedFinetune",
 ]

@@ -55,7 +55,8 @@ class UBT(BaseCLIPModule):
     ``trainer.reload_dataloaders_every_n_epochs=1``; an evaluation comes at the end of the phases that change a model,
     whatever ``check_val_every_n_epoch``. Memory holds scores and tokens, no pictures but those that are unlearnt.
 
-    Logs: ``ubt/phase`` (its number, from 0), ``ubt/seconds/PHASE`` (without evaluations), ``train/loss`` and, while
+    Logs: ``ubt/phase`` (its number, from 0), ``ubt/seconds/PHASE`` (without evaluations), at the end ``ubt/alarm``
+    (1 where anything was suspicious, else 0), ``train/loss`` and, while
     forgetting, its parts before weighting, ``train/retain``, ``train/hold`` and ``train/forget``. Figures of the copy
     are those of ``val/overfitted_clean_accuracy`` and so on.
 
@@ -82,8 +83,8 @@ class UBT(BaseCLIPModule):
         forget_weight: Of the forgetting.
         hold_weight: Of the cosine distance of benign pictures' features to the poisoned model's.
         local: Whether the compromised tokens alone are unlearnt, or the whole caption.
-        given: A table with a column ``key``, or a text file with a key a line: the pairs to be unlearnt, where they are
-            known. Then nothing is looked for but the tokens, and there is one forgetting.
+        given: A table with a column ``key``, a ``poison.json``, or a text file with a key a line: the pairs to be
+            unlearnt, where they are known. Then nothing is looked for but the tokens, and there is one forgetting.
         lr: Learning rate of the forgetting.
 
     Raises:
@@ -351,9 +352,7 @@ class UBT(BaseCLIPModule):
         phase = self._now
         suspicious = phase.end(self)
         self._seconds += perf_counter() - self._since
-        for logger in self.trainer.loggers:
-            seconds = {f"ubt/seconds/{phase.name.replace(' ', '_')}": self._seconds}
-            logger.log_metrics(seconds, self.trainer.global_step)
+        self._log_now(f"ubt/seconds/{phase.name.replace(' ', '_')}", self._seconds)
         rank_zero_info(f"UBT {phase.name}: {self._seconds:.1f} s. {self.findings.account()}")
         self._seconds, self._since = 0.0, perf_counter()
         self._place, self._lap = (self._place + 1 if suspicious else len(self.phases)), 0
@@ -363,12 +362,17 @@ class UBT(BaseCLIPModule):
             self.findings.compromised = CompromisedTokens([], [], [])
             self.restore()
         if self._place >= len(self.phases):
+            self._log_now("ubt/alarm", float(suspicious))
             self.trainer.should_stop = True
             return
         self._now.begin(self)
         self._is_new_phase = True
         self._forget_optimizer()
         self._now.prepare(self)
+
+    def _log_now(self, key: str, value: float) -> None:
+        for logger in self.trainer.loggers:  # between epochs, where self.log is not to be had
+            logger.log_metrics({key: value}, self.trainer.global_step)
 
     def _forget_optimizer(self) -> None:
         for optimizer in self.trainer.optimizers:

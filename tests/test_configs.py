@@ -70,12 +70,15 @@ def test_a_config_builds_and_takes_a_step(config: str, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("path", BENCHES)
-def test_the_runs_of_a_bench_are_runs_of_the_package(path: str, tmp_path: Path) -> None:
+def test_the_runs_of_a_bench_are_runs_of_the_package(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["untrigger"])
     content = yaml.safe_load(Path(path).read_text())
     parser = ArgumentParser()
     parser.add_class_arguments(BenchSpec, "spec")
     cells = expand(parser.instantiate(parser.parse_object({"spec": content | {"data": "cifar10"}})).spec)
-    places = Places(tmp_path, tmp_path, "cifar10")
+    places = Places(tmp_path, tmp_path, tmp_path, "cifar10")
     # Each kind of run once: seeds differ in numbers alone.
     kinds = {(cell.attack, cell.defence): cell for cell in cells}
     for cell in kinds.values():

@@ -39,7 +39,8 @@ def bench(
     fails is told of and does not stop the rest. A cell whose settings changed is another cell.
 
     OUT/NAME then holds the run folders, results.csv, results.md, results.tex, report.html and figures/; CELLS/NAME a
-    small JSON file for each finished cell, to be kept: a cell with one does not run again, on whatever machine.
+    small JSON file for each finished cell, to be kept: a cell with one does not run again, on whatever machine. Runs
+    and records of a bench with cells_of are in the folders of that one.
 
     Example:
         untrigger bench --config configs/bench/cifar10_small.yaml --data cifar10
@@ -60,7 +61,8 @@ def bench(
     if jobs < 1:
         raise UserMistake(f"--jobs is {jobs}, not at least 1")
     console = Console()
-    places = Places(Path(out, spec.name), Path(cells, spec.name), spec.data)
+    shared = spec.cells_of or spec.name
+    places = Places(Path(out, shared), Path(cells, shared), Path(out, spec.name), spec.data)
     grid = expand(spec)
     waiting = due(_chosen(grid, [only] if isinstance(only, str) else only), places)
     console.print(f"{spec.name}: {len(grid)} cells, {len(waiting)} to run", highlight=False)
@@ -106,11 +108,11 @@ def _send(
 ) -> None:
     if not waiting:
         raise UserMistake("bench: every cell is finished; leave --slurm out to make the tables")
-    places.runs.mkdir(parents=True, exist_ok=True)
-    file = places.runs / "bench.yaml"
+    places.tables.mkdir(parents=True, exist_ok=True)
+    file = places.tables / "bench.yaml"
     file.write_text(yaml.safe_dump(_plain(spec), sort_keys=False), encoding="utf-8")
     jobs = submit(waiting, file, slurm, options)
-    console.print(f"submitted {', '.join(jobs)}; the last one writes {places.runs}/report.html", highlight=False)
+    console.print(f"submitted {', '.join(jobs)}; the last one writes {places.tables}/report.html", highlight=False)
 
 
 def _plain(value: Any) -> Any:

@@ -76,8 +76,8 @@ def expand(spec: BenchSpec) -> list[Cell]:
         UserMistake: If a file is missing, a name is unknown, or a text names a variable that there is not.
     """
     for name in (*spec.attacks, *spec.defences, *spec.preparations):
-        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
-            raise UserMistake(f"bench: {name!r} is no name for a run; use letters, digits, and . _ - + inside")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.+%-]*", name):
+            raise UserMistake(f"bench: {name!r} is no name for a run; use letters, digits, and . _ - + % inside")
     cells: dict[str, Cell] = {}
     for label, attack in spec.attacks.items():
         for rate in _axis(attack.rates, spec.rates):
@@ -153,6 +153,8 @@ def _defence(spec: BenchSpec, attack: str, label: str, defence: DefenceSpec, poi
     arguments = ["--model.init_from", f"${{{start}}}/last.ckpt"]
     if spec.attacks[attack].poison is not None:
         arguments += ["--data.attack", f"${{{POISONED}}}/poison.json"]
+        if defence.sees_poison:
+            arguments += ["--data.poison", f"${{{POISONED}}}/poison.json"]
     name = f"{poisoned.name}--{_slug(label)}"
     return _cell(spec, (spec.every, defence), arguments, poisoned.attack, label, poisoned.seed, name, needs)
 

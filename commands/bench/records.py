@@ -15,19 +15,24 @@ import torch
 
 from ...callbacks.results_table import COLUMNS
 from ...contracts import UserMistake
+from ..curves import read_curves
 from .grid import Cell
 
 _PACKAGES = ("untrigger", "torch", "torchvision", "lightning", "transformers", "open_clip_torch", "webdataset")
 
 
-def make_record(cell: Cell, rows: list[dict[str, str]], wall_seconds: float, peak_memory_mb: float) -> dict[str, Any]:
+def make_record(
+    cell: Cell, rows: list[dict[str, str]], folder: Path, wall_seconds: float, peak_memory_mb: float, jobs: int
+) -> dict[str, Any]:
     """Make the record of a finished cell.
 
     Args:
         cell: The cell.
         rows: The rows of its ``results.csv``.
+        folder: Its run folder.
         wall_seconds: From the start of its process to the end; of its last session, where it was stopped in between.
         peak_memory_mb: Of the largest of its processes, in MB.
+        jobs: How many cells ran at a time.
 
     Returns:
         Plain data. It names no folder of the machine: data and other runs stand as variables.
@@ -44,10 +49,12 @@ def make_record(cell: Cell, rows: list[dict[str, str]], wall_seconds: float, pea
         "arguments": list(cell.arguments),
         "needs": {variable: before.id for variable, before in cell.needs.items()},
         "results": rows,
+        "logged": {key: curve[-1][1] for key, curve in read_curves(folder).items() if not key.startswith("train/")},
         "wall_seconds": round(wall_seconds, 1),
         "peak_memory_mb": round(peak_memory_mb),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         "machine": _machine(),
+        "jobs": jobs,
         "date": datetime.now(UTC).date().isoformat(),
     }
 

@@ -36,11 +36,13 @@ class Places:
     Args:
         runs: Folder of the run folders.
         records: Folder of the records.
+        tables: Folder of the tables and the report.
         data: What ``${data}`` stands for.
     """
 
     runs: Path
     records: Path
+    tables: Path
     data: str | None
 
     def run(self, cell: Cell) -> Path:
@@ -173,7 +175,7 @@ def _run(cell: Cell, places: Places, jobs: int) -> dict[str, Any]:
             raise CellFailed(str(error)) from error
         if not rows:
             raise CellFailed(f"left no results; its output is in {log}")
-        record = make_record(cell, rows, seconds, peak)
+        record = make_record(cell, rows, run, seconds, peak, jobs)
         write_record(record, run / "cell.json", places.record(cell))
         return record
 

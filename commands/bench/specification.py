@@ -60,6 +60,8 @@ class AttackSpec(RunSpec):
 class DefenceSpec(RunSpec):
     """A way to clean a poisoned model. It starts from the model's ``last.ckpt`` and is measured on its attack."""
 
+    sees_poison: bool = False
+    """Whether the poisoned model's own poison is in its training data too: ``data.poison`` is then that model's."""
     start: str | None = None
     """Another defence, whose model it starts from; the poisoned model unless given."""
     attacks: list[str] | None = None
@@ -73,7 +75,7 @@ class BenchSpec:
     """A grid of attacks and defences on one data set."""
 
     name: str
-    """Names the folders of runs and records."""
+    """Names the folders of runs, tables and records."""
     attacks: dict[str, AttackSpec]
     """By their labels in the tables."""
     defences: dict[str, DefenceSpec] = field(default_factory=dict)
@@ -84,6 +86,8 @@ class BenchSpec:
     """What is changed in every run."""
     preparations: dict[str, RunSpec] = field(default_factory=dict)
     """Runs that others need first, by name: run once for each seed at which one is named."""
+    cells_of: str | None = None
+    """The name of a bench whose runs and records this one shares: a cell that both have runs once."""
     data: str | None = None
     """The folder that ``${data}`` stands for."""
     seeds: list[int] = field(default_factory=lambda: [0])

@@ -15,8 +15,9 @@ from .grid import Cell
 from .runner import Places
 
 _RATES = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "clean_target_rate": "clean target rate"}
+_FOUND = {"alarm": "alarms", "roc_auc": "ROC AUC", "precision": "precision"}
+_LOGGED = {"alarm": "ubt/alarm", "roc_auc": "suspects/roc_auc", "precision": "suspects/precision"}
 _COSTS = {"seconds": "seconds", "samples_seen": "samples seen", "peak_memory_mb": "peak memory (MB)"}
-_HEADINGS = ("attack", "defence", "seeds", *(f"{name} (%)" for name in _RATES.values()), *_COSTS.values())
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
@@ -36,21 +37,21 @@ def write_tables(cells: Sequence[Cell], places: Places, console: Console) -> Non
     if not finished:
         console.print("no cell is finished yet: there is nothing to tabulate")
         return
-    places.runs.mkdir(parents=True, exist_ok=True)
-    with (places.runs / "results.csv").open("w", encoding="utf-8", newline="") as file:
+    places.tables.mkdir(parents=True, exist_ok=True)
+    with (places.tables / "results.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(row for _, record in finished for row in record["results"])
     records = [record for _, record in finished]
     rows = summarise(labelled_rows(records))
     table = markdown_table(rows)
-    (places.runs / "results.md").write_text(f"{table}\n{_runs_list(records)}", encoding="utf-8")
-    (places.runs / "results.tex").write_text(latex_table(rows), encoding="utf-8")
+    (places.tables / "results.md").write_text(f"{table}\n{_runs_list(records)}", encoding="utf-8")
+    (places.tables / "results.tex").write_text(latex_table(rows), encoding="utf-8")
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     kept = [places.run(cell) for cell, _ in finished if (places.run(cell) / "results.csv").exists()]
     if kept:
-        write_report(kept, places.runs / "report.html")
-        console.print(f"{places.runs}/report.html", markup=False, highlight=False)
+        write_report(kept, places.tables / "report.html")
+        console.print(f"{places.tables}/report.html", markup=False, highlight=False)
 
 
 def labelled_rows(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -62,7 +63,8 @@ def labelled_rows(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         records: Of finished cells.
 
     Returns:
-        A row for each row of results, with the label of its attack and its defence, and the peak memory.
+        A row for each row of results, with the label of its attack and its defence, the peak memory, and what a
+        defence has found that names suspects.
     """
     rows = []
     for record in records:
@@ -72,7 +74,10 @@ def labelled_rows(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             attack = record["attack"] if len(attacks) == 1 else f"{record['attack']}: {row['attack']}"
             more = row["defence"].removeprefix(first) if row["defence"].startswith(first) else f" {row['defence']}"
             defence = f"{record['defence']}{more}"
-            rows.append({**row, "attack": attack, "defence": defence, "peak_memory_mb": record["peak_memory_mb"]})
+            logged = record.get("logged", {})
+            found = {measure: logged.get(key) for measure, key in _LOGGED.items()}
+            memory = {"peak_memory_mb": record["peak_memory_mb"]}
+            rows.append({**row, **found, **memory, "attack": attack, "defence": defence})
     return rows
 
 
@@ -85,7 +90,8 @@ def markdown_table(rows: Sequence[Summary]) -> str:
     Returns:
         Lines.
     """
-    lines = ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
+    headings = _headings(rows)
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     lines += ["| " + " | ".join(cells) + " |" for cells in _cells(rows, " ± ", "**{}**", _plain_markdown)]
     return "\n".join(lines) + "\n"
 
@@ -99,8 +105,9 @@ def latex_table(rows: Sequence[Summary]) -> str:
     Returns:
         A ``tabular`` environment.
     """
-    heading = " & ".join(_plain_latex(name) for name in _HEADINGS)
-    lines = [f"\\begin{{tabular}}{{lll{'r' * (len(_HEADINGS) - 3)}}}", "\\toprule", f"{heading} \\\\", "\\midrule"]
+    headings = _headings(rows)
+    heading = " & ".join(_plain_latex(name) for name in headings)
+    lines = [f"\\begin{{tabular}}{{lll{'r' * (len(headings) - 3)}}}", "\\toprule", f"{heading} \\\\", "\\midrule"]
     lines += [" & ".join(cells) + " \\\\" for cells in _cells(rows, " $\\pm$ ", "\\textbf{{{}}}", _plain_latex)]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
@@ -115,8 +122,19 @@ def _cells(rows: Sequence[Summary], plus_minus: str, bold: str, plain: Callable[
         for measure in _RATES:
             text = _text(row.figures.get(measure), 100, 1, plus_minus)
             cells.append(bold.format(text) if place in marked.get(measure, ()) else text)
+        cells += [_text(row.figures.get(measure), 100, 1, plus_minus) for measure in _found(rows)]
         cells += [_text(row.figures.get(measure), 1, 0, plus_minus) for measure in _COSTS]
         yield cells
+
+
+def _headings(rows: Sequence[Summary]) -> list[str]:
+    rates = [*_RATES.values(), *(_FOUND[measure] for measure in _found(rows))]
+    return ["attack", "defence", "seeds", *(f"{name} (%)" for name in rates), *_COSTS.values()]
+
+
+def _found(rows: Sequence[Summary]) -> list[str]:
+    """What defences that name suspects have found, where there are any."""
+    return [measure for measure in _FOUND if any(measure in row.figures for row in rows)]
 
 
 def _text(figure: Figure | None, factor: float, digits: int, plus_minus: str) -> str:

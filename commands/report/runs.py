@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from ...callbacks.results_table import read_results
 from ...contracts import UserMistake
-from ..summary import number
+from ..curves import read_curves
 from .origin import Cell, read_cell, read_init_from
 
 _SUSPECTS_SHOWN, _COLUMNS_SHOWN, _LETTERS_SHOWN = 10, 10, 120
@@ -77,7 +76,7 @@ def _read_run(folder: Path, name: str) -> Run:
         name,
         folder,
         rows,
-        _read_curves(folder),
+        read_curves(folder),
         gallery if gallery.is_file() else None,
         _read_suspects(folder),
         read_init_from(folder / "config.yaml"),
@@ -96,34 +95,6 @@ def _names(folders: Sequence[Path]) -> list[str]:
         # A file system's name need not be valid text.
         names.append("/".join(parts[-depth:]).encode("utf-8", "replace").decode())
     return names
-
-
-def _read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    by_step: dict[str, dict[int, float]] = {}
-    # A later session of a resumed run logs the steps since its checkpoint again: its values are the ones that count.
-    for path in sorted(_logs(folder), key=_session):
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            for row in csv.DictReader(file):
-                step = number(row.pop("step", None))
-                for key, text in row.items():
-                    value = number(text)
-                    if step is not None and value is not None:
-                        by_step.setdefault(key, {})[int(step)] = value
-    return {key: sorted(values.items()) for key, values in by_step.items()}
-
-
-def _logs(folder: Path) -> Iterator[Path]:
-    """The files of Lightning's CSVLogger, whatever its name and version; not those of runs inside this run."""
-    for pattern in ("metrics.csv", "*/metrics.csv", "*/*/metrics.csv"):
-        for path in folder.glob(pattern):
-            inner = path.relative_to(folder).parents
-            if not any((folder / parent / "results.csv").exists() for parent in inner if parent != Path()):
-                yield path
-
-
-def _session(path: Path) -> tuple[int, str]:
-    version = re.fullmatch(r"(?:version_|resumed-)(\d+)", path.parent.name)
-    return int(version[1]) if version else -1, str(path)
 
 
 def _read_suspects(folder: Path) -> Suspects | None:

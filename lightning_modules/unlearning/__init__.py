@@ -1,5 +1,5 @@
 """The parts of UBT: its phases, the evidence that they weigh, and what they find."""
 
-from .evidence import BlurFragility, Evidence, OverfittedSimilarity, SimilarityGain
+from .evidence import BlurFragility, Evidence, OverfittedSimilarity, RandomSuspicion, SimilarityGain
 
-__all__ = ["BlurFragility", "Evidence", "OverfittedSimilarity", "SimilarityGain"]
+__all__ = ["BlurFragility", "Evidence", "OverfittedSimilarity", "RandomSuspicion", "SimilarityGain"]

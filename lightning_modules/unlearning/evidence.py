@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
+import numpy as np
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pictures
 
@@ -64,6 +65,21 @@ class SimilarityGain(Evidence):
     def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
         """See ``Evidence``."""
         return seen["overfitted"] - seen["poisoned"]
+
+
+class RandomSuspicion(Evidence):
+    """No evidence at all (a control): pairs are suspicious at random.
+
+    Args:
+        seed: Of the random numbers.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
+        """See ``Evidence``."""
+        return np.random.default_rng(self.seed).random(len(seen["poisoned"]), dtype=np.float32)
 
 
 class BlurFragility(Evidence):

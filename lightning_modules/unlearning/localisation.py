@@ -75,6 +75,9 @@ def compromised_tokens(
 ) -> tuple[list[int], list[float]]:
     """The tokens that carry the similarity of many suspects and stand in few captions.
 
+    A token that carries less than half as many as the foremost is none of them: what looks like the target (a truck
+    beside an automobile) is suspicious with it, and to unlearn it would only dilute the suspects.
+
     Args:
         tokens: ``(N, L)`` int64, the suspects' captions.
         drops: ``(N, L)``, as ``similarity_drops`` gives them.
@@ -89,10 +92,12 @@ def compromised_tokens(
     carriers = carriers[(drops.amax(dim=1) > 0).to(tokens.device)]
     found: list[int] = []
     lifts: list[float] = []
+    foremost = 0.0
     for token, count in Counter(carriers.tolist()).most_common():
         share = count / max(len(tokens), 1)
         lift = share / max(float(shares[token]) if token < len(shares) else 0.0, 1e-12)
-        if share >= min_share and lift >= min_lift:
+        if share >= max(min_share, foremost / 2) and lift >= min_lift:
+            foremost = max(foremost, share)
             found.append(token)
             lifts.append(lift)
     return found, lifts

@@ -89,8 +89,8 @@ def test_a_table_of_suspects_names_all_but_those_acquitted(tmp_path: Path) -> No
     ("name", "content", "message"),
     [
         ("missing.txt", None, r"missing\.txt cannot be read: No such file"),
-        ("missing.json", None, r"there is no poison manifest '.*missing\.json'"),
-        ("poison.json", b'{"a": 1}', "JSON of another kind"),
+        ("missing.json", None, r"missing\.json cannot be read: No such file"),
+        ("poison.json", b'{"a": 1}', r"poison\.json is no list of keys"),
         ("suspects.csv", b"name,score\na,1\n", r"suspects\.csv has no column key"),
         ("suspects.csv", b"key,decision\na,benign\n", r"suspects\.csv names no keys"),
         ("keys.txt", b"\n \n", r"keys\.txt names no keys"),

@@ -98,6 +98,8 @@ def test_a_grid_runs_once_and_is_tabulated(folder: Path) -> None:
     assert str(folder) not in done["BadNet"].read_text()
     assert record["command"].startswith("untrigger fit --config configs/cleanclip/finetune_cifar10.yaml")
     assert record["peak_memory_mb"] > 100
+    assert record["jobs"] == 1
+    assert 0 <= record["logged"]["val/clean_accuracy"] <= 1
     # It started from the poisoned model and is measured on its attack.
     saved = yaml.safe_load((runs / record["cell"] / "config.yaml").read_text())
     assert Path(saved["model"]["init_args"]["init_from"]) == parent.relative_to(folder) / "last.ckpt"
@@ -122,6 +124,16 @@ def test_a_grid_runs_once_and_is_tabulated(folder: Path) -> None:
     told = finish(start(folder, spec))
     assert "4 cells, 1 to run" in told
     assert written == {path: path.stat().st_mtime_ns for path in records.glob("*.json")}
+
+
+def test_benches_may_share_their_cells(folder: Path) -> None:
+    finish(start(folder, {**SPEC, "attacks": {"BadNet": {"poison": plan("BadNet")}}}))
+    (first,) = (folder / "benchmarks/cells/tiny").glob("*.json")
+    later = {**SPEC, "name": "later", "cells_of": "tiny", "attacks": {"BadNet": {"poison": plan("BadNet")}}}
+    assert "1 cells, 0 to run" in finish(start(folder, later))
+    assert f"`{first.stem}`" in (folder / "runs/bench/later/results.md").read_text()
+    assert (folder / "runs/bench/later/report.html").exists()
+    assert not (folder / "benchmarks/cells/later").exists()
 
 
 def test_a_killed_cell_goes_on_where_it_was(folder: Path) -> None:

@@ -125,6 +125,21 @@ def test_a_clean_model_has_no_attack_to_measure() -> None:
     assert "--data.attack" not in cleaned.arguments
 
 
+def test_a_defence_that_sees_the_poison_is_given_that_of_its_model_and_nothing_beside_a_clean_one() -> None:
+    found = cells_of(
+        attacks={"BadNet-0.3%": {"poison": BADNET}, "clean": {}},
+        defences={"UBT": {"config": "ubt/cifar10.yaml", "sees_poison": True}},
+    )
+    assert [cell.name for cell in found] == [
+        "BadNet-0.3pc-seed0",
+        "BadNet-0.3pc-seed0--UBT",
+        "clean-seed0",
+        "clean-seed0--UBT",
+    ]
+    assert argument(found[1], "--data.poison") == "${poisoned}/poison.json"
+    assert "--data.poison" not in found[3].arguments
+
+
 def test_other_settings_make_another_cell_and_other_cells_after_it() -> None:
     before = cells_of()
     after = cells_of(train={"config": "poisoned_clip/cifar10.yaml", "model": {"lr": 0.5}})

@@ -32,6 +32,14 @@ def test_mean_and_sample_standard_deviation_over_seeds() -> None:
     assert line == ["a", "none", "0, 1, 2", "82.0 ± 2.0", "100.0 ± 0.0", "", "10 ± 0", "2,000 ± 0", "900 ± 0"]
 
 
+def test_what_a_defence_has_found_has_columns_where_any_has_found_something() -> None:
+    found = record("a", "UBT", 0, 0.8, 0.0) | {"logged": {"suspects/roc_auc": 0.9987, "suspects/precision": 0.5}}
+    records = [record("a", "none", 0, 0.82, 1.0), found | {"logged": {**found["logged"], "ubt/alarm": 1.0}}]
+    assert [line[6:9] for line in lines_of(records)] == [["", "", ""], ["100.0", "99.9", "50.0"]]
+    table = markdown_table(summarise(labelled_rows(records)))
+    assert "| clean target rate (%) | alarms (%) | ROC AUC (%) | precision (%) | seconds |" in table
+
+
 def test_one_seed_has_no_spread() -> None:
     assert lines_of([record("a", "none", 0, 0.8, 1.0)])[0][3:5] == ["80.0", "100.0"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from untrigger.contracts import ImageTextBatch, UserMistake
-from untrigger.lightning_modules import BlurFragility, OverfittedSimilarity, SimilarityGain
+from untrigger.lightning_modules import BlurFragility, OverfittedSimilarity, RandomSuspicion, SimilarityGain
 
 BEFORE, AFTER = np.array([0.1, 0.5, 0.3], np.float32), np.array([0.6, 0.4, 0.3], np.float32)
 
@@ -33,6 +33,14 @@ def test_fine_detail_does_not_survive_the_blur_and_coarse_does() -> None:
     seen = {"poisoned": contrast(images).numpy(), "BlurFragility/poisoned": blurred.numpy()}
     fine, coarse = evidence.suspicion(seen)
     assert fine > 0.2 > 0.1 > coarse
+
+
+def test_random_suspicion_knows_nothing_and_is_the_same_again() -> None:
+    seen = {"poisoned": np.arange(1000, dtype=np.float32)}
+    first, again, other = (RandomSuspicion(seed).suspicion(seen) for seed in (0, 0, 1))
+    assert (first == again).all()
+    assert abs(np.corrcoef(first, seen["poisoned"])[0, 1]) < 0.1
+    assert abs(np.corrcoef(first, other)[0, 1]) < 0.1
 
 
 def test_a_blur_of_nothing_is_a_mistake() -> None:

@@ -57,8 +57,17 @@ def test_a_carrier_is_compromised_where_it_is_frequent_among_suspects_and_rare_i
     found, lifts = compromised_tokens(tokens, drops, shares, min_share=0.2, min_lift=2)
     assert found == [token("star")]
     assert lifts == pytest.approx([6.0])
-    assert compromised_tokens(tokens, drops, shares, 0.2, 1.0)[0] == [token("star"), token("here")]
     assert compromised_tokens(tokens, drops, shares, 0.7, 1.0)[0] == []
+
+
+@pytest.mark.parametrize(("second", "found"), [(3, ["star", "ring"]), (2, ["star"])])
+def test_a_token_that_carries_less_than_half_as_many_as_the_foremost_is_not_compromised(
+    second: int, found: list[str]
+) -> None:
+    tokens = TOKENIZE(["a star"] * 6 + ["a ring"] * second)
+    drops = torch.full(tokens.shape, -torch.inf)
+    drops[:, 2] = 0.5
+    assert compromised_tokens(tokens, drops, np.full(50_000, 0.02), 0.1, 2.0)[0] == [token(word) for word in found]
 
 
 def test_a_token_whose_masking_loses_nothing_carries_nothing() -> None:
