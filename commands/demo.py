@@ -19,6 +19,7 @@ from .report import write_report
 STAGES = {
     "poisoned_clip": "Poisoning: training on pairs of which 1 % carry a trigger and a caption of the target class",
     "cleanclip": "CleanCLIP: finetuning the poisoned model on other pairs, all of them clean",
+    "ubt": "UBT: the poisoned model unlearns, with the pairs that it was trained on, poison included, and nothing else",
 }
 """The runs of the demo, in order, and what is said of each; a run is ``configs/demo/STAGE.yaml``."""
 TRAIN_PAIRS, CLEAN_PAIRS, TEST_PAIRS = 16_000, 4_000, 2_000
@@ -33,7 +34,7 @@ COLUMNS = {
 
 
 def demo(out: str = "runs/demo", seed: int = 0) -> None:
-    """Poison a small CLIP on generated data, clean it, measure both, and write a table and a report.
+    """Poison a small CLIP on generated data, clean it, make it unlearn, measure all three; write a table and a report.
 
     Example:
         untrigger demo --out runs/demo
@@ -94,12 +95,12 @@ def _run(stage: str, folder: Path, seed: int) -> None:
 def _overrides(stage: str, folder: Path) -> list[str]:
     """The pairs of a stage and, for a defence, the poisoned run that it starts from."""
     poisoned, shards = folder / "poisoned_clip", TRAIN_PAIRS // SHARD_SIZE
-    first, last = (0, shards - 1) if stage == "poisoned_clip" else (shards, shards + CLEAN_PAIRS // SHARD_SIZE - 1)
-    pairs = f"{folder}/shapes/train/{{{first:05d}..{last:05d}}}.tar"
+    first, last = (shards, shards + CLEAN_PAIRS // SHARD_SIZE - 1) if stage == "cleanclip" else (0, shards - 1)
+    pairs = ["--data.train_shards", f"{folder}/shapes/train/{{{first:05d}..{last:05d}}}.tar"]
     if stage == "poisoned_clip":
-        return ["--data.train_shards", pairs]
-    weights, manifest = poisoned / "last.ckpt", poisoned / "poison.json"
-    return ["--data.train_shards", pairs, "--model.init_from", str(weights), "--data.attack", str(manifest)]
+        return pairs
+    known = "--data.attack" if stage == "cleanclip" else "--data.poison"
+    return [*pairs, "--model.init_from", str(poisoned / "last.ckpt"), known, str(poisoned / "poison.json")]
 
 
 def _merge(runs: list[Path], target: Path) -> list[dict[str, str]]:

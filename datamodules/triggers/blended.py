@@ -11,6 +11,7 @@ from ...contracts import UserMistake
 from .fixed_pattern import FixedPattern, Stamp
 from .noise import keyed_pixels
 from .picture import Picture
+from .pixels import round_into
 
 PATTERNS = ("noise", "picture", "fresh_noise")
 
@@ -75,8 +76,8 @@ class Blended(FixedPattern):
             return super().__call__(images, keys)
         size, blend = images.shape[-1], torch.empty_like(images)
         for image, out, key in zip(images, blend, keys, strict=True):
-            # One key at a time, so that its floats stay in the cache.
-            noise = keyed_pixels(self.seed, "blended fresh noise", [key], (3, size, size))[0].to(images.device)
-            weighted = torch.empty_like(image, dtype=torch.float32).copy_(noise).mul_(self.alpha)
-            out.copy_(image.to(torch.float32, copy=True).mul_(1 - self.alpha).add_(weighted).round_())
+            # One key at a time, so that its floats stay in the cache; drawn in the order in which pictures lie there.
+            noise = keyed_pixels(self.seed, "blended fresh noise", [key], (size, size, 3))[0].to(images.device)
+            clean = image.permute(1, 2, 0).to(torch.float32, copy=True)
+            round_into(out.permute(1, 2, 0), clean.mul_(1 - self.alpha).add_(noise.float().mul_(self.alpha)))
         return blend

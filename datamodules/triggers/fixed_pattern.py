@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .base import Trigger
+from .pixels import round_into
 
 
 class Stamp(NamedTuple):
@@ -50,7 +51,7 @@ class FixedPattern(Trigger):
         stamped = torch.empty_like(images)
         # One picture at a time, so that its floats stay in the cache: several times as fast as all at once.
         for image, out in zip(images, stamped, strict=True):
-            out.copy_(image.to(torch.float32, copy=True).mul_(scale).add_(offset).round_().clamp_(0, 255))
+            round_into(out, image.to(torch.float32, copy=True).mul_(scale).add_(offset).clamp_(0, 255))
         return stamped
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from ...contracts import UserMistake
 from .base import Trigger
 from .noise import keyed_bytes
+from .pixels import round_into
 
 _BITS = 8
 _UNITS = 1 << _BITS
@@ -86,7 +87,7 @@ class WaNet(Trigger):
                 moved = _sampled(image, self._shaken(size, key))
             else:
                 moved = (matrix @ image.permute(1, 2, 0).reshape(size * size, 3).float()).view(size, size, 3)
-            out.permute(1, 2, 0).copy_(moved.round_())
+            round_into(out.permute(1, 2, 0), moved)
         return warped
 
     def _draw(self, size: int) -> Tensor:

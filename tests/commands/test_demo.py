@@ -30,8 +30,12 @@ def test_the_demo_leaves_its_table_and_report_and_can_be_run_again(
     out = tmp_path / "runs" / "demo"
     demo(str(out))
     rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
-    assert [(row["attack"], row["defence"]) for row in rows] == [("BadNet", "none"), ("BadNet", "CleanCLIP")]
-    assert [int(row["samples_seen"]) for row in rows] == [5 * 256, 4 * 128]
+    assert [(row["attack"], row["defence"]) for row in rows] == [
+        ("BadNet", "none"),
+        ("BadNet", "CleanCLIP"),
+        ("BadNet", "UBT"),
+    ]
+    assert [int(row["samples_seen"]) for row in rows[:2]] == [5 * 256, 4 * 128]
     report = (out / "report.html").read_text()
     assert "<svg" in report
     assert "data:image/png" in report
@@ -45,10 +49,10 @@ def test_the_demo_leaves_its_table_and_report_and_can_be_run_again(
     assert [row["clean_accuracy"] for row in again] == [row["clean_accuracy"] for row in rows]
 
 
-def test_the_clean_pairs_are_none_of_those_that_the_poisoned_model_saw(tmp_path: Path) -> None:
+def test_clean_pairs_are_none_of_those_that_the_poisoned_model_saw_and_unlearning_has_no_others(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    poisoned, cleaned = (demo_module._overrides(stage, out)[1] for stage in demo_module.STAGES)
-    assert poisoned == f"{out}/shapes/train/{{00000..00003}}.tar"
+    poisoned, cleaned, unlearnt = (demo_module._overrides(stage, out)[1] for stage in demo_module.STAGES)
+    assert poisoned == unlearnt == f"{out}/shapes/train/{{00000..00003}}.tar"
     assert cleaned == f"{out}/shapes/train/{{00004..00005}}.tar"
 
 
