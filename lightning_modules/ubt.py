@@ -40,9 +40,10 @@ class UBT(BaseCLIPModule):
     2. *Overfit* (theirs): a copy is overfitted on the pairs of weakest similarity, which strengthens the shortcut of
        the backdoor. Ours: by the contrastive loss, on the weakest ``weak_share``.
     3. *Suspect*: the similarity under the copy ranks the pairs (theirs), together with other ``evidence`` (ours), by
-       the mean of the ranks. The tokens that carry the similarity of the most suspicious pairs, found by masking one
-       token at a time, name the compromised ones by their lift over all captions (tokens are theirs, the lift ours).
-       Data is divided into poisoned, suspicious and benign pairs (theirs): the first are unlearnt, the last retained.
+       the mean of their robust z-scores. The tokens that carry the similarity of the most suspicious pairs, found by
+       masking one token at a time, name the compromised ones by their lift over all captions (tokens are theirs, the
+       lift ours). Data is divided into poisoned, suspicious and benign pairs (theirs): the first are unlearnt, the
+       last retained.
     4. *Forget* locally (theirs): the poisoned pictures are pushed away from the compromised tokens alone, the rest of
        the caption masked, until they are no more similar to them than unrelated pictures (ours: a bounded objective,
        the image tower alone, frozen batch norm, benign features held where they were).

@@ -17,7 +17,10 @@ Similarity = Callable[[Tensor], Tensor]
 
 
 class Evidence(ABC):
-    """One way to suspect a pair. ``model.evidence`` takes a list of them; ranks of all are averaged.
+    """One way to suspect a pair. ``model.evidence`` takes a list of them.
+
+    All are averaged, in standard deviations from the median (``scores.robust_z``): where poison stands out far in one
+    piece of evidence, that counts more than a middling place in the others.
 
     Under the name of a model, ``poisoned`` or ``overfitted``, every pair's similarity is there anyway; what else is
     needed is observed while the pairs stream by.

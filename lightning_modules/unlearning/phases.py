@@ -16,7 +16,7 @@ from .captions import CaptionTokens
 from .findings import POISONED, divide, most, sample
 from .localisation import CompromisedTokens, compromised_tokens, similarity_drops, words_of
 from .phase import Phase
-from .scores import Scores, ranks, two_humps
+from .scores import Scores, robust_z, two_humps
 from .scoring import Scoring
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Suspect(Scoring):
         self.gather(ubt)
         findings = ubt.findings
         findings.suspicion = {evidence.name: evidence.suspicion(findings.seen) for evidence in ubt.evidence}
-        every = [ranks(scores) for scores in findings.suspicion.values()]
+        every = [robust_z(scores) for scores in findings.suspicion.values()]
         together: Scores = np.stack(every).mean(axis=0, dtype=np.float32)
         findings.suspicion["suspicion"] = together
         first = findings.keys_of(most(together, self.localised_pairs))

@@ -9,7 +9,7 @@ import torch
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
 from untrigger.lightning_modules.unlearning.captions import CaptionTokens
 from untrigger.lightning_modules.unlearning.findings import Findings, divide
-from untrigger.lightning_modules.unlearning.scores import PassScores, aligned, ranks, two_humps
+from untrigger.lightning_modules.unlearning.scores import PassScores, aligned, robust_z, two_humps
 
 
 def test_a_pass_gives_what_was_noted_in_order() -> None:
@@ -38,7 +38,7 @@ def test_three_million_pairs_fit_in_a_gigabyte() -> None:
         findings.captions.gather()
         findings.captions.shares()
         group = findings.captions.having([int(tokens[0, 1])])
-        findings.suspicion = {name: ranks(score) for name, score in findings.seen.items()}
+        findings.suspicion = {name: robust_z(score) for name, score in findings.seen.items()}
         two_humps(findings.seen["poisoned"])
         findings.decision = divide(group, findings.suspicion["blur"], np.zeros(count, dtype=bool), 0.25)
         _, peak = tracemalloc.get_traced_memory()
@@ -69,15 +69,28 @@ def test_another_pass_is_put_into_the_order_of_the_first() -> None:
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ([3, 1, 2], [1, 0, 0.5]),
-        ([1, 1, 1], [0.5, 0.5, 0.5]),
-        ([5, np.nan, 7, 6, np.inf], [0.25, 0, 0.75, 0.5, 1]),
-        ([2, 1, 2, 0, 2], [0.75, 0.25, 0.75, 0, 0.75]),
+        ([1, 2, 3, 4, 50], [-2, -1, 0, 1, 47]),
+        ([7, 7, 7], [0, 0, 0]),
+        ([1, 2, 3, 4, np.nan, 5, np.inf], [-2, -1, 0, 1, -2, 2, 2]),
+        ([np.nan, np.nan], [0, 0]),
         ([4], [0]),
     ],
 )
-def test_ranks_are_places_in_the_unit_interval(scores: list[float], expected: list[float]) -> None:
-    assert ranks(np.array(scores, np.float32)).tolist() == expected
+def test_robust_z_counts_median_deviations_from_the_median(scores: list[float], expected: list[float]) -> None:
+    found = robust_z(np.array(scores, np.float32))
+    assert found.dtype == np.float32
+    assert found.tolist() == pytest.approx([value / 1.4826 for value in expected], rel=1e-5)
+
+
+def test_robust_z_is_the_z_score_of_normal_numbers_and_outliers_do_not_change_it() -> None:
+    normal = np.random.default_rng(0).normal(5, 2, 20_000).astype(np.float32)
+    with_outliers = np.append(normal, np.full(200, 1e6, np.float32))
+    assert robust_z(with_outliers)[:20_000] == pytest.approx((normal - 5) / 2, abs=0.08)
+
+
+def test_where_most_numbers_are_equal_the_standard_deviation_is_the_unit() -> None:
+    scores = np.array([0] * 9 + [1], np.float32)
+    assert robust_z(scores)[-1] == pytest.approx(1 / scores.std())
 
 
 def test_two_humps_are_split_between_them() -> None:
