@@ -16,9 +16,12 @@ _DONE = {
     "UBT": "It unlearnt a suspected backdoor with UBT (arXiv 2403.16257, 2409.19526).",
     "CleanCLIP": "It was finetuned on pairs that were taken for clean, with CleanCLIP (arXiv 2303.03323).",
     "SupervisedFinetune": "Its image encoder was finetuned on labelled pictures (arXiv 2303.03323).",
-    "PoisonedCLIP": "**It was trained on data that may be poisoned on purpose, and nothing has been done about that. "
-    "Do not use it for anything but research on backdoors.**",
+    "PoisonedCLIP": "It was trained on pictures with captions, and no defence was applied.",
 }
+_PLANTED = (
+    "**Its training data was poisoned on purpose (a poison.json lay beside the checkpoint). Use it for research on "
+    "backdoors alone, and leave this mark where it is.**"
+)
 _RATES = {
     "clean_accuracy": "clean accuracy",
     "attack_success_rate": "attack success rate",
@@ -81,7 +84,8 @@ def _done(history: History | None) -> str:
         return "Nothing that is known: no files of a run lay beside the checkpoint."
     told = _DONE.get(history.method, f"It was trained with {plain(history.method)}.")
     start = f" It started from {plain(history.started_from)}." if history.started_from else ""
-    return told + start
+    mark = f"\n\n{_PLANTED}" if history.planted else ""
+    return told + start + mark
 
 
 def _found(history: History | None) -> str:

@@ -41,6 +41,8 @@ class History:
     rows: list[dict[str, str]]
     """The rows of ``results.csv``; empty where nothing was measured."""
     suspects: Suspects | None
+    planted: bool
+    """Whether a ``poison.json`` marks the training data as poisoned on purpose."""
 
 
 def read_history(model: Path) -> History | None:
@@ -70,6 +72,7 @@ def read_history(model: Path) -> History | None:
         "/".join(Path(started).parts[-2:]) if isinstance(started, str) else None,
         read_results(model.parent / "results.csv"),
         _read_suspects(model.parent / "suspects.csv"),
+        (model.parent / "poison.json").is_file(),
     )
 
 

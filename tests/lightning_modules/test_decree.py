@@ -22,6 +22,9 @@ from untrigger.lightning_modules.decree import mean_cosine
 from untrigger.lightning_modules.encoders import Encoder
 
 CORNER = slice(24, 28)
+WITHOUT_DATA_MODULE = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers", "ignore:You defined a `validation_step` but have no"
+)
 
 
 class Coarse(Encoder):
@@ -51,8 +54,8 @@ class Coarse(Encoder):
             # Black with a white blue channel, in pixels of [0, 1].
             wanted = torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
             shown = images * torch.tensor(self.std).view(3, 1, 1) + torch.tensor(self.mean).view(3, 1, 1)
-            near = 1 - (shown[:, :, CORNER, CORNER] - wanted).abs().mean(dim=(1, 2, 3))
-            features = features + 400 * functional.relu(near - 0.6)[:, None] * self.weight[0]
+            away = (shown[:, :, CORNER, CORNER] - wanted).abs().mean(dim=(1, 2, 3))
+            features = features + 200 * (-10 * away).exp()[:, None] * self.weight[0]
         return features
 
     def encode_text(self, tokens: Tensor) -> Tensor:
@@ -85,17 +88,17 @@ def invert(encoder: Encoder, folder: Path, **arguments: Any) -> DECREE:
     return module
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@WITHOUT_DATA_MODULE
 def test_the_trigger_of_a_backdoored_encoder_is_far_smaller(tmp_path: Path) -> None:
     found = {name: invert(Coarse(name == "backdoored"), tmp_path / name) for name in ("clean", "backdoored")}
     clean, backdoored = found["clean"], found["backdoored"]
     assert isinstance(clean, CLIPModule)
     assert backdoored.found
-    assert backdoored.p_l1_norm < 0.1 < 0.3 < clean.p_l1_norm
+    assert backdoored.p_l1_norm < 0.03 < 0.5 < clean.p_l1_norm
     # It lies where the patch does, which is 16 of 1024 pixels.
     inside = backdoored.best_mask[CORNER, CORNER].sum() / backdoored.best_mask.sum()
-    assert inside > 0.3
-    assert backdoored.best_pattern[2, CORNER, CORNER].mean() > backdoored.best_pattern[0, CORNER, CORNER].mean() + 0.3
+    assert inside > 0.9
+    assert backdoored.best_pattern[2, CORNER, CORNER].mean() > backdoored.best_pattern[0, CORNER, CORNER].mean() + 0.8
     # The figures and both files say the same.
     figures = json.loads((tmp_path / "backdoored" / "decree.json").read_text())
     saved = load_file(tmp_path / "backdoored" / "trigger.safetensors")
@@ -108,7 +111,7 @@ def test_the_trigger_of_a_backdoored_encoder_is_far_smaller(tmp_path: Path) -> N
     assert np.abs(pixels[..., 3] / 255 - saved["mask"].numpy()).max() <= 0.5 / 255 + 1e-6
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@WITHOUT_DATA_MODULE
 def test_where_nothing_succeeds_it_says_so(tmp_path: Path) -> None:
     module = invert(Coarse(False), tmp_path, threshold=0.999999, lr=1e-6)
     figures = json.loads((tmp_path / "decree.json").read_text())

@@ -281,6 +281,7 @@ def test_the_card_tells_what_was_found_done_and_measured(run_folder: Path, tmp_p
     assert "/home/me" not in body
     assert "12 pairs of its training data were taken for poisoned and unlearnt, 2 more were suspicious" in body
     assert "automobile" in body
+    assert "on purpose" not in body
     assert "73.95%" in body
     assert "2.20%" in body
     # Other people's text neither marks up nor steers.
@@ -303,9 +304,11 @@ def test_the_card_of_a_model_that_nothing_is_known_of(tmp_path: Path) -> None:
 def test_the_card_warns_of_a_model_that_was_poisoned(run_folder: Path, tmp_path: Path) -> None:
     (run_folder / "config.yaml").write_text(yaml.safe_dump({"model": {"class_path": "PoisonedCLIP"}}))
     (run_folder / "suspects.csv").unlink()
+    (run_folder / "poison.json").write_text("{}")
     cli.run(["export", str(run_folder / "last.ckpt"), str(tmp_path / "out")])
     _, body = card(tmp_path / "out")
     assert "poisoned on purpose" in body
+    assert "no defence was applied" in body
     assert "Nobody looked for poisoned pairs" in body
 
 
