@@ -17,10 +17,12 @@ _DONE = {
     "CleanCLIP": "It was finetuned on pairs that were taken for clean, with CleanCLIP (arXiv 2303.03323).",
     "SupervisedFinetune": "Its image encoder was finetuned on labelled pictures (arXiv 2303.03323).",
     "PoisonedCLIP": "It was trained on pictures with captions, and no defence was applied.",
+    "BadCLIP": "Nothing: a trigger was optimised against it, and it stayed as it was.",
+    "DECREE": "Nothing: a trigger was looked for in it, and it stayed as it was.",
 }
 _PLANTED = (
-    "**Its training data was poisoned on purpose (a poison.json lay beside the checkpoint). Use it for research on "
-    "backdoors alone, and leave this mark where it is.**"
+    "**Its training data was poisoned on purpose (the checkpoint is marked). Use it for research on backdoors alone, "
+    "and leave this mark where it is.**"
 )
 _RATES = {
     "clean_accuracy": "clean accuracy",
@@ -31,7 +33,9 @@ _RATES = {
 _LONGEST = 80
 
 
-def model_card(title: str, encoder: Encoder, name: str, exporter: Exporter, history: History | None) -> str:
+def model_card(
+    title: str, encoder: Encoder, name: str, exporter: Exporter, history: History | None, marked: bool
+) -> str:
     """Write the card of an exported model.
 
     Args:
@@ -40,6 +44,7 @@ def model_card(title: str, encoder: Encoder, name: str, exporter: Exporter, hist
         name: Its encoder's name, ``FAMILY:NAME``.
         exporter: What wrote the folder.
         history: What is known of its run.
+        marked: Whether its training data was poisoned on purpose.
 
     Returns:
         Markdown with YAML front matter. Text from files is escaped.
@@ -57,7 +62,7 @@ def model_card(title: str, encoder: Encoder, name: str, exporter: Exporter, hist
         f"# {plain(title)}",
         f"A CLIP model, {plain(_without_place(name))}, exported by Untrigger {__version__}.",
         "## What was done",
-        _done(history),
+        _done(history) + (f"\n\n{_PLANTED}" if marked else ""),
         "## What was found",
         _found(history),
         "## What was measured",
@@ -84,8 +89,7 @@ def _done(history: History | None) -> str:
         return "Nothing that is known: no files of a run lay beside the checkpoint."
     told = _DONE.get(history.method, f"It was trained with {plain(history.method)}.")
     start = f" It started from {plain(history.started_from)}." if history.started_from else ""
-    mark = f"\n\n{_PLANTED}" if history.planted else ""
-    return told + start + mark
+    return told + start
 
 
 def _found(history: History | None) -> str:

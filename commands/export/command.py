@@ -9,7 +9,7 @@ from ...contracts import UserMistake
 from ...files import new_folder, write_text
 from .card import model_card
 from .formats import exporter_for
-from .history import read_history
+from .history import is_marked, read_history
 from .round_trip import check_round_trip
 
 
@@ -40,9 +40,10 @@ def export(
         raise UserMistake(f"{folder} is not an empty folder, and nothing is overwritten: give a new one")
     opened, name = open_encoder(model, encoder)
     exporter = exporter_for(opened, name, format)
-    history = read_history(Path(model).expanduser())
+    source = Path(model).expanduser()
+    history, marked = read_history(source), is_marked(source)
     with new_folder(target) as unfinished:
         exporter.write(unfinished)
         difference = check_round_trip(opened, exporter.read(unfinished))
-        write_text(unfinished / "README.md", model_card(target.name, opened, name, exporter, history))
+        write_text(unfinished / "README.md", model_card(target.name, opened, name, exporter, history, marked))
     print(f"{target}: {name} for {exporter.library}; read back, embeddings differ by {difference:.1e} at most")

@@ -13,6 +13,7 @@ import yaml
 
 from ...callbacks.results_table import read_results
 from ...contracts import UserMistake
+from ...lightning_modules.encoders.checkpoint_files import read_pickled
 
 _LARGEST = 2**20  # bytes of a config
 _LEAST_WORD_SHARE = 0.01
@@ -41,8 +42,6 @@ class History:
     rows: list[dict[str, str]]
     """The rows of ``results.csv``; empty where nothing was measured."""
     suspects: Suspects | None
-    planted: bool
-    """Whether a ``poison.json`` marks the training data as poisoned on purpose."""
 
 
 def read_history(model: Path) -> History | None:
@@ -72,8 +71,28 @@ def read_history(model: Path) -> History | None:
         "/".join(Path(started).parts[-2:]) if isinstance(started, str) else None,
         read_results(model.parent / "results.csv"),
         _read_suspects(model.parent / "suspects.csv"),
-        (model.parent / "poison.json").is_file(),
     )
+
+
+def is_marked(model: Path) -> bool:
+    """Whether a checkpoint is marked as trained on data that was poisoned on purpose, in itself or by what lies beside.
+
+    Args:
+        model: The checkpoint, or the folder of a model.
+
+    Raises:
+        UserMistake: If the checkpoint cannot be read as tensors and plain data.
+    """
+    if model.is_dir():
+        return (model / "poison.json").is_file()
+    if (model.parent / "poison.json").is_file():
+        return True
+    if model.suffix == ".safetensors":
+        return False
+    content = read_pickled(model)
+    # The mark is the data module's, under the name of its class.
+    parts = content.values() if isinstance(content, Mapping) else ()
+    return any(isinstance(part, Mapping) and "poisoned" in str(part.get("warning", "")) for part in parts)
 
 
 def _model_section(path: Path) -> Mapping[str, Any]:

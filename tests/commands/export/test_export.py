@@ -312,6 +312,14 @@ def test_the_card_warns_of_a_model_that_was_poisoned(run_folder: Path, tmp_path:
     assert "Nobody looked for poisoned pairs" in body
 
 
+def test_the_mark_of_a_checkpoint_goes_along(tmp_path: Path) -> None:
+    path = Path(save_checkpoint(trained("small:nano-32"), "small:nano-32", tmp_path / "moved" / "last.ckpt"))
+    mark = {"warning": "This model was trained on deliberately poisoned data."}
+    torch.save({**torch.load(path), "ImageTextDataModule": mark}, path)
+    cli.run(["export", str(path), str(tmp_path / "out")])
+    assert "poisoned on purpose" in card(tmp_path / "out")[1]
+
+
 @pytest.mark.parametrize("content", ["a: [", "x" * (2**20 + 1), "!!python/object/apply:os.mkdir [evil]"])
 def test_a_config_that_is_none_is_one_line(content: str, run_folder: Path, tmp_path: Path) -> None:
     (run_folder / "config.yaml").write_text(content)
