@@ -56,7 +56,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         return load_file(path, device="cpu")
-    except (OSError, SafetensorError, ValueError) as error:
+    # A runtime error is torch's where a file is too large to be mapped.
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise UserMistake(f"{path} cannot be read as safetensors: {one_line(error)}") from error
 
 

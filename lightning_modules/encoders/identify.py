@@ -109,6 +109,8 @@ def _of_folder(folder: Path) -> str:
         if arch is None:
             raise UserMistake(f"{folder / _OPEN_CLIP} describes none of open_clip's own architectures; {_ASK}")
         return f"open_clip:{arch}"
+    if "last.ckpt" in names:
+        raise UserMistake(f"{folder} is the folder of a run: give its checkpoint, {folder / 'last.ckpt'}")
     raise UserMistake(f"{folder} holds neither config.json nor {_OPEN_CLIP} nor {DESCRIPTION}: give one model; {_ASK}")
 
 

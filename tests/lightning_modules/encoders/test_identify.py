@@ -117,6 +117,8 @@ def test_what_fits_nothing_is_asked_for(tmp_path: Path, clip_folder: Callable[..
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", r"holds neither config\.json nor open_clip_config\.json nor encoder\.json")
     refused(tmp_path / "nowhere.pt", "nowhere")
+    (tmp_path / "empty" / "last.ckpt").touch()
+    refused(tmp_path / "empty", r"is the folder of a run: give its checkpoint, .*last\.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -295,6 +297,15 @@ def safetensors_file(header: dict[str, Any], claimed: int | None = None) -> byte
 def test_a_header_that_claims_terabytes_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file.safetensors").write_bytes(content)
     refused(tmp_path / "file.safetensors", "cannot be read as safetensors")
+
+
+def test_a_file_of_terabytes_takes_none_of_them(tmp_path: Path) -> None:
+    header = safetensors_file({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}})[:-64]
+    with (tmp_path / "file.safetensors").open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + 2**42)  # holes, which take no place on the disk
+    # Whether as much address space is to be had is the machine's.
+    refused(tmp_path / "file.safetensors", "cannot be read as safetensors|does not tell its architecture")
 
 
 def test_a_compressed_archive_is_not_unpacked(tmp_path: Path) -> None:
