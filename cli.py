@@ -27,13 +27,14 @@ Poison CLIP. Then make it forget.
   demo                           poison a small CLIP on generated data, clean it, measure both
   shards                         turn a CSV, an image folder or a torchvision data set into shards
   poison                         bake a poison plan into new shards
+  export                         hand a model back in the format of transformers or open_clip, with a model card
   bench                          run a grid of attacks and defences; its table, figures and report
   report                         make report.html from run folders
 
 untrigger COMMAND --help tells more of each, with an example.
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-OTHER_COMMANDS = ("bench", "demo", "poison", "report", "shards")
+OTHER_COMMANDS = ("bench", "demo", "export", "poison", "report", "shards")
 _FLAGS = {"poison": {"preview": "write nothing but a contact sheet of the triggers: OUT/preview.png"}}
 
 
@@ -65,7 +66,7 @@ def run(arguments: list[str]) -> None:
 
 def _run_other(name: str, arguments: list[str]) -> None:
     """Run a command that takes its options from its function's signature and its help from the docstring."""
-    from .commands import bench, demo, poison, report, shards  # each brings torch along
+    from .commands import bench, demo, export, poison, report, shards  # each brings torch along
 
     prog = f"untrigger {name}"
     if name == "shards":
@@ -82,6 +83,9 @@ def _run_other(name: str, arguments: list[str]) -> None:
         parser.add_class_arguments(bench.BenchSpec)  # the grid's keys stand at the top of the file
         values = parser.instantiate(parser.parse_args(arguments))
         values.spec = bench.BenchSpec(**{key: values.pop(key) for key in grid})
+    elif name == "export":
+        function, parser = export.export, _parser(export.export, prog, as_positional=True)
+        values = parser.instantiate(parser.parse_args(arguments))
     else:
         functions: dict[str, Callable[..., Any]] = {"demo": demo.demo, "poison": poison.poison, "report": report.report}
         function = functions[name]

@@ -3,12 +3,14 @@
 from .badclip import BadCLIP
 from .base import BaseCLIPModule
 from .cleanclip import CleanCLIP
+from .decree import DECREE
 from .poisoned_clip import PoisonedCLIP
 from .supervised_finetune import SupervisedFinetune
 from .ubt import UBT
 from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, RandomSuspicion, SimilarityGain
 
 __all__ = [
+    "DECREE",
     "UBT",
     "BadCLIP",
     "BaseCLIPModule",

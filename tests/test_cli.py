@@ -273,7 +273,7 @@ def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert "untrigger fit --config" in capsys.readouterr().out
     with pytest.raises(UserMistake, match="unknown command 'fti'; there are fit"):
         cli.run(["fti"])
-    for command in ("demo", "poison", "report", "shards"):
+    for command in ("demo", "export", "poison", "report", "shards"):
         with pytest.raises(SystemExit) as stop:
             cli.run([command, "--help"])
         assert stop.value.code == 0

@@ -56,7 +56,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         return load_file(path, device="cpu")
-    except (OSError, SafetensorError, ValueError) as error:
+    # A runtime error is torch's where a file is too large to be mapped.
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise UserMistake(f"{path} cannot be read as safetensors: {one_line(error)}") from error
 
 
@@ -75,7 +76,14 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_pickled(path: Path) -> dict[str, Tensor]:
+def read_pickled(path: Path) -> Any:
+    """What a file of ``torch.save``'s holds, tensors and plain data only, mapped into memory where it is a zip archive.
+
+    Raises:
+        UserMistake: If there is no such file, or it holds anything that more than tensors would be needed for. Nothing
+            of it is run.
+    """
+    _check_archive(path)
     if _is_program(path):
         raise UserMistake(
             f"{path} is a TorchScript program, as OpenAI publishes its models, and is not run; save its state_dict, or "
@@ -83,7 +91,7 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
         )
     try:
         # Mapping needs the zip format, which torch.save has written by default since torch 1.6.
-        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError as error:
         raise UserMistake(f"{path} cannot be read: {one_line(error)}") from error
     # A hostile or damaged pickle can make the reader fail in any way; what torch says advises to trust the file.
@@ -92,6 +100,10 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
             f"{path} does not load as tensors alone ({_obstacle(path)}); nothing of it was run or loaded; if you trust "
             "where it comes from, save its state_dict anew, best as safetensors"
         ) from None
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    payload = read_pickled(path)
     state = payload.get("state_dict", payload) if isinstance(payload, Mapping) else None
     if not isinstance(state, Mapping):
         raise UserMistake(f"{path} holds neither named tensors nor a 'state_dict' of them")
@@ -104,13 +116,29 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def _check_archive(path: Path) -> None:
+    """See that an archive is no larger inside than it is on the disk: ``torch.save`` compresses nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        size = path.stat().st_size
+    except Exception:  # no zip file, or one that is damaged anywhere: its reader will say so
+        return
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members) or size < sum(
+        member.file_size for member in members
+    ):
+        raise UserMistake(f"{path} is compressed, as torch.save's files never are, and is not unpacked")
+
+
 def _is_plain(value: Any) -> bool:
-    """Whether a value is a dense tensor that lies in the file."""
+    """Whether a value is a dense tensor that lies in the file, all of it."""
     return (
         type(value) in (Tensor, nn.Parameter)
         and value.layout is torch.strided
         and value.device.type == "cpu"
         and not value.is_quantized
+        # A view that repeats its numbers can claim any size.
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
     )
 
 

@@ -12,18 +12,23 @@ from .messages import one_line
 _FAMILIES = {
     "hf": (".huggingface", "HuggingFaceEncoder", "hf:FOLDER or hf:HUB_NAME (transformers' CLIP and SigLIP)"),
     "open_clip": (".open_clip", "OpenCLIPEncoder", "open_clip:ARCH or open_clip:ARCH/TAG (such as RN50, RN50/openai)"),
-    "small": (".small", "SmallCLIPEncoder", "small:PRESET (from scratch on a CPU, such as small:base-32)"),
+    "small": (
+        ".small",
+        "SmallCLIPEncoder",
+        "small:PRESET or small:FOLDER (for a CPU, such as small:base-32)",
+    ),
 }
 
 
-def build_encoder(name: str) -> Encoder:
+def build_encoder(name: str, pretrained: bool = True) -> Encoder:
     """Build an encoder.
 
     Args:
         name: ``FAMILY:NAME``, where the family is ``hf``, ``open_clip`` or ``small``.
+        pretrained: Whether to load the weights that the name stands for; they are random otherwise.
 
     Returns:
-        The encoder, with the weights that the name stands for.
+        The encoder.
 
     Raises:
         UserMistake: If there is no such encoder, in one line with what there is.
@@ -33,5 +38,5 @@ def build_encoder(name: str) -> Encoder:
         there_is = "; ".join(usage for _, _, usage in _FAMILIES.values())
         raise UserMistake(f"unknown encoder {one_line(name)!r}; there are {there_is}")
     module, class_name, _ = _FAMILIES[family]
-    encoder: Encoder = getattr(import_module(module, __package__), class_name)(rest)
+    encoder: Encoder = getattr(import_module(module, __package__), class_name)(rest, pretrained)
     return encoder

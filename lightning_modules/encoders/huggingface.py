@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...contracts import UserMistake
 from .base import Encoder
+from .checkpoint_files import read_tensors
 from .huggingface_files import model_folder, normalisation
 from .huggingface_tokenizer import HuggingFaceTokenizer
 from .messages import one_line
 from .weights import load_weights
+
+_MOST_LAYERS = 1024
+"""Each layer takes time to build, even where it takes no memory."""
 
 
 class HuggingFaceEncoder(Encoder):
@@ -49,7 +54,7 @@ class HuggingFaceEncoder(Encoder):
         self.image_size = config.vision_config.image_size
         self.mean, self.std = normalisation(folder, config.model_type)
 
-        self.model = _build(config, folder)
+        self.model = _build(config, folder, pretrained)
         if hasattr(self.model, "logit_bias"):
             # A bias of all logits cancels in the softmax, and a parameter without a gradient stops DDP.
             self.model.logit_bias.requires_grad_(False)
@@ -124,6 +129,9 @@ def _read_config(folder: Path) -> Any:
         raise UserMistake(f"{folder}: vision_config.image_size must be one number, the side of a square")
     if not getattr(config.vision_config, "vision_use_head", True):
         raise UserMistake(f"{folder}: with vision_config.vision_use_head false the model embeds no pictures")
+    layers = [config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers]
+    if max(layers) > _MOST_LAYERS:
+        raise UserMistake(f"{folder}: its config describes towers of {max(layers):,} layers, above {_MOST_LAYERS:,}")
     image_dim, text_dim = _embedding_dims(config)
     if image_dim != text_dim:
         raise UserMistake(f"{folder}: pictures are embedded in {image_dim} dimensions but captions in {text_dim}")
@@ -137,13 +145,31 @@ def _embedding_dims(config: Any) -> tuple[int, int]:
     return config.vision_config.hidden_size, config.text_config.projection_size
 
 
-def _build(config: Any, folder: Path) -> Any:
+def _build(config: Any, folder: Path, pretrained: bool) -> Any:
     """The model with random weights in single precision, which mixed precision casts from."""
     from transformers import AutoModel
 
-    build: Any = AutoModel.from_config
-    try:
+    def build() -> Any:
         # Named here, because a config can name a kernel on the hub to be fetched and run.
-        return build(config, attn_implementation="sdpa", trust_remote_code=False).float()
+        return AutoModel.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
+
+    try:
+        if pretrained:
+            with torch.device("meta"):
+                _check_size(build(), folder)
+        return build().float()
+    except UserMistake:
+        raise
     except Exception as error:
         raise UserMistake(f"{folder}: its config describes no model that can be built: {one_line(error)}") from error
+
+
+def _check_size(skeleton: nn.Module, folder: Path) -> None:
+    """See, before memory is taken for it, that the model described is no larger than the weights beside it."""
+    described = sum(tensor.numel() for tensor in skeleton.parameters())
+    present = sum(tensor.numel() for tensor in read_tensors(folder).values())
+    if described > 2 * present:
+        raise UserMistake(
+            f"{folder}: its config describes a model of {described:,} numbers, but the weights beside it have "
+            f"{present:,}"
+        )

@@ -14,6 +14,8 @@ _DESCRIPTION = ["*.json", "*.txt", "*.model"]
 _SAFE_WEIGHTS = ["model.safetensors", "model-*.safetensors"]
 _PICKLED_WEIGHTS = ["pytorch_model.bin", "pytorch_model-*.bin"]
 
+_LARGEST = 2**22  # bytes of a description
+
 Triple = tuple[float, float, float]
 
 # What transformers' image processors of these models default to.
@@ -73,33 +75,40 @@ def normalisation(folder: Path, model_type: str) -> tuple[Triple, Triple]:
     if processor is None:
         return mean, std
     if processor.get("do_normalize", True):
-        mean = _triple(processor.get("image_mean", mean), "image_mean", folder)
-        std = _triple(processor.get("image_std", std), "image_std", folder)
+        mean = triple(processor.get("image_mean", mean), "image_mean", folder)
+        std = triple(processor.get("image_std", std), "image_std", folder)
     else:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     # The processor subtracts the mean from pictures in [0, 255] times its factor; ours are in [0, 1].
     factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1.0
-    (scale, _, _) = _triple([factor, 1, 1], "rescale_factor", folder)
+    (scale, _, _) = triple([factor, 1, 1], "rescale_factor", folder)
     scale *= 255
     if scale <= 0 or min(std) <= 0:
         raise UserMistake(f"{folder}: the image processor's image_std and rescale_factor must be above 0")
     if math.isclose(scale, 1.0):
         return mean, std
-    return _triple([value / scale for value in mean]), _triple([value / scale for value in std])
+    return triple([value / scale for value in mean]), triple([value / scale for value in std])
 
 
 def _image_processor(folder: Path) -> dict[str, Any] | None:
     """The description of the image processor, which newer versions of transformers write inside the processor's."""
-    nested = _read_json(folder / "processor_config.json").get("image_processor")
+    nested = read_json(folder / "processor_config.json").get("image_processor")
     if isinstance(nested, dict):
         return nested
-    return _read_json(folder / "preprocessor_config.json") or None
+    return read_json(folder / "preprocessor_config.json") or None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is no such file.
+
+    Raises:
+        UserMistake: If the file holds no JSON object, or is too large for a description.
+    """
     if not path.is_file():
         return {}
     try:
+        if path.stat().st_size > _LARGEST:
+            raise UserMistake(f"{path} is larger than {_LARGEST >> 20} MiB, and no description of a model is")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserMistake(f"{path} cannot be read: {one_line(error)}") from error
@@ -108,7 +117,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _triple(values: object, what: str = "", folder: Path | None = None) -> Triple:
+def triple(values: object, what: str = "", folder: Path | None = None) -> Triple:
+    """Three finite numbers, one for each channel.
+
+    Raises:
+        UserMistake: If they are anything else.
+    """
     match values:
         case [int() | float() as red, int() | float() as green, int() | float() as blue]:
             if all(math.isfinite(value) for value in (red, green, blue)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import open_clip
@@ -16,6 +16,10 @@ from .messages import one_line
 # Byte-pair merging of one word takes time quadratic in its length, so that a caption of a megabyte without a space
 # would hold up a loader for hours. No token of the vocabulary is as long.
 CHARACTERS_PER_TOKEN = 32
+
+
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+"""What of open_clip's preprocessing follows from how a model was trained, not from its architecture."""
 
 
 class OpenCLIPTokenizer:
@@ -59,30 +63,53 @@ class OpenCLIPEncoder(Encoder):
 
     Args:
         name: ``ARCH`` or ``ARCH/TAG``.
+        pretrained: Whether to load the tag's weights. Without them a tag still tells the activation function and the
+            normalisation.
 
     Attributes:
+        arch: The architecture's name.
         model: The open_clip model.
+        model_cfg: What open_clip builds it from: the architecture's config, with QuickGELU where the tag asks for it.
 
     Raises:
         UserMistake: If there is no such architecture or tag, or a file that it needs cannot be fetched.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, pretrained: bool = True) -> None:
         super().__init__()
         arch, tag = _parse(name)
         self.tokenizer = tokenizer = OpenCLIPTokenizer(arch)
         self.context_length = tokenizer.context_length
-        self.model = _create(arch, tag)
+        about = open_clip.get_pretrained_cfg(arch, tag) if tag is not None else {}
+        self.model = _create(arch, tag, pretrained, about)
+        self.model_cfg: dict[str, Any] = open_clip.get_model_config(arch)
+        if about.get("quick_gelu"):
+            self.model_cfg["quick_gelu"] = True
         for unused in ("logit_bias", "text_decoder"):
             # A bias of all logits cancels in the softmax, and CoCa's decoder writes captions; a parameter without a
             # gradient stops DDP.
             if (part := getattr(self.model, unused, None)) is not None:
                 part.requires_grad_(False)
-        preprocessing = open_clip.get_model_preprocess_cfg(self.model)
-        self.image_size = _side(preprocessing["size"], arch)
-        self.mean = tuple(preprocessing["mean"])
-        self.std = tuple(preprocessing["std"])
-        self._embedding_dim: int = open_clip.get_model_config(arch)["embed_dim"]
+        self.image_size = _side(open_clip.get_model_preprocess_cfg(self.model)["size"], arch)
+        self.arch = arch
+        self.prepare_as({})
+        self._embedding_dim: int = self.model_cfg["embed_dim"]
+
+    @property
+    def preprocess_cfg(self) -> dict[str, Any]:
+        """How open_clip prepares pictures for the model: ``mean``, ``std``, ``interpolation`` and ``resize_mode``."""
+        config = open_clip.get_model_preprocess_cfg(self.model)
+        return {name: config[name] for name in PREPROCESSING if name in config}
+
+    def prepare_as(self, config: Mapping[str, Any]) -> None:
+        """Take over how pictures are to be prepared, for what is none of the architecture's.
+
+        Args:
+            config: Some of ``preprocess_cfg``, checked.
+        """
+        merged = {**open_clip.get_model_preprocess_cfg(self.model), **config}
+        open_clip.model.set_model_preprocess_cfg(self.model, merged)
+        self.mean, self.std = tuple(merged["mean"]), tuple(merged["std"])
 
     @property
     def logit_scale(self) -> nn.Parameter:  # type: ignore[override]  # read through, so that it has one name only
@@ -131,14 +158,21 @@ def _parse(name: str) -> tuple[str, str | None]:
     return arch, tag or None
 
 
-def _create(arch: str, tag: str | None) -> Any:
-    quick_gelu = tag is not None and open_clip.get_pretrained_cfg(arch, tag).get("quick_gelu", False)
+def _create(arch: str, tag: str | None, pretrained: bool, about: Mapping[str, Any]) -> Any:
+    """The model, with what is known about its tag, weights or none."""
+    prepared = {name: about[name] for name in PREPROCESSING if about.get(name) is not None}
     try:
         # pretrained_hf: without a tag the text tower is random too, rather than a language model's.
-        return open_clip.create_model(arch, pretrained=tag, force_quick_gelu=quick_gelu, pretrained_hf=False)
+        return open_clip.create_model(
+            arch,
+            pretrained=tag if pretrained else None,
+            force_quick_gelu=about.get("quick_gelu", False),
+            force_preprocess_cfg=prepared,
+            pretrained_hf=False,
+        )
     # A download fails in many ways; open_clip and the hub's client wrap only some of them.
     except Exception as error:
-        what = f"its weights {tag!r}" if tag else "its text tower's config"
+        what = f"its weights {tag!r}" if tag and pretrained else "its text tower's config"
         raise UserMistake(
             f"open_clip:{arch}: {what} cannot be fetched or read ({type(error).__name__}: {one_line(error)})"
         ) from error

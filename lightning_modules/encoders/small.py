@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 
 from ...contracts import UserMistake
 from .base import Encoder
+from .description import described_encoder
+from .messages import one_line
 from .open_clip import CHARACTERS_PER_TOKEN
 from .small_towers import SmallImageTower, SmallTextTower
+from .weights import load_weights
 
 _BASE: dict[str, dict[str, Any]] = {
     "image": {"embed_dim": 128, "stem_width": 24, "stage_widths": (48, 96, 192), "stage_depths": (1, 1, 1)},
@@ -70,24 +74,33 @@ class SmallCLIPEncoder(Encoder):
     """Residual convolutions for pictures of 32 or 64 pixels and a short causal transformer for captions.
 
     Args:
-        name: ``base-32``, ``base-64`` or ``nano-32`` (for tests).
+        name: ``base-32``, ``base-64`` or ``nano-32`` (for tests), or a folder that ``untrigger export`` has made.
+        pretrained: Whether to load the weights of a folder.
+
+    Attributes:
+        preset: The name of the preset.
 
     Raises:
-        UserMistake: If there is no such preset.
+        UserMistake: If there is no such preset, or the folder holds no small encoder.
     """
 
     mean = (0.48145466, 0.4578275, 0.40821073)
     std = (0.26862954, 0.26130258, 0.27577711)
     context_length = 32
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, pretrained: bool = True) -> None:
         super().__init__()
+        folder = Path(name).expanduser()
+        from_folder = name not in PRESETS and folder.is_dir()
+        if from_folder:
+            name = described_encoder(folder).removeprefix("small:")
         if name not in PRESETS:
             close = difflib.get_close_matches(name, PRESETS, n=1)
             hint = f"; did you mean small:{close[0]}?" if close else ""
             raise UserMistake(
-                f"unknown encoder small:{name}; there are {', '.join(f'small:{p}' for p in PRESETS)}{hint}"
+                f"unknown encoder small:{one_line(name)}; there are {', '.join(f'small:{p}' for p in PRESETS)}{hint}"
             )
+        self.preset = name
         preset, self.image_size = PRESETS[name]
         self.tokenizer = SmallTokenizer(self.context_length)
         self.visual = SmallImageTower(image_size=self.image_size, **preset["image"])
@@ -98,6 +111,8 @@ class SmallCLIPEncoder(Encoder):
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         # The layout in which a CPU convolves fastest; pictures arrive in it.
         self.visual.to(memory_format=torch.channels_last)
+        if from_folder and pretrained:
+            load_weights(self, str(folder))
 
     @property
     def image_tower(self) -> nn.Module:

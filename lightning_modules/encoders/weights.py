@@ -30,6 +30,28 @@ _DISPENSABLE = (
 )
 
 
+def encoder_tensors(source: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint that are an encoder's, as open_clip, transformers or the small encoder name them.
+
+    Args:
+        source: As ``load_weights`` takes it.
+
+    Raises:
+        UserMistake: If it cannot be read as tensors alone, or has two tensors of one name.
+    """
+    return _by_bare_name(_encoder_part(read_tensors(source)), source)
+
+
+def bare_name(name: str) -> str:
+    """A tensor's name without what wrappers add to it; parts of a model can be compiled by themselves too."""
+    return _strip(name, _WRAPPERS).replace("._orig_mod.", ".")
+
+
+def dispensable(name: str) -> bool:
+    """Whether a tensor says nothing that its architecture does not say too."""
+    return name.rpartition(".")[2] in _DISPENSABLE
+
+
 def load_weights(encoder: Encoder, path: str) -> None:
     """Load an encoder's weights, or raise and leave the encoder as it was.
 
@@ -47,13 +69,13 @@ def load_weights(encoder: Encoder, path: str) -> None:
         UserMistake: If the path does not exist, cannot be read as tensors alone, or does not fit the encoder.
     """
     source = Path(path).expanduser()
-    tensors = _by_bare_name(_encoder_part(read_tensors(source)), source)
+    tensors = encoder_tensors(source)
     targets = encoder.state_dict()
-    _check_names(tensors, [_bare(name) for name in targets], source)
+    _check_names(tensors, [bare_name(name) for name in targets], source)
     pairs = {
-        name: (_as_shaped(tensors[_bare(name)], target, name), target)
+        name: (_as_shaped(tensors[bare_name(name)], target, name), target)
         for name, target in targets.items()
-        if _bare(name) in tensors
+        if bare_name(name) in tensors
     }
     _check_shapes(pairs, source)
     _check_finite(pairs, source)
@@ -72,24 +94,19 @@ def _strip(name: str, prefixes: tuple[str, ...]) -> str:
     return name
 
 
-def _bare(name: str) -> str:
-    """A tensor's name without what wrappers add to it; parts of a model can be compiled by themselves too."""
-    return _strip(name, _WRAPPERS).replace("._orig_mod.", ".")
-
-
 def _by_bare_name(tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
     bare: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if _bare(name) in bare:
-            raise UserMistake(f"{source} has two tensors for {one_line(_bare(name))!r}")
-        bare[_bare(name)] = tensor
+        if bare_name(name) in bare:
+            raise UserMistake(f"{source} has two tensors for {one_line(bare_name(name))!r}")
+        bare[bare_name(name)] = tensor
     return bare
 
 
 def _check_names(tensors: Mapping[str, Tensor], targets: list[str], source: Path) -> None:
     known = set(targets)
-    missing = [name for name in targets if name not in tensors and not _dispensable(name)]
-    unexpected = [name for name in tensors if name not in known and not _dispensable(name)]
+    missing = [name for name in targets if name not in tensors and not dispensable(name)]
+    unexpected = [name for name in tensors if name not in known and not dispensable(name)]
     if missing or unexpected:
         faults = [
             f"{len(names)} {fault} ({some(names)})"
@@ -102,20 +119,16 @@ def _check_names(tensors: Mapping[str, Tensor], targets: list[str], source: Path
         )
 
 
-def _dispensable(name: str) -> bool:
-    return name.rpartition(".")[2] in _DISPENSABLE
-
-
 def _as_shaped(tensor: Tensor, target: Tensor, name: str) -> Tensor:
     """The temperature is a scalar in some models and of shape (1,) in others."""
-    if _bare(name) == "logit_scale" and tensor.numel() == 1 == target.numel():
+    if bare_name(name) == "logit_scale" and tensor.numel() == 1 == target.numel():
         return tensor.reshape(target.shape)
     return tensor
 
 
 def _check_shapes(pairs: Mapping[str, tuple[Tensor, Tensor]], source: Path) -> None:
     wrong = [
-        f"{_bare(name)} is {_described(tensor)} instead of {_described(target)}"
+        f"{bare_name(name)} is {_described(tensor)} instead of {_described(target)}"
         for name, (tensor, target) in pairs.items()
         if tensor.shape != target.shape or tensor.is_floating_point() != target.is_floating_point()
     ]
@@ -133,7 +146,7 @@ def _described(tensor: Tensor) -> str:
 def _check_finite(pairs: Mapping[str, tuple[Tensor, Tensor]], source: Path) -> None:
     # In the target's type, since a number can be finite in the file and too large for the encoder.
     broken = [
-        _bare(name) for name, (tensor, target) in pairs.items() if not torch.isfinite(tensor.to(target.dtype)).all()
+        bare_name(name) for name, (tensor, target) in pairs.items() if not torch.isfinite(tensor.to(target.dtype)).all()
     ]
     if broken:
         raise UserMistake(f"{source} has numbers that are not finite in {len(broken)} tensors: {some(broken)}")

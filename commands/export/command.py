@@ -1,0 +1,49 @@
+"""``untrigger export``: hand a model back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from ...contracts import UserMistake
+from ...files import new_folder, write_text
+from .card import model_card
+from .formats import exporter_for
+from .history import is_marked, read_history
+from .round_trip import check_round_trip
+
+
+def export(
+    model: str, folder: str, format: Literal["hf", "open_clip", "safetensors"] | None = None, encoder: str | None = None
+) -> None:
+    """Hand a model back in the format of transformers or open_clip, with a model card.
+
+    The folder loads in plain transformers or open_clip, without this package. What is beside the checkpoint in its run
+    folder (config.yaml, results.csv, suspects.csv) goes into the card: what was found, what was done, clean accuracy
+    and attack success rate. The folder is read back before it gets its name: embeddings are the same. Nothing is
+    overwritten, and nothing in the checkpoint is run.
+
+    Example:
+        untrigger export runs/badnet-ubt/last.ckpt cleaned --format hf
+
+    Args:
+        model: A checkpoint of a run, a state dict of open_clip's or CleanCLIP's, or the folder of a model.
+        folder: Where to; a new or an empty folder.
+        format: hf (transformers), open_clip, or safetensors (the tensors and a JSON file that says what they are); the
+            one of the model's own library unless given.
+        encoder: What the model is, as for --model.encoder, where the file does not tell.
+    """
+    from ...lightning_modules.encoders.identify import open_encoder  # brings open_clip along, which takes seconds
+
+    target = Path(folder).expanduser()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserMistake(f"{folder} is not an empty folder, and nothing is overwritten: give a new one")
+    opened, name = open_encoder(model, encoder)
+    exporter = exporter_for(opened, name, format)
+    source = Path(model).expanduser()
+    history, marked = read_history(source), is_marked(source)
+    with new_folder(target) as unfinished:
+        exporter.write(unfinished)
+        difference = check_round_trip(opened, exporter.read(unfinished))
+        write_text(unfinished / "README.md", model_card(target.name, opened, name, exporter, history, marked))
+    print(f"{target}: {name} for {exporter.library}; read back, embeddings differ by {difference:.1e} at most")

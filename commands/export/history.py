@@ -1,0 +1,122 @@
+"""What the files beside a checkpoint say of its run. Nothing here is trusted."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...callbacks.results_table import read_results
+from ...contracts import UserMistake
+from ...lightning_modules.encoders.checkpoint_files import read_pickled
+
+_LARGEST = 2**20  # bytes of a config
+_LEAST_WORD_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """What a defence took for poisoned."""
+
+    poisoned: int
+    """Pairs that it unlearnt."""
+    suspicious: int
+    """Pairs that it left out of everything."""
+    words: list[str]
+    """The compromised words, the most frequent first."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known of how a model came to be."""
+
+    method: str
+    """The class that trained it, without its package."""
+    started_from: str | None
+    """The name of the file or folder that it started from."""
+    rows: list[dict[str, str]]
+    """The rows of ``results.csv``; empty where nothing was measured."""
+    suspects: Suspects | None
+
+
+def read_history(model: Path) -> History | None:
+    """Read the run folder of a checkpoint.
+
+    Args:
+        model: The checkpoint.
+
+    Returns:
+        What is known; None where no config of a run lies beside it.
+
+    Raises:
+        UserMistake: If a file of the run cannot be read.
+    """
+    config = model.parent / "config.yaml"
+    if model.is_dir() or not config.is_file():
+        return None
+    section = _model_section(config)
+    method = section.get("class_path")
+    if not isinstance(method, str):
+        return None
+    arguments = section.get("init_args")
+    started = arguments.get("init_from") if isinstance(arguments, Mapping) else None
+    return History(
+        method.rpartition(".")[2],
+        # Of the path no more than its end: where files lie is nobody's business.
+        "/".join(Path(started).parts[-2:]) if isinstance(started, str) else None,
+        read_results(model.parent / "results.csv"),
+        _read_suspects(model.parent / "suspects.csv"),
+    )
+
+
+def is_marked(model: Path) -> bool:
+    """Whether a checkpoint is marked as trained on data that was poisoned on purpose, in itself or by what lies beside.
+
+    Args:
+        model: The checkpoint, or the folder of a model.
+
+    Raises:
+        UserMistake: If the checkpoint cannot be read as tensors and plain data.
+    """
+    if model.is_dir():
+        return (model / "poison.json").is_file()
+    if (model.parent / "poison.json").is_file():
+        return True
+    if model.suffix == ".safetensors":
+        return False
+    content = read_pickled(model)
+    # The mark is the data module's, under the name of its class.
+    parts = content.values() if isinstance(content, Mapping) else ()
+    return any(isinstance(part, Mapping) and "poisoned" in str(part.get("warning", "")) for part in parts)
+
+
+def _model_section(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError("it is too large")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserMistake(f"{path} is no config of a run ({type(error).__name__}): move it away") from error
+    section = content.get("model") if isinstance(content, dict) else None
+    return section if isinstance(section, dict) else {}
+
+
+def _read_suspects(path: Path) -> Suspects | None:
+    if not path.is_file():
+        return None
+    decisions: Counter[str] = Counter()
+    words: Counter[str] = Counter()
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            for row in csv.DictReader(file):
+                decisions[str(row.get("decision"))] += 1
+                words.update(set(str(row.get("compromised_tokens") or "").split()))
+    except (OSError, csv.Error) as error:
+        raise UserMistake(f"{path} cannot be read as a CSV file ({error}): move it away") from error
+    common = [word for word, count in words.most_common(10) if count >= _LEAST_WORD_SHARE * decisions.total()]
+    return Suspects(decisions["poisoned"], decisions["suspicious"], common)

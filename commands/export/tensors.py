@@ -1,0 +1,93 @@
+"""Tensors with a JSON file beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...lightning_modules.encoders import Encoder
+from ...lightning_modules.encoders.description import write_description
+from ...lightning_modules.encoders.identify import open_encoder
+from ...lightning_modules.encoders.weights import bare_name
+from .formats import Exporter
+from .round_trip import ReadBack
+
+WEIGHTS = "model.safetensors"
+
+
+def plain_tensors(encoder: Encoder) -> dict[str, Tensor]:
+    """The tensors of a model, named as its own library does."""
+    return {bare_name(name): tensor.contiguous() for name, tensor in encoder.state_dict().items()}
+
+
+class _TensorsExporter(Exporter):
+    """``model.safetensors`` and ``encoder.json``."""
+
+    def write(self, folder: Path) -> None:
+        """See ``Exporter``."""
+        save_file(plain_tensors(self.encoder), folder / WEIGHTS, metadata={"format": "pt"})
+        write_description(self.encoder, self.described, folder)
+
+    def read(self, folder: Path) -> ReadBack:
+        """See ``Exporter``."""
+        back, _ = open_encoder(str(folder))
+        return ReadBack(back.encode_image, lambda captions: back.encode_text(back.tokenizer(captions)))
+
+    @property
+    def described(self) -> str:
+        """The encoder's name in ``encoder.json``."""
+        return self.name
+
+
+class SmallTensorsExporter(_TensorsExporter):
+    """A small encoder of this package."""
+
+    library = "untrigger"
+
+    @property
+    def described(self) -> str:
+        """The preset, wherever the encoder came from."""
+        return f"small:{self.encoder.preset}"
+
+    @property
+    def usage(self) -> str:
+        """See ``Exporter``."""
+        return """\
+```
+untrigger fit --model.encoder small:DIR ...
+```
+
+```python
+from untrigger.lightning_modules.encoders import build_encoder
+
+encoder = build_encoder("small:DIR").eval()
+```
+"""
+
+
+class OpenCLIPTensorsExporter(_TensorsExporter):
+    """A model of open_clip, whose architecture open_clip knows by name."""
+
+    library = "open_clip"
+
+    @property
+    def usage(self) -> str:
+        """See ``Exporter``."""
+        arch, quick_gelu = self.encoder.arch, bool(self.encoder.model_cfg.get("quick_gelu"))
+        return f"""\
+```python
+import open_clip
+
+model, _, preprocess = open_clip.create_model_and_transforms(
+    {arch!r}, pretrained="DIR/model.safetensors", force_quick_gelu={quick_gelu},
+    image_mean={self.encoder.mean}, image_std={self.encoder.std},
+)
+tokenizer = open_clip.get_tokenizer({arch!r})
+```
+
+```
+untrigger fit --model.encoder {self.name} --model.init_from DIR/model.safetensors ...
+```
+"""

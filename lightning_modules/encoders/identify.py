@@ -1,0 +1,202 @@
+"""Telling the encoder of a file from nowhere in particular, and opening it. What a file says of itself may be a lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+
+from ...contracts import UserMistake
+from .architectures import Shapes, fits_architecture, fitting_encoders, has_own_text_tower, named_architecture
+from .base import Encoder
+from .checkpoint_files import read_pickled
+from .description import DESCRIPTION, described_encoder
+from .factory import build_encoder
+from .huggingface_files import read_json, triple
+from .messages import one_line, some
+from .small import PRESETS
+from .weights import encoder_tensors, load_weights
+
+_ASK = "name the encoder with --encoder, such as --encoder open_clip:RN50-quickgelu"
+_OPEN_CLIP = "open_clip_config.json"
+_WITH_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+_PLAIN_NAME = re.compile(r"(hf|open_clip|small):[\w./~ @+-]{1,400}")
+
+
+def open_encoder(path: str, name: str | None = None) -> tuple[Encoder, str]:
+    """Build the encoder that a file or a folder holds, with its weights, in the mode in which it is used.
+
+    Nothing of it is run. Its names and shapes are compared with the encoder's before memory is taken for either.
+
+    Args:
+        path: A checkpoint of our Lightning modules; a state dict (``.pt``, ``.safetensors``) of open_clip, CleanCLIP or
+            ours; a Hugging Face, open_clip or ``untrigger export`` folder.
+        name: ``FAMILY:NAME`` of the encoder, as the user says; told from the file unless given.
+
+    Returns:
+        The encoder and its name.
+
+    Raises:
+        UserMistake: If it cannot be read as tensors alone, does not tell its architecture, or does not fit it.
+    """
+    source = Path(path).expanduser()
+    _check_finished(source)
+    name = identify_encoder(path) if name is None else name
+    family, _, rest = name.partition(":")
+    if family == "hf" and Path(rest).expanduser() == source:
+        return build_encoder(name).eval(), name
+    if family == "open_clip":
+        _check_open_clip(rest.partition("/")[0], source)
+    encoder = build_encoder(name, pretrained=False)
+    load_weights(encoder, path)
+    if family == "open_clip" and source.is_dir():
+        encoder.prepare_as(_preprocessing(source))  # type: ignore[operator]  # the family's own
+    return encoder.eval(), name
+
+
+def identify_encoder(path: str) -> str:
+    """Tell the encoder of a file or a folder.
+
+    It is what a folder's config says, or a checkpoint's hyperparameters, which are plain data; otherwise what names and
+    shapes of the tensors tell. Nothing that a file names is imported or fetched.
+
+    Args:
+        path: As ``open_encoder`` takes it.
+
+    Returns:
+        ``FAMILY:NAME``, as ``build_encoder`` takes it.
+
+    Raises:
+        UserMistake: If it cannot be told, or cannot be read as tensors alone.
+    """
+    source = Path(path).expanduser()
+    if source.is_dir():
+        return _of_folder(source)
+    said = _hyperparameter(source)
+    if said is not None:
+        return _checked_name(said, f"checkpoint {source}")
+    shapes = _shapes(source)
+    fitting = fitting_encoders(shapes)
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UserMistake(
+            f"{source} does not tell its architecture: it fits {' and '.join(fitting)}, which differ in what no tensor "
+            f"shows; {_ASK}"
+        )
+    kind = "transformers' (give its folder, with config.json)" if _is_transformers(shapes) else "none that is known"
+    raise UserMistake(f"{source} does not tell its architecture: names and shapes of its tensors are {kind}; {_ASK}")
+
+
+def _of_folder(folder: Path) -> str:
+    if (folder / DESCRIPTION).is_file():
+        return _checked_name(described_encoder(folder), str(folder / DESCRIPTION))
+    names = {path.name for path in folder.iterdir()}
+    transformers = any(name.startswith(("model.safetensors", "pytorch_model")) for name in names)
+    if "config.json" in names and (transformers or _OPEN_CLIP not in names):
+        for name in _WITH_CODE:
+            if "auto_map" in read_json(folder / name):
+                raise UserMistake(
+                    f"{folder / name} asks for code of its own (auto_map), which is not run; take auto_map out of it "
+                    "if the model is transformers' CLIP or SigLIP without it"
+                )
+        return f"hf:{folder}"
+    if _OPEN_CLIP in names:
+        arch = named_architecture(read_json(folder / _OPEN_CLIP).get("model_cfg"))
+        if arch is None:
+            raise UserMistake(f"{folder / _OPEN_CLIP} describes none of open_clip's own architectures; {_ASK}")
+        return f"open_clip:{arch}"
+    if "last.ckpt" in names:
+        raise UserMistake(f"{folder} is the folder of a run: give its checkpoint, {folder / 'last.ckpt'}")
+    raise UserMistake(f"{folder} holds neither config.json nor {_OPEN_CLIP} nor {DESCRIPTION}: give one model; {_ASK}")
+
+
+def _checkpoint(source: Path) -> Mapping[str, Any]:
+    """What a file of ``torch.save``'s holds beside tensors; nothing for other files."""
+    if not source.is_file() or source.suffix == ".safetensors":
+        return {}
+    payload = read_pickled(source)
+    return payload if isinstance(payload, Mapping) else {}
+
+
+def _hyperparameter(source: Path) -> str | None:
+    """The encoder that a checkpoint of ours names."""
+    said = _checkpoint(source).get("hyper_parameters")
+    name = said.get("encoder") if isinstance(said, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _check_finished(source: Path) -> None:
+    """See that an encoder is not the copy that UBT overfits: while it runs, the model itself lies beside it."""
+    run = _checkpoint(source).get("ubt")
+    if isinstance(run, Mapping) and run.get("poisoned"):
+        raise UserMistake(
+            f"{source} is from the middle of an unlearning, where the weights may be the overfitted copy's: finish the "
+            "run first, with --ckpt_path"
+        )
+
+
+def _checked_name(name: str, where: str) -> str:
+    """The name that a file gives, if it can be built from what is here."""
+    family, _, rest = name.partition(":")
+    arch, _, tag = rest.partition("/")
+    known = {
+        "small": rest in PRESETS or (Path(rest) / DESCRIPTION).is_file(),
+        "open_clip": arch in open_clip.list_models() and (not tag or open_clip.is_pretrained_cfg(arch, tag)),
+        "hf": Path(rest).expanduser().is_dir(),
+    }
+    if _PLAIN_NAME.fullmatch(name) is None or not known[family]:
+        raise UserMistake(
+            f"{where} names the encoder {one_line(name)!r}, which is not here; if you trust the name, repeat it as "
+            "--encoder (a name on the hub is fetched then)"
+        )
+    return name
+
+
+def _shapes(source: Path) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in encoder_tensors(source).items()}
+
+
+def _is_transformers(shapes: Shapes) -> bool:
+    return any(name.startswith("vision_model.") for name in shapes)
+
+
+def _check_open_clip(arch: str, source: Path) -> None:
+    """See that tensors are an architecture's before memory is taken for it."""
+    if arch not in open_clip.list_models() or not has_own_text_tower(arch):
+        return  # the encoder says so, or its config has to be fetched first
+    shapes = _shapes(source)
+    if not fits_architecture(shapes, arch):
+        raise UserMistake(
+            f"{source} is not of the architecture open_clip:{arch}: it differs in names or shapes of its "
+            f"{len(shapes)} tensors ({some(shapes)}); {_ASK}"
+        )
+
+
+def _preprocessing(folder: Path) -> dict[str, Any]:
+    """How a folder of open_clip's says that pictures are prepared, checked."""
+    path = folder / _OPEN_CLIP
+    said = read_json(path).get("preprocess_cfg") or read_json(folder / DESCRIPTION)
+    if not isinstance(said, Mapping):
+        raise UserMistake(f"{path}: preprocess_cfg is no object")
+    return dict(_checked_preprocessing(said, path))
+
+
+def _checked_preprocessing(said: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
+    for name in ("mean", "std"):
+        if said.get(name) is not None:
+            values = triple(said[name], name, path)
+            if name == "std" and min(values) <= 0:
+                raise UserMistake(f"{path}: std must be above 0")
+            yield name, values
+    for name, known in (
+        ("interpolation", ("bicubic", "bilinear", "random")),
+        ("resize_mode", ("shortest", "longest", "squash")),
+    ):
+        if said.get(name) is not None:
+            if said[name] not in known:
+                raise UserMistake(f"{path}: {name} is {one_line(said[name])!r}, not one of {', '.join(known)}")
+            yield name, said[name]
