@@ -62,7 +62,7 @@ class Coarse(Encoder):
         return torch.ones(len(tokens), 16)
 
 
-def invert(encoder: Encoder, folder: Path, **arguments: Any) -> DECREE:
+def invert(encoder: Encoder, folder: Path, epochs: int = 200, **arguments: Any) -> DECREE:
     torch.set_num_threads(1)
     module = DECREE("small:nano-32", **arguments)
     module.encoder = encoder.requires_grad_(False)
@@ -76,7 +76,7 @@ def invert(encoder: Encoder, folder: Path, **arguments: Any) -> DECREE:
     loader: Any = DataLoader(pictures, batch_size=32, collate_fn=batch)  # type: ignore[arg-type]
     trainer = Trainer(
         accelerator="cpu",
-        max_epochs=200,
+        max_epochs=epochs,
         limit_val_batches=0,
         logger=False,
         enable_checkpointing=False,
@@ -113,7 +113,7 @@ def test_the_trigger_of_a_backdoored_encoder_is_far_smaller(tmp_path: Path) -> N
 
 @WITHOUT_DATA_MODULE
 def test_where_nothing_succeeds_it_says_so(tmp_path: Path) -> None:
-    module = invert(Coarse(False), tmp_path, threshold=0.999999, lr=1e-6)
+    module = invert(Coarse(False), tmp_path, 10, threshold=0.999999, lr=1e-6)
     figures = json.loads((tmp_path / "decree.json").read_text())
     assert figures == {
         "found": False,
@@ -121,7 +121,7 @@ def test_where_nothing_succeeds_it_says_so(tmp_path: Path) -> None:
         "p_l1_norm": 1.0,
         "cosine": None,
         "threshold": 0.999999,
-        "steps": 400,
+        "steps": 20,
     }
     assert not module.found
     assert not (tmp_path / "trigger.png").exists()
