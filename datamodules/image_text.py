@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -20,13 +19,21 @@ from .excluded import excluded_keys, leave_out
 from .loader import StreamLoader
 from .order import Order, SequentialOrder, ShuffledOrder
 from .phrase import phrase_pattern
-from .poisoning import Poison, PoisonPlan, read_manifest, write_manifest
+from .poisoning import (
+    Poison,
+    PoisonPlan,
+    PoisonSpec,
+    named,
+    plans_of,
+    poison_of,
+    read_manifest,
+    write_manifest,
+)
 from .shards import ShardSet, expand_shards
 from .stream import ImageTextStream, ShardStream, Views, ZeroShotStream
 from .views import ImageView, TextView
 from .zero_shot import ZeroShotSet
 
-PoisonSpec = PoisonPlan | list[PoisonPlan] | str | None
 MANIFEST = "poison.json"
 
 
@@ -176,6 +183,7 @@ class ImageTextDataModule(LightningDataModule):
 
         Raises:
             KeyError: If a key is not in the training shards.
+            UserMistake: If a pair cannot be read.
         """
         return self._shown(keys)[0]
 
@@ -184,6 +192,7 @@ class ImageTextDataModule(LightningDataModule):
 
         Raises:
             KeyError: If a key is not in the training shards.
+            UserMistake: If a pair cannot be read.
         """
         return self._shown(keys)[1]
 
@@ -209,11 +218,13 @@ class ImageTextDataModule(LightningDataModule):
             if self.train_shards is None:
                 raise UserMistake(f"{stage} needs data.train_shards: a folder, a brace pattern or a list of shards")
             self._shards = ShardSet(expand_shards(self.train_shards, self.allow_pipe), self._member)
-            self._poisoned = self._resolve_poison(self._shards)
+            self._poisoned = poison_of(self.poison, self._shards, self._asked.image_size)
             self._leave_out(self._shards)
         if stage != "predict" and self.zero_shot is not None:
             self._evaluation = ZeroShotSet(self.zero_shot)
-            self._attacks = self._resolve_attacks(self._evaluation.class_prompts.classnames)
+            plans = plans_of(self.attack)
+            Poison(plans).check(self._asked.image_size, self._evaluation.class_prompts.classnames)
+            self._attacks = named(plans)
         elif stage != "predict" and self._attack_is_given:
             raise UserMistake(
                 "data.attack needs data.zero_shot: the folder of the zero-shot set on which it is measured"
@@ -285,40 +296,12 @@ class ImageTextDataModule(LightningDataModule):
             raise UserMistake(f"{type(module).__name__} has no preprocessing and defence: it is no CLIPModule")
         return module.preprocessing
 
-    def _resolve_poison(self, shards: ShardSet) -> Poison | None:
-        if self.poison is None:
-            return None
-        if isinstance(self.poison, str):
-            poison = read_manifest(self.poison)
-            poison.check(self._asked.image_size)
-            return poison.found_in(shards)
-        plans = [self.poison] if isinstance(self.poison, PoisonPlan) else self.poison
-        Poison(plans).check(self._asked.image_size)  # before the pass over the data
-        return Poison.from_plans(plans, shards)
-
     def _leave_out(self, shards: ShardSet) -> None:
         if self.exclude is not None:
             keys = excluded_keys(self.exclude)
             self._shards = leave_out(shards, keys, self.exclude)
             self._left_out = len(shards) - len(self._shards)
             self._poisoned = None if self._poisoned is None else self._poisoned.without(keys)
-
-    def _resolve_attacks(self, classnames: list[str]) -> dict[str, PoisonPlan]:
-        if self.attack is None:
-            return {}
-        if isinstance(self.attack, str):
-            plans = read_manifest(self.attack).plans
-        else:
-            plans = [self.attack] if isinstance(self.attack, PoisonPlan) else self.attack
-        Poison(plans).check(self._asked.image_size, classnames)
-        attacks: dict[str, PoisonPlan] = {}
-        numbers: Counter[str] = Counter()
-        for plan in plans:
-            if plan.measured:
-                base = plan.attack_name
-                numbers[base] += 1
-                attacks[f"{base}-{numbers[base]}" if numbers[base] > 1 else base] = plan
-        return attacks
 
     def _announce(self) -> None:
         """Say what is poisoned, and leave the manifest in the run folder."""
@@ -353,10 +336,9 @@ class ImageTextDataModule(LightningDataModule):
 
     def _shown(self, keys: Sequence[str]) -> tuple[Tensor, list[str]]:
         shards = self._pairs
-        places = shards.locate(keys)
         order, asked = SequentialOrder(shards.counts, len(keys)), self._asked
         stream = ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned)
-        _, images, captions = stream.pairs([stream.read(*places[key]) for key in keys])
+        _, images, captions = stream.pairs(stream.read_keys(keys))
         return images, captions
 
     def _normalise(self, images: Tensor) -> Tensor:

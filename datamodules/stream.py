@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..contracts import UserMistake
 from .bad_samples import BadSampleReport
 from .keyed import keyed_integers
 from .order import Order, Places, Share
@@ -125,6 +126,29 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         value = self.decode_value(data)
         return Sample(self.shards.key(shard, position), decode_picture(picture, self.image_size), value)
 
+    def read_keys(self, keys: Sequence[str]) -> list[Sample]:
+        """Read and decode the samples with these keys, in their order.
+
+        Raises:
+            KeyError: If a key is not in the shards.
+            UserMistake: If a sample is unusable.
+        """
+        places = self.shards.locate(keys)
+        samples = []
+        for key in keys:
+            try:
+                samples.append(self.read(*places[key]))
+            except BadSample as error:
+                told = self._report(error, *places[key])
+                raise UserMistake(
+                    f"a sample that is needed cannot be used: {told}; leave it out by data.exclude"
+                ) from error
+        return samples
+
+    def _report(self, error: BadSample, shard: int, position: int) -> BadSampleReport:
+        key, path = self.shards.key(shard, position), self.shards.paths[shard]
+        return BadSampleReport(error.kind, error.detail, key, path)
+
     def _load(
         self, share: Share, places: Places, spares: int, may_be_bad: int
     ) -> tuple[list[Sample], list[BadSampleReport], int]:
@@ -135,8 +159,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
             try:
                 samples.append(self.read(shard, position))
             except BadSample as error:
-                path = self.shards.paths[shard]
-                reports.append(BadSampleReport(error.kind, error.detail, self.shards.key(shard, position), path))
+                reports.append(self._report(error, shard, position))
                 if len(reports) > may_be_bad:
                     break
                 spare = share.spare(spares)
