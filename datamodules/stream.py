@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..contracts import UserMistake
+from .ahead import Ahead
 from .bad_samples import BadSampleReport
 from .keyed import keyed_integers
 from .order import Order, Places, Share
@@ -31,6 +32,8 @@ class StreamItem(NamedTuple):
     bad: list[BadSampleReport]
     spares: int
     """Replacements that the worker has used up so far in this epoch."""
+    failure: str = ""
+    """Why the worker cannot go on. An error that it raised would reach the loader with its traceback as its message."""
 
 
 class Sample(NamedTuple):
@@ -89,15 +92,20 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         first = len(range(worker, done, workers))
         spares, bad = int(self._control[2 + worker]), 0
         share = self.order.share(epoch, worker, workers)
-        for index in range(first, share.batches):
-            samples, reports, spares = self._load(share, share.batch(index), spares, self.max_bad - bad)
-            bad += len(reports)
-            if bad > self.max_bad or not samples:
-                yield StreamItem({}, reports, spares)
+        ahead = Ahead(self.shards)
+        try:
+            for index in range(first, share.batches):
+                places = share.batch(index)
+                ahead.expect(share, index, places)
+                samples, reports, spares = self._load(share, places, spares, self.max_bad - bad)
+                bad += len(reports)
+                yield StreamItem(self.assemble(samples, epoch) if samples else {}, reports, spares)
                 if bad > self.max_bad:
                     return
-                continue
-            yield StreamItem(self.assemble(samples, epoch), reports, spares)
+        except UserMistake as error:
+            yield StreamItem({}, [], spares, str(error))
+        finally:
+            ahead.close()
 
     @abstractmethod
     def decode_value(self, data: bytes) -> Any:
@@ -146,7 +154,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         return samples
 
     def _report(self, error: BadSample, shard: int, position: int) -> BadSampleReport:
-        key, path = self.shards.key(shard, position), self.shards.paths[shard]
+        key, path = self.shards.key(shard, position), self.shards.name(shard)
         return BadSampleReport(error.kind, error.detail, key, path)
 
     def _load(

@@ -274,7 +274,7 @@ def test_a_mistake_is_one_line_before_training_starts(
             {"trigger": {"class_path": "WaNet", "init_args": {"z": 1}}},
             "data.poison.trigger: Option 'z' is not accepted by WaNet",
         ),
-        ({"trigger": {"class_path": "WaNett"}}, "data.poison: there is no class WaNett"),
+        ({"trigger": {"class_path": "WaNett"}}, "data.poison.trigger: there is no class WaNett"),
         ({"trigger": {"class_path": "SIG", "init_args": {"delta": 0}}}, "SIG's delta is 0.0"),
     ],
 )

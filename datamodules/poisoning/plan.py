@@ -48,7 +48,7 @@ class PoisonPlan:
     """Whether ``eligible`` looks at the caption. If not, the captions are not read to choose the pairs."""
     measured: ClassVar[bool] = True
     """Whether an evaluation measures what the plan does."""
-    trigger_class: ClassVar[type[Trigger]] = Trigger
+    trigger_class: ClassVar[type] = Trigger
     """What the trigger has to be."""
 
     def __init__(
