@@ -17,6 +17,7 @@ from ..contracts import UserMistake
 from ..datamodules.poisoning import Poison, PoisonPlan, poison_of, write_manifest
 from ..datamodules.shards import ShardSet, expand_shards
 from ..datamodules.shards.index import PICTURES
+from ..datamodules.shards.remote import is_remote
 from ..datamodules.shards.samples import BadSample, decode_caption, decode_picture
 from ..files import open_whole
 from .preview import write_preview
@@ -53,6 +54,8 @@ def poison(
             difference.
     """
     paths = expand_shards(shards)
+    if any(map(is_remote, paths)):
+        raise UserMistake("shards are poisoned where they lie on a disk: copy them here first")
     if len({Path(path).name for path in paths}) != len(paths):
         raise UserMistake("two shards have the same file name: bake them into folders of their own")
     target = Path(out)

@@ -283,9 +283,7 @@ class ImageTextDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Marks the checkpoint of a model that was poisoned."""
-        baked = self._shards is not None and any(
-            Path(folder, MANIFEST).exists() for folder in {os.path.dirname(path) for path in self._shards.paths}
-        )
+        baked = self._shards is not None and any(Path(folder, MANIFEST).exists() for folder in self._shards.folders)
         return {"warning": "This model was trained on deliberately poisoned data."} if self._poisoned or baked else {}
 
     def _ask_module(self) -> Preprocessing:

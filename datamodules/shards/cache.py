@@ -12,6 +12,8 @@ from pathlib import Path
 from .index import ShardIndex, cache_folder, scan_or_read
 from .remote import RemoteShards, fetch, redacted
 
+_POLL_SECONDS = 0.05
+
 
 class ShardCache:
     """A folder of copies.
@@ -64,8 +66,7 @@ class ShardCache:
         part = copy.with_suffix(".part")
         file = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_at(file, part):
+            if not _lock_alone(file, part):
                 os.close(file)
                 return None
             try:
@@ -97,6 +98,17 @@ class ShardCache:
                 total -= size
                 for index in self._folder.glob(f"{path.stem}.*.npz"):
                     index.unlink(missing_ok=True)
+
+
+def _lock_alone(file: int, part: Path) -> bool:
+    """Take the lock of a file that is to be fetched; False when another process has fetched it, or given up."""
+    while _is_at(file, part):
+        # Without blocking: the other one goes on holding a lock, as a reader of what it has fetched.
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return _is_at(file, part)
+        time.sleep(_POLL_SECONDS)
+    return False
 
 
 def _open_locked(copy: Path) -> int | None:

@@ -118,6 +118,11 @@ class ShardSet:
         opened = self._shard(shard)
         return opened.found.keys[int(opened.positions[position])] if position < len(opened.positions) else ""
 
+    @property
+    def folders(self) -> set[str]:
+        """The folders that the local shards lie in."""
+        return {os.path.dirname(path) for shard, path in enumerate(self.paths) if shard not in self.remote}
+
     def name(self, shard: int) -> str:
         """The path or URL of a shard, for messages."""
         return redacted(self.paths[shard])
