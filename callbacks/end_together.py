@@ -27,7 +27,8 @@ class EndTogether(Callback):
 
     Args:
         poll_seconds: How often each rank looks.
-        grace_seconds: What a failed rank has for its own end, of which a part may be a collective that cannot end.
+        grace_seconds: How long a failed rank waits until the others know, and how long it then has for its own end, of
+            which a part may be a collective that cannot end.
     """
 
     def __init__(self, poll_seconds: float = 1.0, grace_seconds: float = 15.0) -> None:
@@ -57,13 +58,14 @@ class EndTogether(Callback):
         is_mistake = isinstance(exception, UserMistake)
         code, kind = (_MISTAKE, "") if is_mistake else (_ERROR, f"{type(exception).__name__}: ")
         told = f"rank {trainer.global_rank}: {kind}{' '.join(str(exception).split())}"
+        store, last = _get_default_store(), time.monotonic() + self._grace
+        store.set(_FAILED, f"{code} {told}")
+        store.add(_SEEN, 1)
+        while store.add(_SEEN, 0) < trainer.world_size and time.monotonic() < last:
+            time.sleep(self._poll / 10)
         end = Timer(self._grace, _end, (told, code))
         end.daemon = True
         end.start()
-        store, last = _get_default_store(), time.monotonic() + 5 * self._poll
-        store.set(_FAILED, f"{code} {told}")
-        while store.add(_SEEN, 0) < trainer.world_size - 1 and time.monotonic() < last:
-            time.sleep(self._poll / 10)
 
     def _look(self, store: Store, rank: int) -> None:
         while not self._over.wait(self._poll):

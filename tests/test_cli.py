@@ -247,6 +247,8 @@ def test_a_checkpoint_that_would_execute_or_does_not_fit_is_refused(base: list[s
         (["--data.poison", "config.yaml"], "poison manifest 'config.yaml': it is not JSON"),
         (["--data.zero_shot", "null", "--data.attack", "x.json"], "data.attack needs data.zero_shot"),
         (["--trainer.devices", "0"], "devices"),
+        (["--data.remote.timeout", "0"], "data.remote: retries and cache_gb are at least 0, timeout is above 0"),
+        (["--data.counts", "missing.json"], "data.counts: missing.json cannot be read"),
         (["--data.colour", "red"], "data: Option 'colour' is not accepted"),
         (["--trainer.max_epochs", "many"], "trainer.max_epochs: Expected a <class 'int'>"),
     ],

@@ -94,7 +94,8 @@ def fetch(url: str, path: Path, remote: RemoteShards) -> None:
                 raise OSError("it is empty")
             return
         except Exception as error:  # each store has errors of its own
-            reason = redacted(str(error)) or type(error).__name__
+            late = f"no data for {remote.timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+            reason = redacted(str(error)) or late
             if attempt == remote.retries or _is_final(error):
                 tries = f"{attempt + 1} {'tries' if attempt else 'try'} in {time.monotonic() - started:.0f} s"
                 raise ShardUnavailable(f"shard {redacted(url)} cannot be read ({tries}): {reason}") from error

@@ -33,7 +33,7 @@ def data(write_pairs: WritePairs, server: Any, tmp_path: Path, preprocessing: Pr
             "batch_size": 2,
             "num_workers": 0,
             "shuffle_window": 4,
-            "remote": RemoteShards(retries=0, timeout=2.0, cache=str(tmp_path / "copies")),
+            "remote": RemoteShards(retries=0, timeout=60.0, cache=str(tmp_path / "copies")),
         }
         made = ImageTextDataModule(**(made | arguments))
         made.preprocessing = preprocessing
@@ -67,7 +67,7 @@ def test_a_remote_epoch_is_the_local_one_and_goes_on_in_the_middle(
 def test_the_copies_are_few_however_many_shards_there_are(
     data: Callable[..., Any], server: Any, tmp_path: Path
 ) -> None:
-    remote = RemoteShards(retries=0, timeout=2.0, cache_gb=0.0, cache=str(tmp_path / "copies"))
+    remote = RemoteShards(retries=0, timeout=60.0, cache_gb=0.0, cache=str(tmp_path / "copies"))
     most = 0
     for _ in data(remote=remote, shuffle_window=2).train_dataloader():
         most = max(most, len(list((tmp_path / "copies").glob("*.tar"))))

@@ -21,7 +21,7 @@ def urls(write_pairs: Callable[..., list[str]], server: Any) -> list[str]:
 
 
 def cache(tmp_path: Path, **options: Any) -> ShardCache:
-    return ShardCache(RemoteShards(**({"retries": 0, "timeout": 2.0, "cache": str(tmp_path / "copies")} | options)))
+    return ShardCache(RemoteShards(**({"retries": 0, "timeout": 60.0, "cache": str(tmp_path / "copies")} | options)))
 
 
 def copies(tmp_path: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from untrigger.datamodules.shards import RemoteShards, ShardSet, expand_shards
 from untrigger.datamodules.shards.counts import read_counts
 from untrigger.datamodules.shards.samples import BadSample
 
-REMOTE = RemoteShards(retries=0, timeout=2.0)
+REMOTE = RemoteShards(retries=0, timeout=60.0)
 WritePairs = Callable[..., list[str]]
 
 
@@ -79,7 +79,7 @@ def test_a_counted_list_of_100_000_shards_is_set_up_without_opening_or_looking_a
     order = ShuffledOrder(shards.counts, 256, 0, rank=3, world_size=8)
     places = order.share(0, 1, 4).batch(5)
     monkeypatch.undo()
-    assert not [path for path in looks if path.endswith(".tar")]
+    assert not [path for path in looks if path.removesuffix(".tar")[-5:].isdigit()]
     assert len(shards) == sum(1000 + shard % 7 for shard in range(100_000))
     assert (places[:, 1] < shards.counts[places[:, 0]]).all()
 

@@ -165,7 +165,7 @@ def test_the_index_is_read_from_the_cache_until_the_file_changes(
     first = index.index_shard(path)
     scans: list[str] = []
     scan = index._scan
-    monkeypatch.setattr(index, "_scan", lambda path, size: scans.append(path) or scan(path, size))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(index, "_scan", lambda path, *rest: scans.append(path) or scan(path, *rest))  # type: ignore[func-returns-value]
     again = index.index_shard(path)
     assert scans == []
     assert again.keys == first.keys
