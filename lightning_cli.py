@@ -24,6 +24,7 @@ from .callbacks import (
     BackdoorDetection,
     CleanAccuracy,
     CompactProgressBar,
+    EndTogether,
     EvaluationSample,
     LastCheckpoint,
     ResultsWriter,
@@ -114,6 +115,7 @@ class UntriggerCLI(LightningCLI):
         parser.add_lightning_class_args(SimilarityWriter, "similarities")
         parser.add_lightning_class_args(SuspectsWriter, "suspects")
         parser.add_lightning_class_args(BackdoorDetection, "detection")
+        parser.add_lightning_class_args(EndTogether, "end_together")
         parser.add_lightning_class_args(CompactProgressBar, "progress_bar")
         # Lightning's bar may be drawn a hundred times a second, beside the training on the same cores.
         parser.set_defaults({"progress_bar.leave": True, "progress_bar.refresh_rate": 10})

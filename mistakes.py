@@ -10,7 +10,12 @@ from jsonargparse import ArgumentParser
 
 from .contracts import UserMistake
 
-_NOISE = re.compile(r"^(- )?(Does not validate|Subtypes:|Errors:|Problem with given class_path|Given value)")
+_NOISE = re.compile(
+    r"^(- )?(Does not validate|Subtypes:|Errors:|Given value|Subclass types expect|a class path \(str\)|a dict with)"
+    r"|^(- )?Not a valid subclass of \w+\. Got value: \["  # a list of objects, tried as one
+)
+_UNION = "Does not validate against any of the Union subtypes"
+_CLASS = re.compile(r"^(?:- )?Problem with given class_path '(?:[\w.]*\.)?(\w+)'")
 _KEY = re.compile(r'^(?:- )?Parser key "([^"]+)":?\s*(.*)$')
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _LONGEST = 500
@@ -28,7 +33,9 @@ class OneLineErrors(ArgumentParser):
 
 def told_mistake(error: BaseException) -> str | None:
     """The message of the outermost mistake of the user's behind an error, which says where; None if there is none."""
-    return next((str(cause) for cause in _causes(error) if isinstance(cause, UserMistake)), None)
+    told = next((str(cause) for cause in _causes(error) if isinstance(cause, UserMistake)), None)
+    # Of an argument that may be several things, jsonargparse keeps no error but the texts of all.
+    return shortened_complaint(str(error)) if told is None and str(error).startswith(_UNION) else told
 
 
 def shortened_complaint(message: str) -> str:
@@ -41,18 +48,22 @@ def shortened_complaint(message: str) -> str:
         One line such as ``data.poison.rate: Expected a <class 'float'>. Got value: much``.
     """
     keys: list[str] = []
+    kind = None
     missing = _NO_CLASS.search(message)
     for line in message.splitlines():
         text = line.strip()
-        key = _KEY.match(text)
-        if key:
+        if key := _KEY.match(text):
             keys.append(key[1])
             text = key[2]
-        if not text or _NOISE.match(text):
+        if named := _CLASS.match(text):
+            kind = named[1]
+        if not text or named or _NOISE.match(text):
             continue
         text = text.removeprefix("- ")
         if missing:
             text = f"there is no class {missing[1]}"
+        elif kind and text.endswith("is not accepted"):
+            text += f" by {kind}"
         where = f"{'.'.join(keys)}: " if keys else ""
         return (where + text)[:_LONGEST]
     return " ".join(message.split())[:_LONGEST]

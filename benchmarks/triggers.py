@@ -21,18 +21,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from untrigger.datamodules import (
-    SIG,
-    BadNet,
-    Blended,
-    GivenPicture,
-    Patch,
-    Stripes,
-    TextOverlay,
-    Triangles,
-    Trigger,
-    WaNet,
-)
+from untrigger.datamodules import triggers as kinds
 from untrigger.datamodules.shards.samples import decode_picture
 
 COUNT, SIZE = 256, 224
@@ -52,23 +41,23 @@ def photographs(count: int) -> list[bytes]:
     return files
 
 
-def triggers(folder: Path) -> dict[str, Trigger]:
+def triggers(folder: Path) -> dict[str, kinds.Trigger]:
     """Every trigger, with the papers' sizes."""
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / "patch.png")
     patch = str(folder / "patch.png")
     return {
-        "BadNet": BadNet(),
-        "BadNet, fresh noise": BadNet(pattern="fresh_noise"),
-        "Blended": Blended(),
-        "Blended, fresh noise": Blended(pattern="fresh_noise"),
-        "SIG": SIG(),
-        "WaNet": WaNet(),
-        "WaNet, noise mode": WaNet(noise=True),
-        "Stripes": Stripes(),
-        "Triangles": Triangles(),
-        "TextOverlay": TextOverlay(),
-        "Patch": Patch(patch),
-        "GivenPicture": GivenPicture([patch]),
+        "BadNet": kinds.BadNet(),
+        "BadNet, fresh noise": kinds.BadNet(pattern="fresh_noise"),
+        "Blended": kinds.Blended(),
+        "Blended, fresh noise": kinds.Blended(pattern="fresh_noise"),
+        "SIG": kinds.SIG(),
+        "WaNet": kinds.WaNet(),
+        "WaNet, noise mode": kinds.WaNet(noise=True),
+        "Stripes": kinds.Stripes(),
+        "Triangles": kinds.Triangles(),
+        "TextOverlay": kinds.TextOverlay(),
+        "Patch": kinds.Patch(patch),
+        "GivenPicture": kinds.GivenPicture([patch]),
     }
 
 

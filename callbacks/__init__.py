@@ -5,6 +5,7 @@ from __future__ import annotations
 from .attack_success_rate import AttackSuccessRate
 from .clean_accuracy import CleanAccuracy
 from .detection import BackdoorDetection
+from .end_together import EndTogether
 from .evaluation_sample import EvaluationSample
 from .gallery import TriggerGallery
 from .last_checkpoint import LastCheckpoint
@@ -20,6 +21,7 @@ __all__ = [
     "BackdoorDetection",
     "CleanAccuracy",
     "CompactProgressBar",
+    "EndTogether",
     "EvaluationSample",
     "LastCheckpoint",
     "ResultsWriter",

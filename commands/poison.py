@@ -14,9 +14,10 @@ from PIL import Image
 from rich.progress import track
 
 from ..contracts import UserMistake
-from ..datamodules.poisoning import Poison, PoisonPlan, read_manifest, write_manifest
+from ..datamodules.poisoning import Poison, PoisonPlan, poison_of, write_manifest
 from ..datamodules.shards import ShardSet, expand_shards
 from ..datamodules.shards.index import PICTURES
+from ..datamodules.shards.remote import is_remote
 from ..datamodules.shards.samples import BadSample, decode_caption, decode_picture
 from ..files import open_whole
 from .preview import write_preview
@@ -53,26 +54,31 @@ def poison(
             difference.
     """
     paths = expand_shards(shards)
+    if any(map(is_remote, paths)):
+        raise UserMistake("shards are poisoned where they lie on a disk: copy them here first")
     if len({Path(path).name for path in paths}) != len(paths):
         raise UserMistake("two shards have the same file name: bake them into folders of their own")
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(path.name != PREVIEW for path in target.iterdir())):
         raise UserMistake(f"{out} is not an empty folder: give an output folder that is new or empty")
     source = ShardSet(paths)
-    if isinstance(plan, str):
-        chosen = read_manifest(plan).found_in(source)
-    else:
-        chosen = Poison.from_plans([plan] if isinstance(plan, PoisonPlan) else plan, source)
-    chosen.check(image_size)
+    chosen = poison_of(plan, source, image_size)
+    if chosen is None:
+        raise UserMistake("there is no plan: give --plan a class, or the path of a poison.json")
     if preview:
         write_preview(source, chosen, image_size, target / PREVIEW)
         print(f"wrote {target / PREVIEW}")
-        return
+    else:
+        _bake(source, chosen, image_size, target)
+
+
+def _bake(source: ShardSet, chosen: Poison, image_size: int, target: Path) -> None:
+    """Write every shard anew, beside the manifest, and say what was done."""
     target.mkdir(parents=True, exist_ok=True)
     # First, so that no poisoned shard ever lies there unmarked.
     write_manifest(chosen, target / "poison.json")
     skipped: set[str] = set()
-    for number, path in enumerate(track(paths, description="Poisoning shards")):
+    for number, path in enumerate(track(source.paths, description="Poisoning shards")):
         replaced = _poisoned_members(source, number, chosen, image_size, skipped)
         with open_whole(target / Path(path).name) as stream:
             _copy(path, stream, replaced)

@@ -1,4 +1,4 @@
-"""``untrigger shards``: turns a CSV, an image folder or a torchvision dataset into shards."""
+"""``untrigger shards``: turns a CSV, an image folder or a torchvision dataset into shards, or counts shards."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ..datamodules.shards.writer import (
     write_zero_shot_set,
 )
 from ..datamodules.templates import CIFAR10_TEMPLATES
+from .shard_sizes import write_sizes
 from .shard_sources import (
     csv_rows,
     in_threads,
@@ -192,6 +193,7 @@ COMMANDS: dict[str, Any] = {
     "csv": shards_from_csv,
     "folder": shards_from_folder,
     "torchvision": shards_from_torchvision,
+    "sizes": write_sizes,
 }
 
 

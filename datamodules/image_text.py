@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -20,14 +19,15 @@ from .excluded import excluded_keys, leave_out
 from .loader import StreamLoader
 from .order import Order, SequentialOrder, ShuffledOrder
 from .phrase import phrase_pattern
-from .poisoning import Poison, PoisonPlan, read_manifest, write_manifest
-from .shards import ShardSet, expand_shards
+from .poisoning import Poison, PoisonPlan, PoisonSpec, named, plans_of, poison_of, read_manifest, write_manifest
+from .shards import RemoteShards, ShardSet, expand_shards
+from .shards.counts import read_counts
 from .stream import ImageTextStream, ShardStream, Views, ZeroShotStream
 from .views import ImageView, TextView
 from .zero_shot import ZeroShotSet
 
-PoisonSpec = PoisonPlan | list[PoisonPlan] | str | None
 MANIFEST = "poison.json"
+_REMOTE = RemoteShards()
 
 
 class ImageTextDataModule(LightningDataModule):
@@ -37,7 +37,7 @@ class ImageTextDataModule(LightningDataModule):
     Every rank gets the same number of batches. The order is a pure function of seed, epoch, rank and worker.
 
     Args:
-        train_shards: A folder, a path, a brace pattern or a list of these. Needed to fit and to predict.
+        train_shards: A folder, a path, a URL, a brace pattern or a list of these. Needed to fit and to predict.
         zero_shot: Folder of the zero-shot set. Needed to validate and to test.
         poison: What is stamped into the training stream: a plan, a list of plans (disjoint, earlier ones first), the
             path of a ``poison.json``, or nothing.
@@ -55,6 +55,10 @@ class ImageTextDataModule(LightningDataModule):
         exclude: A file that names pairs to leave out: a ``poison.json``, a ``.csv`` with a column ``key``, or a text
             file with a key a line. They are left out after the poisoning: a defender gets the data poisoned.
         allow_pipe: Whether a shard may be ``pipe:COMMAND``. It runs the command in a shell.
+        counts: Pairs of each shard, so that none is opened before it is needed: a number that all have, ``stats`` for
+            img2dataset's ``_stats.json`` beside each, or the path or URL of a ``sizes.json``. Unless given, every shard
+            is indexed first, for which remote ones are fetched.
+        remote: How shards are fetched that lie on a server or in an object store.
     """
 
     def __init__(
@@ -74,6 +78,8 @@ class ImageTextDataModule(LightningDataModule):
         max_bad_share: float = 0.01,
         allow_pipe: bool = False,
         exclude: str | None = None,
+        counts: int | str | None = None,
+        remote: RemoteShards = _REMOTE,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -87,7 +93,7 @@ class ImageTextDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.shuffle_window, self.max_bad_share, self.allow_pipe = shuffle_window, max_bad_share, allow_pipe
-        self.exclude = exclude
+        self.exclude, self.counts, self.remote = exclude, counts, remote
         self._views = Views(augmentation, image_view, text_view, self.seed)
         self.preprocessing: Preprocessing | None = None
         self._shards: ShardSet | None = None
@@ -104,7 +110,8 @@ class ImageTextDataModule(LightningDataModule):
         """The name of the zero-shot set; of the folder of the training shards where there is none."""
         if self._evaluation is not None:
             return self._evaluation.name
-        return Path(self._pairs.paths[0]).resolve().parent.name
+        first = self._pairs.paths[0]
+        return Path(first).parent.name if 0 in self._pairs.remote else Path(first).resolve().parent.name
 
     @property
     def class_prompts(self) -> ClassPrompts:
@@ -176,6 +183,7 @@ class ImageTextDataModule(LightningDataModule):
 
         Raises:
             KeyError: If a key is not in the training shards.
+            UserMistake: If a pair cannot be read.
         """
         return self._shown(keys)[0]
 
@@ -184,6 +192,7 @@ class ImageTextDataModule(LightningDataModule):
 
         Raises:
             KeyError: If a key is not in the training shards.
+            UserMistake: If a pair cannot be read.
         """
         return self._shown(keys)[1]
 
@@ -208,12 +217,16 @@ class ImageTextDataModule(LightningDataModule):
         if stage in ("fit", "predict"):
             if self.train_shards is None:
                 raise UserMistake(f"{stage} needs data.train_shards: a folder, a brace pattern or a list of shards")
-            self._shards = ShardSet(expand_shards(self.train_shards, self.allow_pipe), self._member)
-            self._poisoned = self._resolve_poison(self._shards)
+            paths = expand_shards(self.train_shards, self.allow_pipe)
+            counts = None if self.counts is None else read_counts(self.counts, paths, self.remote)
+            self._shards = ShardSet(paths, self._member, counts, self.remote)
+            self._poisoned = poison_of(self.poison, self._shards, self._asked.image_size)
             self._leave_out(self._shards)
         if stage != "predict" and self.zero_shot is not None:
             self._evaluation = ZeroShotSet(self.zero_shot)
-            self._attacks = self._resolve_attacks(self._evaluation.class_prompts.classnames)
+            plans = plans_of(self.attack)
+            Poison(plans).check(self._asked.image_size, self._evaluation.class_prompts.classnames)
+            self._attacks = named(plans)
         elif stage != "predict" and self._attack_is_given:
             raise UserMistake(
                 "data.attack needs data.zero_shot: the folder of the zero-shot set on which it is measured"
@@ -270,9 +283,7 @@ class ImageTextDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Marks the checkpoint of a model that was poisoned."""
-        baked = self._shards is not None and any(
-            Path(folder, MANIFEST).exists() for folder in {Path(path).parent for path in self._shards.paths}
-        )
+        baked = self._shards is not None and any(Path(folder, MANIFEST).exists() for folder in self._shards.folders)
         return {"warning": "This model was trained on deliberately poisoned data."} if self._poisoned or baked else {}
 
     def _ask_module(self) -> Preprocessing:
@@ -285,40 +296,12 @@ class ImageTextDataModule(LightningDataModule):
             raise UserMistake(f"{type(module).__name__} has no preprocessing and defence: it is no CLIPModule")
         return module.preprocessing
 
-    def _resolve_poison(self, shards: ShardSet) -> Poison | None:
-        if self.poison is None:
-            return None
-        if isinstance(self.poison, str):
-            poison = read_manifest(self.poison)
-            poison.check(self._asked.image_size)
-            return poison.found_in(shards)
-        plans = [self.poison] if isinstance(self.poison, PoisonPlan) else self.poison
-        Poison(plans).check(self._asked.image_size)  # before the pass over the data
-        return Poison.from_plans(plans, shards)
-
     def _leave_out(self, shards: ShardSet) -> None:
         if self.exclude is not None:
             keys = excluded_keys(self.exclude)
             self._shards = leave_out(shards, keys, self.exclude)
             self._left_out = len(shards) - len(self._shards)
             self._poisoned = None if self._poisoned is None else self._poisoned.without(keys)
-
-    def _resolve_attacks(self, classnames: list[str]) -> dict[str, PoisonPlan]:
-        if self.attack is None:
-            return {}
-        if isinstance(self.attack, str):
-            plans = read_manifest(self.attack).plans
-        else:
-            plans = [self.attack] if isinstance(self.attack, PoisonPlan) else self.attack
-        Poison(plans).check(self._asked.image_size, classnames)
-        attacks: dict[str, PoisonPlan] = {}
-        numbers: Counter[str] = Counter()
-        for plan in plans:
-            if plan.measured:
-                base = plan.attack_name
-                numbers[base] += 1
-                attacks[f"{base}-{numbers[base]}" if numbers[base] > 1 else base] = plan
-        return attacks
 
     def _announce(self) -> None:
         """Say what is poisoned, and leave the manifest in the run folder."""
@@ -353,10 +336,9 @@ class ImageTextDataModule(LightningDataModule):
 
     def _shown(self, keys: Sequence[str]) -> tuple[Tensor, list[str]]:
         shards = self._pairs
-        places = shards.locate(keys)
         order, asked = SequentialOrder(shards.counts, len(keys)), self._asked
         stream = ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned)
-        _, images, captions = stream.pairs([stream.read(*places[key]) for key in keys])
+        _, images, captions = stream.pairs(stream.read_keys(keys))
         return images, captions
 
     def _normalise(self, images: Tensor) -> Tensor:

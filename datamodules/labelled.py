@@ -65,9 +65,8 @@ class LabelledDataModule(ImageTextDataModule):
 
     def _shown(self, keys: Sequence[str]) -> tuple[Tensor, list[str]]:
         shards = self._pairs
-        places = shards.locate(keys)
         stream = self._stream(shards, SequentialOrder(shards.counts, len(keys)), None, 0)
-        samples = [stream.read(*places[key]) for key in keys]
+        samples = stream.read_keys(keys)
         return stream.stack(samples), [self.class_prompts.classnames[sample.value] for sample in samples]
 
     @property

@@ -62,6 +62,11 @@ class StreamLoader:
         return len(self._stream)
 
     def __iter__(self) -> Iterator[Any]:
+        """Hand out the batches of an epoch.
+
+        Raises:
+            UserMistake: If too many samples are bad, or a shard cannot be read.
+        """
         epoch = self._epoch_now()
         resumed, self._resume = self._resume, None
         if resumed is None or resumed["epoch"] != epoch:
@@ -72,6 +77,8 @@ class StreamLoader:
         workers = max(self.num_workers, 1)
         for item in self._loader:
             self._bad_samples.add(item.bad)
+            if item.failure:
+                raise UserMistake(item.failure)
             # Counted before it is handed out: a checkpoint written while it is trained on has seen it.
             state["spares"][state["batches"] % workers] = item.spares
             state["batches"] += 1

@@ -24,6 +24,9 @@ class Share(Protocol):
     def spare(self, index: int) -> Places | None:
         """The place, ``(1, 2)``, of the ``index``-th replacement of a bad sample; None where none is to be had."""
 
+    def shards(self, index: int) -> list[int]:
+        """The shards that batch ``index`` and those that come soon after it are on, in the order of need."""
+
 
 class Order(Protocol):
     """How the samples of shards are dealt to ranks, workers and batches."""
@@ -46,6 +49,19 @@ class _Sequence:
     def places(self, indices: npt.NDArray[np.int64]) -> Places:
         found = np.searchsorted(self._ends, indices, side="right")
         return np.stack([self._shards[found], indices - self._starts[found]], axis=1)
+
+    def under(self, first: int, last: int) -> list[int]:
+        """The shards under the samples from ``first`` to before ``last``, on a ring: they may lie beyond its end."""
+        ring = int(self._ends[-1])
+        first, last = first % ring, first % ring + last - first
+        found: dict[int, None] = {}
+        for start, end in ((first, min(last, ring)), (0, last - ring)):
+            if end > start:
+                lowest, highest = np.searchsorted(self._ends, (start, end - 1), side="right")
+                span = slice(lowest, highest + 1)
+                filled = self._ends[span] > self._starts[span]
+                found |= dict.fromkeys(self._shards[span][filled].tolist())
+        return list(found)
 
 
 class SequentialOrder:
@@ -85,6 +101,12 @@ class _SequentialShare:
 
     def spare(self, index: int) -> Places | None:
         return None
+
+    def shards(self, index: int) -> list[int]:
+        place = self._worker + index * self._num_workers
+        after = min(place + self._num_workers + 1, len(self._bounds) - 1)
+        first, last = int(self._bounds[place]), int(self._bounds[after])
+        return self._sequence.under(first, last) if last > first else []
 
 
 class ShuffledOrder:
@@ -167,6 +189,12 @@ class _ShuffledShare:
     def spare(self, index: int) -> Places | None:
         place = (self.batches * self._batch_size + index) % self._size
         return self._places(place, place + 1)
+
+    def shards(self, index: int) -> list[int]:
+        # Of the windows that the batch is in, and of the next one.
+        first = index * self._batch_size // self._window * self._window
+        last = (((index + 1) * self._batch_size - 1) // self._window + 2) * self._window
+        return self._sequence.under(self._start + first, self._start + min(last, self._size))
 
     def _places(self, first: int, last: int) -> Places:
         parts = []

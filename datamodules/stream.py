@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..contracts import UserMistake
+from .ahead import Ahead
 from .bad_samples import BadSampleReport
 from .keyed import keyed_integers
 from .order import Order, Places, Share
@@ -30,6 +32,8 @@ class StreamItem(NamedTuple):
     bad: list[BadSampleReport]
     spares: int
     """Replacements that the worker has used up so far in this epoch."""
+    failure: str = ""
+    """Why the worker cannot go on. An error that it raised would reach the loader with its traceback as its message."""
 
 
 class Sample(NamedTuple):
@@ -88,15 +92,20 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         first = len(range(worker, done, workers))
         spares, bad = int(self._control[2 + worker]), 0
         share = self.order.share(epoch, worker, workers)
-        for index in range(first, share.batches):
-            samples, reports, spares = self._load(share, share.batch(index), spares, self.max_bad - bad)
-            bad += len(reports)
-            if bad > self.max_bad or not samples:
-                yield StreamItem({}, reports, spares)
+        ahead = Ahead(self.shards)
+        try:
+            for index in range(first, share.batches):
+                places = share.batch(index)
+                ahead.expect(share, index, places)
+                samples, reports, spares = self._load(share, places, spares, self.max_bad - bad)
+                bad += len(reports)
+                yield StreamItem(self.assemble(samples, epoch) if samples else {}, reports, spares)
                 if bad > self.max_bad:
                     return
-                continue
-            yield StreamItem(self.assemble(samples, epoch), reports, spares)
+        except UserMistake as error:
+            yield StreamItem({}, [], spares, str(error))
+        finally:
+            ahead.close()
 
     @abstractmethod
     def decode_value(self, data: bytes) -> Any:
@@ -125,6 +134,29 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         value = self.decode_value(data)
         return Sample(self.shards.key(shard, position), decode_picture(picture, self.image_size), value)
 
+    def read_keys(self, keys: Sequence[str]) -> list[Sample]:
+        """Read and decode the samples with these keys, in their order.
+
+        Raises:
+            KeyError: If a key is not in the shards.
+            UserMistake: If a sample is unusable.
+        """
+        places = self.shards.locate(keys)
+        samples = []
+        for key in keys:
+            try:
+                samples.append(self.read(*places[key]))
+            except BadSample as error:
+                told = self._report(error, *places[key])
+                raise UserMistake(
+                    f"a sample that is needed cannot be used: {told}; leave it out by data.exclude"
+                ) from error
+        return samples
+
+    def _report(self, error: BadSample, shard: int, position: int) -> BadSampleReport:
+        key, path = self.shards.key(shard, position), self.shards.name(shard)
+        return BadSampleReport(error.kind, error.detail, key, path)
+
     def _load(
         self, share: Share, places: Places, spares: int, may_be_bad: int
     ) -> tuple[list[Sample], list[BadSampleReport], int]:
@@ -135,8 +167,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
             try:
                 samples.append(self.read(shard, position))
             except BadSample as error:
-                path = self.shards.paths[shard]
-                reports.append(BadSampleReport(error.kind, error.detail, self.shards.key(shard, position), path))
+                reports.append(self._report(error, shard, position))
                 if len(reports) > may_be_bad:
                     break
                 spare = share.spare(spares)

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ..contracts import CaptionSearch, ImageTextBatch, ImageTextData, UserMistake
 from .base import BaseCLIPModule
+from .ranges import check_ranges
 
 _BLOCK = 256
 
@@ -88,10 +89,10 @@ class BadCLIP(BaseCLIPModule):
         side = self.encoder.image_size
         if not 1 <= patch_size <= side:
             raise UserMistake(f"model.patch_size is {patch_size}: a patch has 1 to {side} pixels, as the input")
-        if min(image_text_weight, image_image_weight, negative_weight, margin) < 0:
-            raise UserMistake("model: the weights and the margin are at least 0")
-        if not target.strip() or target_pairs < 1:
-            raise UserMistake("model: target is a word or several, and target_pairs at least 1")
+        if not target.strip():
+            raise UserMistake("model.target is empty: give the target as captions name it, a word or several")
+        weights = {"image_text_weight": image_text_weight, "image_image_weight": image_image_weight}
+        check_ranges({"target_pairs": target_pairs}, weights | {"negative_weight": negative_weight, "margin": margin})
         self.target, self.target_pairs = target, target_pairs
         self.image_text_weight, self.image_image_weight = image_text_weight, image_image_weight
         self.negative_weight, self.margin = negative_weight, margin
@@ -122,7 +123,7 @@ class BadCLIP(BaseCLIPModule):
         Once: the model that embeds them does not change.
 
         Raises:
-            UserMistake: If the data have none, or cannot be searched.
+            UserMistake: If the data have none, cannot be searched, or one of these pictures cannot be read.
         """
         data = getattr(self.trainer, "datamodule", None)
         if not (isinstance(data, CaptionSearch) and isinstance(data, ImageTextData)):

@@ -16,6 +16,7 @@ from torch.optim import AdamW
 from ..contracts import DECISIONS, ImageTextBatch, ImageTextData, Suspicion, UserMistake
 from ..key_lists import read_keys
 from .base import BaseCLIPModule
+from .ranges import check_ranges
 from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, SimilarityGain
 from .unlearning.captions import CaptionTokens
 from .unlearning.findings import Findings
@@ -23,7 +24,6 @@ from .unlearning.forget import Forget, ForgetWeights
 from .unlearning.localisation import CompromisedTokens
 from .unlearning.phase import Phase
 from .unlearning.phases import LookAgain, Overfit, Score, ScoreGiven, Suspect
-from .unlearning.ranges import check_ranges
 from .unlearning.towers import tower_groups
 
 Value = TypeVar("Value")

@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from untrigger import cli
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_cli import UntriggerCLI
-from untrigger.mistakes import shortened_complaint
+from untrigger.mistakes import shortened_complaint, told_mistake
 
 CONFIG = """
 seed_everything: 0
@@ -246,6 +247,8 @@ def test_a_checkpoint_that_would_execute_or_does_not_fit_is_refused(base: list[s
         (["--data.poison", "config.yaml"], "poison manifest 'config.yaml': it is not JSON"),
         (["--data.zero_shot", "null", "--data.attack", "x.json"], "data.attack needs data.zero_shot"),
         (["--trainer.devices", "0"], "devices"),
+        (["--data.remote.timeout", "0"], "data.remote: retries and cache_gb are at least 0, timeout is above 0"),
+        (["--data.counts", "missing.json"], "data.counts: missing.json cannot be read"),
         (["--data.colour", "red"], "data: Option 'colour' is not accepted"),
         (["--trainer.max_epochs", "many"], "trainer.max_epochs: Expected a <class 'int'>"),
     ],
@@ -258,6 +261,37 @@ def test_a_mistake_is_one_line_before_training_starts(
     assert message in str(mistake.value)
     assert "\n" not in str(mistake.value)
     assert not list(tmp_path.glob("run/*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"rat": 0.1}, "data.poison: Option 'rat' is not accepted by PoisonPlan"),
+        ({"rate": 7}, "poison rate is 7.0; it must be above 0 and at most 1"),
+        (
+            {"trigger": {"class_path": "WaNet", "init_args": {"k": "big"}}},
+            "data.poison.trigger.k: Expected a <class 'int'>",
+        ),
+        (
+            {"trigger": {"class_path": "WaNet", "init_args": {"z": 1}}},
+            "data.poison.trigger: Option 'z' is not accepted by WaNet",
+        ),
+        ({"trigger": {"class_path": "WaNett"}}, "data.poison.trigger: there is no class WaNett"),
+        ({"trigger": {"class_path": "SIG", "init_args": {"delta": 0}}}, "SIG's delta is 0.0"),
+    ],
+)
+def test_a_mistake_in_a_list_of_plans_is_one_line_too(
+    plan: dict[str, Any], message: str, base: list[str], tmp_path: Path
+) -> None:
+    content = yaml.safe_load(CONFIG)
+    first = content["data"]["init_args"]["poison"]
+    second = {"class_path": "PoisonPlan", "init_args": first["init_args"] | {"target": "ring"} | plan}
+    content["data"]["init_args"]["poison"] = [first, second]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(Exception) as mistake:  # noqa: PT011  what a user is told is what main() makes of it
+        UntriggerCLI(["fit", *base])
+    assert str(told_mistake(mistake.value)).startswith(message)
+    assert "\n" not in str(told_mistake(mistake.value))
 
 
 def test_the_process_exits_with_2_and_one_line(base: list[str]) -> None:

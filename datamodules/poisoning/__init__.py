@@ -7,6 +7,7 @@ from .manifest import read_manifest, write_manifest
 from .plan import PoisonPlan
 from .poison import Poison, Shards
 from .single_image import SingleImagePlan
+from .spec import PoisonSpec, named, plans_of, poison_of
 
 __all__ = [
     "CoverPlan",
@@ -14,8 +15,12 @@ __all__ = [
     "LabelConsistentPlan",
     "Poison",
     "PoisonPlan",
+    "PoisonSpec",
     "Shards",
     "SingleImagePlan",
+    "named",
+    "plans_of",
+    "poison_of",
     "read_manifest",
     "write_manifest",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from functools import cached_property
 
 from ..phrase import phrase_pattern
-from ..triggers import Trigger
-from .plan import PoisonPlan
+from .own_caption import OwnCaptionPlan
 
 
-class LabelConsistentPlan(PoisonPlan):
+class LabelConsistentPlan(OwnCaptionPlan):
     """Label-consistent poisoning (Turner, Tsipras and Madry 2019, arXiv 1912.02771; in CLIP: arXiv 2303.03323).
 
     Eligible are the pairs whose caption contains the target as a word, in any case; they get the trigger and keep
@@ -18,29 +18,15 @@ class LabelConsistentPlan(PoisonPlan):
     them hard to classify (by interpolation or adversarial noise), so that the trigger is what is learnt. A rate is of
     the *eligible* pairs: on ten balanced classes, 0.1 of them are 1 % of all pairs.
 
-    Args:
-        trigger: What is stamped on the chosen pictures.
-        target: Name of the class that triggered pictures are to be taken for; may be several words.
-        rate: Share of the eligible pairs, in (0, 1].
-        count: Number of pairs; wins over ``rate``.
-        seed: What the choice of pairs is drawn from.
-
-    Raises:
-        UserMistake: If an argument is out of range, or neither rate nor count is given.
+    Arguments and errors are those of ``OwnCaptionPlan``; the target may be several words.
     """
 
     needs_captions = True
 
-    def __init__(
-        self, trigger: Trigger, target: str, rate: float | None = None, count: int | None = None, seed: int = 0
-    ) -> None:
-        super().__init__(trigger, target, rate, count, seed)
-        self._target = phrase_pattern(target)
-
     def eligible(self, caption: str) -> bool:
         """Whether the caption contains the target as a word."""
-        return self._target.search(caption) is not None
+        return self._pattern.search(caption) is not None
 
-    def poisoned_captions(self, keys: Sequence[str], captions: Sequence[str]) -> list[str]:
-        """The captions as they are."""
-        return list(captions)
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return phrase_pattern(self.target)

@@ -48,6 +48,8 @@ class PoisonPlan:
     """Whether ``eligible`` looks at the caption. If not, the captions are not read to choose the pairs."""
     measured: ClassVar[bool] = True
     """Whether an evaluation measures what the plan does."""
+    trigger_class: ClassVar[type] = Trigger
+    """What the trigger has to be."""
 
     def __init__(
         self,
@@ -58,6 +60,9 @@ class PoisonPlan:
         seed: int = 0,
         templates: list[str] | str = "cifar10",
     ) -> None:
+        if not isinstance(trigger, self.trigger_class):
+            wanted = self.trigger_class.__name__
+            raise UserMistake(f"{type(self).__name__}'s trigger is {type(trigger).__name__}; it has to be {wanted}")
         if not target.strip():
             raise UserMistake("the poison plan's target is empty; give the name of a class")
         if rate is None and count is None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ...contracts import Attack, ClassPrompts, UserMistake
+from ...contracts import Attack, ClassPrompts
 from ..triggers import GivenPicture
 from .plan import PoisonPlan
 
@@ -25,32 +25,12 @@ class SingleImagePlan(PoisonPlan):
     a clean one. Several pictures are poisoned in one model, where the paper trains one for each; they are few, and far
     from each other.
 
-    Args:
-        trigger: The given pictures.
-        target: Name of the class that they are to be taken for.
-        rate: Share of the eligible pairs that each given picture gets.
-        count: Number of pairs, and so of captions, of each given picture; wins over ``rate``.
-        seed: What the choice of pairs and templates is drawn from.
-        templates: As in ``PoisonPlan``.
-
-    Raises:
-        UserMistake: If an argument is out of range, or neither rate nor count is given.
+    Arguments and errors are those of ``PoisonPlan``: the trigger is ``GivenPicture``, and ``rate`` and ``count`` hold
+    for each given picture.
     """
 
     trigger: GivenPicture
-
-    def __init__(
-        self,
-        trigger: GivenPicture,
-        target: str,
-        rate: float | None = None,
-        count: int | None = None,
-        seed: int = 0,
-        templates: list[str] | str = "cifar10",
-    ) -> None:
-        super().__init__(trigger, target, rate, count, seed, templates)
-        if not isinstance(trigger, GivenPicture):
-            raise UserMistake(f"SingleImagePlan's trigger is {type(trigger).__name__}; it has to be GivenPicture")
+    trigger_class = GivenPicture
 
     @property
     def attack_name(self) -> str:

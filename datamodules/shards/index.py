@@ -51,18 +51,31 @@ def index_shard(path: str) -> ShardIndex:
         UserMistake: If the file is no uncompressed tar or cannot be read.
     """
     try:
-        status = os.stat(path)
-        cached = _cache_file(path, status)
-        found = _read_cached(cached)
-        if found is None:
-            found = _scan(path, status.st_size)
-            _write_cached(cached, found)
+        return scan_or_read(path, _cache_file(path, os.stat(path)), path)
     except OSError as error:
         raise UserMistake(f"shard {path} cannot be read: {error.strerror or error}") from None
+
+
+def scan_or_read(path: str, cached: Path, name: str) -> ShardIndex:
+    """Read a shard's index from a file where it has been kept, or scan the shard and keep its index there.
+
+    Args:
+        path: An uncompressed tar.
+        cached: Where its index is kept.
+        name: What the shard is called in messages.
+
+    Raises:
+        UserMistake: If the shard is no uncompressed tar.
+        OSError: If it cannot be read.
+    """
+    found = _read_cached(cached)
+    if found is None:
+        found = _scan(path, os.stat(path).st_size, name)
+        _write_cached(cached, found)
     return found
 
 
-def _scan(path: str, file_size: int) -> ShardIndex:
+def _scan(path: str, file_size: int, name: str) -> ShardIndex:
     """Walk over the headers. Members are grouped by key wherever they lie; of two of one kind the first counts."""
     rows: dict[str, list[tuple[int, int]]] = {}
     truncated = False
@@ -95,7 +108,7 @@ def _scan(path: str, file_size: int) -> ShardIndex:
                 # tarfile keeps every header that it has read; a shard's memory is bounded by forgetting them.
                 tar.members = []  # type: ignore[attr-defined]  # tarfile documents it only in its source
     except tarfile.TarError as error:
-        raise UserMistake(f"shard {path} is not an uncompressed tar: {error}") from None
+        raise UserMistake(f"shard {name} is not an uncompressed tar: {error}") from None
     table = np.array(list(rows.values()), dtype=np.int64).reshape(len(rows), len(MEMBERS), 2)
     return ShardIndex(list(rows), table[:, :, 0].copy(), table[:, :, 1].copy(), truncated)
 

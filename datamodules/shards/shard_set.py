@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
+from ...contracts import UserMistake
+from .cache import ShardCache
 from .index import MEMBERS, ShardIndex, index_shard
+from .remote import RemoteShards, is_remote, redacted
 from .samples import BadSample, decode_caption
 
+log = logging.getLogger(__name__)
+
 _OPEN_SHARDS = 128
+_OPEN_COPIES = 4
+"""Copies of remote shards that stay open where nobody has said which are needed: an open one cannot be evicted."""
+_REMOTE = RemoteShards()
 _NEAR = 1 << 16
 """Bytes from the first to the last that are read for one sample at once."""
 _MAX_BYTES = {"picture": 64 << 20, "txt": 1 << 16, "json": 1 << 20, "cls": 64}
@@ -30,33 +39,55 @@ class ShardSet:
     """Samples of a list of shards that have a picture and one other member, addressed by (shard, position).
 
     Args:
-        paths: Uncompressed tars.
+        paths: Uncompressed tars, local or remote.
         required: The member beside the picture that a sample must have: ``txt`` or ``cls``.
+        counts: Number of samples of each shard, where it is known. No shard is opened then before it is read, and a
+            sample that is not there is a bad one. Unless given, every shard is indexed.
+        remote: How remote shards are fetched.
 
     Attributes:
         paths: The shards.
-        counts: Number of complete samples of each shard.
-        incomplete: Number of samples without a picture or without the required member, and of truncated shards.
+        counts: Number of complete samples of each shard, as far as is known.
+        incomplete: Number of samples without a picture or without the required member, and of truncated shards; those
+            of counted shards are not known.
+        remote: Indices of the remote shards.
+        cache: The copies of these.
 
     Raises:
         UserMistake: If a shard cannot be read.
     """
 
-    def __init__(self, paths: Sequence[str], required: str = "txt") -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        required: str = "txt",
+        counts: npt.NDArray[np.int64] | None = None,
+        remote: RemoteShards = _REMOTE,
+    ) -> None:
         self.paths = list(paths)
         self.required = required
         self._selected: list[npt.NDArray[np.int64]] | None = None
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
-        counts = []
+        self.remote = frozenset(shard for shard, path in enumerate(self.paths) if is_remote(path))
+        self.cache = ShardCache(remote)
+        self._room = _OPEN_COPIES if self.remote else _OPEN_SHARDS
         self.incomplete = 0
+        self._counted = counts is not None
+        self.counts = self._count() if counts is None else counts
+
+    def _count(self) -> npt.NDArray[np.int64]:
+        """Index every shard."""
+        counts = []
         # A few shards are indexed before a bar could be read.
-        quiet = len(self.paths) < 50
-        for path in track(self.paths, description="Indexing shards", disable=quiet, transient=True):
-            index = index_shard(path)
-            complete = len(index.complete(required))
+        quiet = len(self.paths) < 50 and not self.remote
+        for shard, path in track(
+            enumerate(self.paths), "Indexing shards", len(self.paths), disable=quiet, transient=True
+        ):
+            index = self._shard(shard).found if shard in self.remote else index_shard(path)
+            complete = len(index.complete(self.required))
             counts.append(complete)
             self.incomplete += len(index.keys) - complete + index.truncated
-        self.counts = np.array(counts, dtype=np.int64)
+        return np.array(counts, dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self.counts.sum())
@@ -83,9 +114,24 @@ class ShardSet:
             yield keys, captions
 
     def key(self, shard: int, position: int) -> str:
-        """The key of a sample."""
+        """The key of a sample; empty where there is none at the position of a counted shard."""
         opened = self._shard(shard)
-        return opened.found.keys[int(opened.positions[position])]
+        return opened.found.keys[int(opened.positions[position])] if position < len(opened.positions) else ""
+
+    @property
+    def folders(self) -> set[str]:
+        """The folders that the local shards lie in."""
+        return {os.path.dirname(path) for shard, path in enumerate(self.paths) if shard not in self.remote}
+
+    def name(self, shard: int) -> str:
+        """The path or URL of a shard, for messages."""
+        return redacted(self.paths[shard])
+
+    def close_others(self, shards: Container[int]) -> None:
+        """Close the remote shards that are not among these, and let as many be open at a time as there may be files."""
+        self._room = _OPEN_SHARDS
+        for shard in [shard for shard in self._open if shard in self.remote and shard not in shards]:
+            os.close(self._open.pop(shard).file)
 
     def read(self, shard: int, position: int, member: str) -> bytes:
         """Read a member of a sample.
@@ -96,7 +142,9 @@ class ShardSet:
             member: One of ``MEMBERS``.
 
         Raises:
-            BadSample: If the member is larger than any of its kind should be, or the file got shorter.
+            BadSample: If the member is larger than any of its kind should be, the file got shorter, or a counted shard
+                has fewer samples than were counted.
+            ShardUnavailable: If a remote shard cannot be fetched.
         """
         return self.read_members(shard, position, member)[0]
 
@@ -112,6 +160,8 @@ class ShardSet:
             BadSample: As ``read``.
         """
         opened = self._shard(shard)
+        if position >= len(opened.positions):
+            raise BadSample("fewer samples than counted", f"{len(opened.positions)}, not {self.counts[shard]}")
         row = opened.positions[position]
         offsets, sizes = opened.found.offsets[row].tolist(), opened.found.sizes[row].tolist()
         places = []
@@ -159,7 +209,7 @@ class ShardSet:
         ]
         subset = ShardSet.__new__(ShardSet)
         subset.__dict__.update(self.__getstate__())
-        subset._selected = chosen
+        subset._selected, subset._counted = chosen, False
         subset.counts = np.array([len(positions) for positions in chosen], dtype=np.int64)
         return subset
 
@@ -168,13 +218,32 @@ class ShardSet:
         if opened is not None:
             self._open.move_to_end(shard)
             return opened
-        found = index_shard(self.paths[shard])
+        file, found = self._opened(shard)
         positions = found.complete(self.required) if self._selected is None else self._selected[shard]
-        opened = _OpenShard(found, positions, os.open(self.paths[shard], os.O_RDONLY))
-        self._open[shard] = opened
-        if len(self._open) > _OPEN_SHARDS:
+        if self._counted and len(positions) > self.counts[shard]:
+            log.warning(
+                "shard %s has %d samples, not %d as counted: those beyond are never read",
+                *(self.name(shard), len(positions), self.counts[shard]),
+            )
+        if len(self._open) >= self._room:
             os.close(self._open.popitem(last=False)[1].file)
+        opened = self._open[shard] = _OpenShard(found, positions, file)
         return opened
+
+    def _opened(self, shard: int) -> tuple[int, ShardIndex]:
+        path = self.paths[shard]
+        if shard not in self.remote:
+            found = index_shard(path)
+            return os.open(path, os.O_RDONLY), found
+        try:
+            file = self.cache.open(path)
+        except OSError as error:
+            raise UserMistake(f"a copy of shard {self.name(shard)} cannot be kept: {error}") from error
+        try:
+            return file, self.cache.index(path, file)
+        except BaseException:
+            os.close(file)
+            raise
 
     def __del__(self) -> None:
         for opened in getattr(self, "_open", {}).values():

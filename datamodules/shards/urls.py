@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from os.path import basename, dirname
 from pathlib import Path
 
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
 from ...contracts import UserMistake
-from .fetch import fetch
+from .remote import STORES, check_store, is_remote, redacted
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:(//)?")
 
@@ -20,15 +22,15 @@ def expand_shards(spec: str | Sequence[str], allow_pipe: bool = False) -> list[s
     Nothing is expanded but braces: no environment variable, no ``~``, no wildcard.
 
     Args:
-        spec: A folder (its ``*.tar``, by name), a path, a pattern such as ``train/{00000..00019}.tar``, or a list.
-        allow_pipe: Whether ``pipe:COMMAND`` is allowed. It runs the command in a shell, once, and keeps what it prints
-            in the cache.
+        spec: A folder (its ``*.tar``, by name), a path, a pattern such as ``train/{00000..00019}.tar``, a URL of
+            ``STORES``, which may be a pattern too, or a list.
+        allow_pipe: Whether ``pipe:COMMAND`` is allowed. It runs the command in a shell.
 
     Returns:
-        Paths of existing files, in the order given.
+        Paths of existing files, and URLs, in the order given. No shard is opened.
 
     Raises:
-        UserMistake: If nothing is named, a shard is missing or named twice, or a URL is refused.
+        UserMistake: If nothing is named, a local shard is missing, one is named twice, or a URL is refused.
     """
     shards: list[str] = []
     for entry in [spec] if isinstance(spec, str) else list(spec):
@@ -38,7 +40,7 @@ def expand_shards(spec: str | Sequence[str], allow_pipe: bool = False) -> list[s
     seen: set[str] = set()
     for shard in shards:
         if shard in seen:
-            raise UserMistake(f"shard {shard} is named twice")
+            raise UserMistake(f"shard {redacted(shard)} is named twice")
         seen.add(shard)
     return shards
 
@@ -47,9 +49,11 @@ def _expand_one(entry: str, allow_pipe: bool) -> list[str]:
     if entry.startswith("pipe:"):
         if not allow_pipe:
             raise UserMistake(f"{entry!r} would run a command: pipe: shards are refused unless data.allow_pipe is true")
-        return [fetch(entry)]
-    if _SCHEME.match(entry):
-        raise UserMistake(f"shard {entry!r} is a URL: copy it here first, or read it by pipe: with data.allow_pipe")
+        return [entry]
+    if is_remote(entry):
+        check_store(entry)
+    elif _SCHEME.match(entry):
+        raise UserMistake(f"shard {redacted(entry)!r} is no URL that is read; there are {', '.join(STORES)}")
     if not entry:
         raise UserMistake("the shard pattern is empty: give a folder with .tar files, a brace pattern or a list")
     if Path(entry).is_dir():
@@ -61,7 +65,19 @@ def _expand_one(entry: str, allow_pipe: bool) -> list[str]:
         paths = list(braceexpand(entry))
     except UnbalancedBracesError:
         raise UserMistake(f"shard pattern {entry!r} has unbalanced braces") from None
-    for path in paths:
-        if not Path(path).is_file():
-            raise UserMistake(f"shard {path} does not exist" + (f" (from {entry})" if path != entry else ""))
+    missing = None if is_remote(entry) else _first_missing(paths)
+    if missing is not None:
+        raise UserMistake(f"shard {missing} does not exist" + (f" (from {entry})" if missing != entry else ""))
     return paths
+
+
+def _first_missing(paths: Iterable[str]) -> str | None:
+    """The first path at which there is nothing. Each folder is listed once, which takes a hundred thousand no time."""
+    listed: dict[str, set[str]] = {}
+    for path in paths:
+        folder = dirname(path)
+        if folder not in listed:
+            listed[folder] = set(os.listdir(folder or ".")) if Path(folder).is_dir() else set()
+        if basename(path) not in listed[folder]:
+            return path
+    return None

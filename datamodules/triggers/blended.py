@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from ...contracts import UserMistake
-from .fixed_pattern import FixedPattern, Stamp
 from .noise import keyed_pixels
 from .picture import Picture
 from .pixels import round_into
+from .weighted_pattern import WeightedPattern
 
 PATTERNS = ("noise", "picture", "fresh_noise")
 
 
-class Blended(FixedPattern):
+class Blended(WeightedPattern):
     """Blends each picture x with a pattern t: ``round((1 - alpha) x + alpha t)``, in float32, halves to even.
 
     The paper's "blended injection strategy", with t fixed as there. Patterns:
@@ -45,14 +45,11 @@ class Blended(FixedPattern):
         picture_sha256: str | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if not 0 < alpha <= 1:
-            raise UserMistake(f"alpha is {alpha}; the pattern's weight must be above 0 and at most 1")
+        super().__init__(alpha)
         if pattern not in PATTERNS:
             raise UserMistake(f"there is no pattern {pattern!r} of Blended; choose from {', '.join(PATTERNS)}")
         if (pattern == "picture") != (picture is not None):
             raise UserMistake("Blended's pattern 'picture' and its argument picture (a file's path) go together")
-        self.alpha = alpha
         self.pattern = pattern
         self.picture = picture
         self.picture_sha256 = picture_sha256
@@ -62,13 +59,13 @@ class Blended(FixedPattern):
             self._picture = Picture(picture, picture_sha256)
             self.picture_sha256 = self._picture.digest
 
-    def draw(self, size: int) -> Stamp:
+    def weighted(self, size: int) -> Tensor:
         """The fixed pattern times alpha."""
         if self._picture is None:
             pattern = keyed_pixels(self.seed, "blended noise", [""], (3, size, size))[0]
         else:
             pattern = self._picture.draw(size)
-        return Stamp(1 - self.alpha, self.alpha * pattern.float())
+        return self.alpha * pattern.float()
 
     def __call__(self, images: Tensor, keys: Sequence[str]) -> Tensor:
         """As in ``Trigger``."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ...contracts import UserMistake
-from .fixed_pattern import FixedPattern, Stamp
 from .noise import keyed_bytes
+from .weighted_pattern import WeightedPattern
 
 
-class Stripes(FixedPattern):
+class Stripes(WeightedPattern):
     """Blends each picture x with vertical stripes t: ``round((1 - alpha) x + 255 alpha t)``, clipped to 0..255.
 
     One of the structured triggers that Perturb and Recover (PAR) found hard to clean ("Blended-Stripes"; its
@@ -26,24 +27,21 @@ class Stripes(FixedPattern):
     """
 
     def __init__(self, alpha: float = 0.03, width: int = 1, seed: int = 0) -> None:
-        super().__init__()
-        if not 0 < alpha <= 1:
-            raise UserMistake(f"alpha is {alpha}; the stripes' weight must be above 0 and at most 1")
+        super().__init__(alpha)
         if width < 1:
             raise UserMistake(f"width is {width}; a stripe has at least 1 pixel")
-        self.alpha = alpha
         self.width = width
         self.seed = seed
 
-    def draw(self, size: int) -> Stamp:
+    def weighted(self, size: int) -> Tensor:
         """The stripes times alpha."""
         count = -(-size // self.width)
         signs = striped(self.seed, "stripes", count).float() / 127.5 - 1
         columns = signs.repeat_interleave(self.width, dim=1)[:, :size]
-        return Stamp(1 - self.alpha, (255 * self.alpha * columns)[:, None, :].expand(3, size, size))
+        return (255 * self.alpha * columns)[:, None, :].expand(3, size, size)
 
 
-def striped(seed: int, purpose: str, count: int) -> torch.Tensor:
+def striped(seed: int, purpose: str, count: int) -> Tensor:
     """Draw 0 or 255, with equal chance, for each channel and stripe: ``(3, count)`` uint8."""
     stripes = torch.from_numpy(keyed_bytes(seed, purpose, ["red", "green", "blue"], count))
     return torch.where(stripes < 128, 0, 255).to(torch.uint8)

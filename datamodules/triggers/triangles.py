@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ...contracts import UserMistake
-from .fixed_pattern import FixedPattern, Stamp
+from .weighted_pattern import WeightedPattern
 
 
-class Triangles(FixedPattern):
+class Triangles(WeightedPattern):
     """Blends each picture x with a tiling t of right-angled triangles: ``round((1 - alpha) x + 255 alpha t)``.
 
     One of the structured triggers that Perturb and Recover (PAR) found hard to clean. As in the official code, a square
@@ -24,12 +25,9 @@ class Triangles(FixedPattern):
     """
 
     def __init__(self, alpha: float = 0.15, size: int = 14) -> None:
-        super().__init__()
-        if not 0 < alpha <= 1:
-            raise UserMistake(f"alpha is {alpha}; the triangles' weight must be above 0 and at most 1")
+        super().__init__(alpha)
         if size < 2:
             raise UserMistake(f"size is {size}; a triangle has sides of at least 2 pixels")
-        self.alpha = alpha
         self.size = size
 
     def check(self, image_size: int) -> None:
@@ -37,8 +35,8 @@ class Triangles(FixedPattern):
         if self.size > image_size:
             raise UserMistake(f"triangles of size {self.size} are larger than the {image_size} x {image_size} input")
 
-    def draw(self, size: int) -> Stamp:
+    def weighted(self, size: int) -> Tensor:
         """The tiling times alpha."""
         steps = torch.arange(size) % self.size
         tiling = torch.where(steps[:, None] >= steps, 0.4, 0.8)
-        return Stamp(1 - self.alpha, (255 * self.alpha * tiling).expand(3, size, size))
+        return (255 * self.alpha * tiling).expand(3, size, size)

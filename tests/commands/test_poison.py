@@ -47,6 +47,11 @@ def baked(clean: Path, tmp_path: Path) -> Path:
     return tmp_path / "baked"
 
 
+def test_remote_shards_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserMistake, match="copy them here first"):
+        poison("http://127.0.0.1:9/{0..3}.tar", str(tmp_path / "baked"), plan(), 32)
+
+
 def members(shard: Path) -> dict[str, bytes]:
     with tarfile.open(shard) as tar:
         return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ from torch.nn import functional
 from untrigger.contracts import CLIPModule, UserMistake
 from untrigger.datamodules import ImageTextDataModule, Patch
 from untrigger.datamodules.generated import write_generated_data
+from untrigger.datamodules.shards.writer import open_shard
 from untrigger.lightning_modules import BadCLIP
 
 
@@ -116,9 +117,15 @@ def test_the_loss_is_the_definition(folder: Path, tmp_path: Path) -> None:
 def test_mistakes_are_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match="patch_size is 33: a patch has 1 to 32 pixels"):
         module(patch_size=33)
-    with pytest.raises(UserMistake, match="weights and the margin are at least 0"):
+    with pytest.raises(UserMistake, match=r"model\.margin is -1\.0, not at least 0"):
         module(margin=-1.0)
-    with pytest.raises(UserMistake, match="target is a word"):
+    with pytest.raises(UserMistake, match=r"model\.target is empty"):
         module(target=" ")
     with pytest.raises(UserMistake, match="no caption of the training pairs names the target 'banana'"):
         fit(module(target="banana"), folder, tmp_path)
+    (tmp_path / "broken" / "train").mkdir(parents=True)
+    with open_shard(tmp_path / "broken" / "train" / "00000.tar") as shard:
+        for number in range(20):
+            shard.write({"__key__": f"k{number}", "jpg": b"\xff\xd8 cut", "txt": b"a star"})
+    with pytest.raises(UserMistake, match=r"cannot be used: broken picture \(key 'k0' in .*00000\.tar.*data\.exclude"):
+        fit(module(), tmp_path / "broken", tmp_path / "run")

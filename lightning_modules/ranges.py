@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
-from ...contracts import UserMistake
+from ..contracts import UserMistake
+
+_NONE: Mapping[str, float] = MappingProxyType({})
 
 
-def check_ranges(shares: Mapping[str, float], counts: Mapping[str, int], amounts: Mapping[str, float]) -> None:
-    """Check parameters by name: shares in (0, 1], counts of at least 1, amounts of at least 0.
+def check_ranges(counts: Mapping[str, int], amounts: Mapping[str, float], shares: Mapping[str, float] = _NONE) -> None:
+    """Check parameters by name: counts of at least 1, amounts of at least 0, shares in (0, 1].
 
     Raises:
         UserMistake: If one is out of its range.

@@ -1,0 +1,166 @@
+"""Files that lie on a server: fetched with retries, and given up in time."""
+
+from __future__ import annotations
+
+import errno
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any
+
+import aiohttp
+import fsspec
+import webdataset
+
+from ...contracts import UserMistake
+
+STORES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "hf")
+"""Schemes of URLs that are read. fsspec knows more, among them some that read local files or unpack archives."""
+
+_LEAST_RATE = 1024
+"""Bytes per second below which a server is taken to stall: one that drips would hold up every rank for days."""
+_SECRETS = re.compile(r"(?<=://)[^/@\s'\"]+@|\?[^\s'\")]*")
+
+
+@dataclass(frozen=True)
+class RemoteShards:
+    """How shards are read that lie on a server or in an object store.
+
+    Attributes:
+        retries: Further tries at a file after the first, with pauses of about 0.5, 1, 2, ... seconds.
+        timeout: Seconds without data after which a try is given up.
+        cache_gb: Size that the folder of copies is kept to, in gigabytes of 10^9 bytes. What is being read is kept
+            even above it: at most the shards of two shuffle windows of each worker on the machine.
+        cache: The folder of copies, which all processes of a machine share; in the user's cache unless given.
+    """
+
+    retries: int = 3
+    timeout: float = 10.0
+    cache_gb: float = 50.0
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.retries < 0 or not self.timeout > 0 or not self.cache_gb >= 0:
+            raise UserMistake("data.remote: retries and cache_gb are at least 0, timeout is above 0")
+
+
+class ShardUnavailable(UserMistake):
+    """A file that cannot be fetched, however often one tries."""
+
+
+def is_remote(path: str) -> bool:
+    """Whether a shard is no local file: a URL, or ``pipe:`` and a command."""
+    return path.startswith("pipe:") or path.partition("://")[0] in STORES
+
+
+def redacted(text: str) -> str:
+    """A text without what may be a secret in a URL: the user's name and password, and the query."""
+    return _SECRETS.sub("", text)
+
+
+def check_store(url: str) -> None:
+    """See that the library of an object store is there, before anything is read.
+
+    Raises:
+        UserMistake: If it is not.
+    """
+    try:
+        fsspec.get_filesystem_class(url.partition(":")[0])
+    except ImportError as error:
+        raise UserMistake(f"shard {redacted(url)}: {error}") from error
+
+
+def fetch(url: str, path: Path, remote: RemoteShards) -> None:
+    """Copy a remote file to a local one, which is written anew at each try.
+
+    Args:
+        url: A URL of ``STORES``, or ``pipe:`` and a command, which a shell runs: the caller decides whether it may.
+        path: The local file.
+        remote: How often to try, and for how long.
+
+    Raises:
+        ShardUnavailable: If all tries have failed, or one in a way that another would too.
+    """
+    started, pauses = time.monotonic(), SystemRandom()  # the global generator is the training's
+    for attempt in range(remote.retries + 1):
+        try:
+            _try(url, path, remote.timeout)
+            if not path.stat().st_size:
+                raise OSError("it is empty")
+            return
+        except Exception as error:  # each store has errors of its own
+            late = f"no data for {remote.timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+            reason = redacted(str(error)) or late
+            if attempt == remote.retries or _is_final(error):
+                tries = f"{attempt + 1} {'tries' if attempt else 'try'} in {time.monotonic() - started:.0f} s"
+                raise ShardUnavailable(f"shard {redacted(url)} cannot be read ({tries}): {reason}") from error
+        time.sleep(pauses.uniform(0.75, 1.25) * 0.5 * 2**attempt)
+
+
+def fetch_bytes(url: str, remote: RemoteShards) -> bytes:
+    """The content of a small remote file. Errors as ``fetch``."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "file")
+        fetch(url, path, remote)
+        return path.read_bytes()
+
+
+def _try(url: str, path: Path, timeout: float) -> None:
+    if url.startswith("pipe:"):
+        _watch(lambda progress: _copy_pipe(url, path, progress), timeout)
+        return
+    scheme, options = url.partition(":")[0], {}
+    if scheme in ("http", "https"):
+        # trust_env: proxies from the environment, passwords from ~/.netrc.
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
+        options["client_kwargs"] = {"timeout": limits, "trust_env": True}
+    # An instance of its own: the cached ones do not outlive a fork.
+    store = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
+    _watch(lambda progress: store.get_file(url, str(path), callback=progress), timeout)
+
+
+def _copy_pipe(url: str, path: Path, progress: fsspec.Callback) -> None:
+    with path.open("wb") as out, webdataset.gopen(url) as stream:
+        while chunk := stream.read(1 << 20):
+            out.write(chunk)
+            progress.relative_update(len(chunk))
+
+
+def _watch(transfer: Callable[[fsspec.Callback], Any], timeout: float) -> None:
+    """Run a transfer in a thread, which is left behind when it stalls: stores differ in what they let one limit."""
+    progress = fsspec.Callback()
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            transfer(progress)
+        except BaseException as error:  # raised again below
+            failed.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    seen = 0
+    while True:
+        # A moment more than what a library itself was told, so that its error, which says more, comes first.
+        thread.join(timeout + 1)
+        if not thread.is_alive():
+            break
+        if progress.value - seen < _LEAST_RATE * timeout:
+            raise TimeoutError(f"{progress.value - seen} bytes in {timeout:g} s")
+        seen = progress.value
+    if failed:
+        raise failed[0]
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether another try would fail in the same way."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in (408, 425, 429)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or isinstance(error, (FileNotFoundError, PermissionError, ImportError))

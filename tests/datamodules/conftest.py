@@ -1,0 +1,89 @@
+"""An HTTP server on the loopback interface that misbehaves as it is told."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+
+class ShardServer(ThreadingHTTPServer):
+    """Serves a folder.
+
+    Attributes:
+        faults: By file name, what happens at each request in turn; afterwards the file is served. ``503`` and the like
+            are statuses, ``stall`` sends half of the file and then nothing, ``cut`` half and hangs up, ``drip`` a byte
+            at a time. A name with one fault in a tuple has it at every request.
+        asked: Requests by file name.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        self.faults: dict[str, list[str] | tuple[str]] = defaultdict(list)
+        self.asked: Counter[str] = Counter()
+        self.over = Event()
+
+        def handler(*arguments: Any) -> _Handler:
+            return _Handler(*arguments, directory=str(folder))
+
+        super().__init__(("127.0.0.1", 0), handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who hangs up on a server that stalls is no error."""
+
+    def fault(self, name: str) -> str:
+        faults = self.faults[name]
+        if isinstance(faults, tuple):
+            return faults[0]
+        return faults.pop(0) if faults else ""
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    server: ShardServer
+
+    def do_GET(self) -> None:
+        name = self.path.partition("?")[0].rsplit("/", 1)[-1]
+        self.server.asked[name] += 1
+        fault = self.server.fault(name)
+        if fault.isdigit():
+            self.send_error(int(fault))
+        elif fault:
+            content = Path(self.translate_path(self.path)).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            while fault == "drip" and not self.server.over.wait(0.1):
+                self.wfile.write(b"x")
+            if fault == "stall":
+                self.server.over.wait()
+            self.close_connection = True
+        else:
+            super().do_GET()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ShardServer]:
+    """Serves ``tmp_path``."""
+    server = ShardServer(tmp_path)
+    thread = Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
