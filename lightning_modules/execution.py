@@ -89,4 +89,6 @@ def _check_backend(backend: str) -> None:
         raise UserMistake(f"model.compile is {backend!r}: true, false, or a backend of torch.compile ({usual})")
     compiler = os.environ.get("CXX", "g++")
     if backend == "inductor" and shutil.which(compiler) is None:
-        raise UserMistake(f"model.compile needs a C++ compiler, and there is no {compiler}: install one or name it in CXX")
+        raise UserMistake(
+            f"model.compile needs a C++ compiler, and there is no {compiler}: install one or name it in CXX"
+        )

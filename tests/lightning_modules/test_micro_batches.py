@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from untrigger.contracts import UserMistake
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.lightning_modules import BaseCLIPModule, CleanCLIP, PoisonedCLIP, UBT
+from untrigger.lightning_modules import UBT, BaseCLIPModule, CleanCLIP, PoisonedCLIP
 from untrigger.lightning_modules.batch_norm import RunningStatisticsKept
 
 KINDS = [PoisonedCLIP, CleanCLIP]
@@ -115,27 +114,31 @@ def test_dropout_draws_again_what_it_drew() -> None:
     assert not torch.allclose(other["encoder.text.projection.weight"], expected["encoder.text.projection.weight"])
 
 
-def test_activations_of_one_micro_batch_at_a_time_are_there() -> None:
-    def most_alive(clip: Any) -> tuple[int, int]:
-        """Of the stem's outputs: how many outlive the forward pass, and how many are there at once behind it."""
-        outputs: list[weakref.ref[Tensor]] = []
-        alive: list[int] = []
+def test_activations_are_kept_of_no_micro_batch_and_made_again_for_one_at_a_time() -> None:
+    def run(clip: Any) -> tuple[int, list[str]]:
+        """Numbers that the forward pass keeps for the backward one, and what happens in the backward pass."""
+        kept, events = [0], []
+
+        def keep(tensor: Tensor) -> Tensor:
+            kept[0] += tensor.numel()
+            return tensor
 
         def note(_: nn.Module, __: Any, output: Tensor) -> None:
-            outputs.append(weakref.ref(output))
-            alive.append(sum(kept() is not None for kept in outputs))
+            events.append("forward")
+            output.register_hook(lambda _: events.append("backward"))
 
         clip.encoder.visual.stem[0].register_forward_hook(note)
-        loss = clip.training_step(batch(clip), 0)
-        kept, before = sum(output() is not None for output in outputs), len(alive)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = clip.training_step(batch(clip), 0)
+        before = len(events)
         loss.backward()
-        return kept, max(alive[before:], default=0)
+        return kept[0], events[before:]
 
-    assert most_alive(without_batch_norm(module(micro_batch_size=2))) == (0, 1)
-    # Without an in-place operation behind it, which replaces what a weak reference knows.
-    plain = without_batch_norm(module())
-    plain.encoder.visual.stem[2].inplace = False
-    assert most_alive(plainly_in_parts(plain, 4))[0] == 4
+    much, plain = run(plainly_in_parts(without_batch_norm(module()), 4))
+    little, cached = run(without_batch_norm(module(micro_batch_size=2)))
+    assert plain == 4 * ["backward"]
+    assert cached == 4 * ["forward", "backward"]
+    assert little < much / 20
 
 
 def test_half_precision_does_not_add_up_in_half_precision() -> None:
@@ -174,6 +177,8 @@ def test_a_run_of_the_trainer_ends_where_that_on_whole_batches_does(tmp_path: Pa
     ends = []
     for size in (None, 6):
         clip = without_batch_norm(module(micro_batch_size=size))
+        step = clip.training_step
+        clip.training_step = lambda given, index, step=step: step({**given, "image": given["image"].double()}, index)
         trainer = Trainer(
             accelerator="cpu",
             max_steps=2,
@@ -189,7 +194,7 @@ def test_a_run_of_the_trainer_ends_where_that_on_whole_batches_does(tmp_path: Pa
         )
         trainer.fit(clip, ImageTextDataModule(str(tmp_path / "data" / "train"), batch_size=8, num_workers=0))
         ends.append(clip.state_dict())
-    assert float((ends[0]["encoder.logit_scale"] - module().encoder.logit_scale).abs()) > 1e-5
+    assert float((ends[0]["encoder.logit_scale"] - module().encoder.logit_scale.detach()).abs()) > 1e-5
     for name, value in ends[0].items():
         torch.testing.assert_close(ends[1][name], value, rtol=0, atol=1e-7)
 
