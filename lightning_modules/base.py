@@ -74,7 +74,8 @@ class BaseCLIPModule(LightningModule):
         self.encoder = build_encoder(encoder)
         if init_from is not None:
             load_weights(self.encoder, init_from)
-        self.execution = Execution(self.encoder, micro_batch_size, channels_last, backend_of(compile))
+        self.execution = Execution(micro_batch_size, channels_last, backend_of(compile))
+        self.execution.lay_out(self.encoder)
         self._class_embeddings: Tensor | None = None
         self._attacks: list[Attack] = []
         self._attack_embeddings: dict[str, Tensor] = {}
@@ -96,11 +97,11 @@ class BaseCLIPModule(LightningModule):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length, float32 at least."""
-        return functional.normalize(at_least_float32(self.execution.image(images)), dim=-1)
+        return functional.normalize(at_least_float32(self.execution.image(self.encoder, images)), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Captions ``(B, L)`` int64 to features ``(B, D)`` of unit length, float32 at least."""
-        return functional.normalize(at_least_float32(self.execution.text(tokens)), dim=-1)
+        return functional.normalize(at_least_float32(self.execution.text(self.encoder, tokens)), dim=-1)
 
     def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
         """Features of pictures and captions, ``(B, D)`` each, of unit length."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,10 +16,9 @@ from .micro_batches import in_micro_batches
 
 
 class Execution:
-    """Runs an encoder. What it gives is the encoder's own, up to rounding, and the encoder's tensors keep their names.
+    """Runs encoders. What it gives is the encoder's own, up to rounding, and the encoder's tensors keep their names.
 
     Args:
-        encoder: The encoder.
         micro_batch_size: Where a gradient is wanted, most pictures or captions that are encoded at a time; see
             ``in_micro_batches``. None for all of them.
         channels_last: Whether kernels and pictures have their channels last in memory, the layout in which tensor cores
@@ -32,50 +30,50 @@ class Execution:
         UserMistake: If the size is below 1, or there is no such backend, or it needs a compiler that is not there.
     """
 
-    def __init__(
-        self, encoder: Encoder, micro_batch_size: int | None, channels_last: bool, backend: str | None
-    ) -> None:
+    def __init__(self, micro_batch_size: int | None, channels_last: bool, backend: str | None) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise UserMistake(f"model.micro_batch_size is {micro_batch_size}: at least 1, or null for whole batches")
         if backend is not None:
             _check_backend(backend)
-        self.encoder, self.micro_batch_size = encoder, micro_batch_size
-        self.channels_last, self.backend = channels_last, backend
-        if channels_last:
+        self.micro_batch_size, self.channels_last, self.backend = micro_batch_size, channels_last, backend
+        self._compiled_encoder: Encoder | None = None
+        self._compiled: dict[str, Callable[[Tensor], Tensor]] = {}
+
+    def lay_out(self, encoder: Encoder) -> None:
+        """Bring the encoder's kernels into the layout in which it is run."""
+        if self.channels_last:
             encoder.image_tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
 
-    def image(self, images: Tensor) -> Tensor:
+    def image(self, encoder: Encoder, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, to ``(B, D)``, not normalised."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return self._run(self._encode_image, images)
+        return self._run(encoder, "encode_image", images)
 
-    def text(self, tokens: Tensor) -> Tensor:
+    def text(self, encoder: Encoder, tokens: Tensor) -> Tensor:
         """Captions ``(B, L)`` int64 to ``(B, D)``, not normalised."""
-        return self._run(self._encode_text, tokens)
+        return self._run(encoder, "encode_text", tokens)
 
-    def _run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        size = self.micro_batch_size
+    def _run(self, encoder: Encoder, method: str, inputs: Tensor) -> Tensor:
+        encode, size = self._method(encoder, method), self.micro_batch_size
         if size is None or len(inputs) <= size or not torch.is_grad_enabled():
             return encode(inputs)
-        return in_micro_batches(encode, inputs, size, self.encoder)
+        return in_micro_batches(encode, inputs, size, encoder)
 
-    # Methods are compiled, not modules: a compiled module would put `_orig_mod.` before the names of its tensors.
-
-    @cached_property
-    def _encode_image(self) -> Callable[[Tensor], Tensor]:
-        return self._compiled(self.encoder.encode_image)
-
-    @cached_property
-    def _encode_text(self) -> Callable[[Tensor], Tensor]:
-        return self._compiled(self.encoder.encode_text)
-
-    def _compiled(self, encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        return encode if self.backend is None else torch.compile(encode, backend=self.backend)
+    def _method(self, encoder: Encoder, name: str) -> Callable[[Tensor], Tensor]:
+        # Methods are compiled, not modules: a compiled module would put `_orig_mod.` before the names of its tensors.
+        encode: Callable[[Tensor], Tensor] = getattr(encoder, name)
+        if self.backend is None:
+            return encode
+        if self._compiled_encoder is not encoder:
+            self._compiled_encoder, self._compiled = encoder, {}
+        if name not in self._compiled:
+            self._compiled[name] = torch.compile(encode, backend=self.backend)
+        return self._compiled[name]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is compiled, for a process or a copy that has an encoder of its own."""
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return vars(self) | {"_compiled_encoder": None, "_compiled": {}}
 
 
 def backend_of(compiled: bool | str) -> str | None:

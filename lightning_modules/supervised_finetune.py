@@ -93,7 +93,7 @@ class SupervisedFinetune(BaseCLIPModule):
         return {**outputs, "head": head}
 
     def _features(self, images: Tensor) -> Tensor:
-        return at_least_float32(self.execution.image(images))
+        return at_least_float32(self.execution.image(self.encoder, images))
 
     def _head_logits(self, features: Tensor) -> Tensor:
         # As similarities: half precision would make classes tie.

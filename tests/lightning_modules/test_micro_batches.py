@@ -14,6 +14,7 @@ from untrigger.datamodules import ImageTextDataModule
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_modules import UBT, BaseCLIPModule, CleanCLIP, PoisonedCLIP
 from untrigger.lightning_modules.batch_norm import RunningStatisticsKept
+from untrigger.lightning_modules.encoders import Encoder
 
 KINDS = [PoisonedCLIP, CleanCLIP]
 
@@ -66,11 +67,11 @@ def learn(clip: Any) -> dict[str, Tensor]:
 
 def plainly_in_parts(clip: Any, parts: int) -> Any:
     """The reference: the batch is encoded in the same parts, and all that autograd keeps of them is kept."""
+
+    def over(run: Callable[[Encoder, Tensor], Tensor]) -> Callable[[Encoder, Tensor], Tensor]:
+        return lambda encoder, inputs: torch.cat([run(encoder, part) for part in torch.tensor_split(inputs, parts)])
+
     execution = clip.execution
-
-    def over(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        return lambda inputs: torch.cat([encode(part) for part in torch.tensor_split(inputs, parts)])
-
     execution.image, execution.text = over(execution.image), over(execution.text)
     return clip
 
@@ -144,7 +145,7 @@ def test_activations_are_kept_of_no_micro_batch_and_made_again_for_one_at_a_time
 def test_half_precision_does_not_add_up_in_half_precision() -> None:
     def gradient(clip: Any, autocast: bool) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss = clip.training_step(batch(clip, 64), 0)
+            loss = clip.training_step(batch(clip, 32), 0)
         loss.backward()
         grad: Tensor = clip.encoder.visual.stages[0].weight.grad
         return grad
