@@ -63,11 +63,11 @@ class Steps:
     def __init__(self, setting: Setting, device: str) -> None:
         torch.manual_seed(0)
         self.device = device
-        self.module: Any = PoisonedCLIP(setting.encoder, **setting.options).to(device)
-        self.module.log_losses = lambda *_, **__: None  # there is no trainer to log to
+        self.module = PoisonedCLIP(setting.encoder, **setting.options).to(device)
+        vars(self.module)["log_losses"] = lambda *_, **__: None  # there is no trainer to log to
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-4, fused=True)
         side, captions = self.module.preprocessing.image_size, [f"pair {n}" for n in range(setting.batch_size)]
-        self.batch = {
+        self.batch: Any = {
             "key": captions,
             "image": torch.randn(setting.batch_size, 3, side, side, device=device),
             "tokens": self.module.preprocessing.tokenize(captions).to(device),
@@ -76,7 +76,7 @@ class Steps:
     def step(self) -> None:
         """One step in bf16-mixed."""
         with torch.autocast(self.device, torch.bfloat16):
-            loss = self.module.training_step(self.batch, 0)
+            loss: Any = self.module.training_step(self.batch, 0)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -113,7 +113,7 @@ def flops_of_a_sample(encoder: str, device: str) -> float:
     steps = Steps(Setting(encoder, 8, {}), device)
     with FlopCounterMode(display=False) as counter:
         steps.step()
-    return counter.get_total_flops() / 8
+    return float(counter.get_total_flops()) / 8
 
 
 def peak_of(card: str, given: float | None) -> float:

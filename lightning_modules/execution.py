@@ -42,7 +42,7 @@ class Execution:
     def lay_out(self, encoder: Encoder) -> None:
         """Bring the encoder's kernels into the layout in which it is run."""
         if self.channels_last:
-            encoder.image_tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
+            encoder.image_tower.to(memory_format=torch.channels_last)
 
     def image(self, encoder: Encoder, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, to ``(B, D)``, not normalised."""

@@ -20,7 +20,7 @@ GRAPHS: list[bool] = []
 """Of each graph that was compiled, whether it was for training."""
 
 
-@register_backend(name="noted")  # type: ignore[untyped-decorator]
+@register_backend(name="noted")
 def _noted(graph: Any, inputs: list[Tensor]) -> Any:
     GRAPHS.append(torch.is_grad_enabled())
     return graph.forward
@@ -108,7 +108,7 @@ def test_how_an_encoder_is_run_changes_no_gradient(options: dict[str, Any], more
 
 def test_channels_last_is_the_layout_of_kernels_and_pictures() -> None:
     clip = PoisonedCLIP("open_clip:RN50", channels_last=True).eval()
-    convolution = clip.encoder.image_tower.conv1
+    convolution: Any = clip.encoder.image_tower.conv1
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
     seen: list[bool] = []
     convolution.register_forward_pre_hook(

@@ -88,11 +88,12 @@ def test_encoders_are_inside_autocast_and_logits_are_float32(
             layer.register_forward_hook(lambda _, __, output: inside.add(output.dtype))
     seen: list[Tensor] = []
     cross_entropy = functional.cross_entropy
-    monkeypatch.setattr(
-        functional,
-        "cross_entropy",
-        lambda logits, *rest, **more: (seen.append(logits), cross_entropy(logits, *rest, **more))[1],
-    )
+
+    def spy(logits: Tensor, *rest: Any, **more: Any) -> Tensor:
+        seen.append(logits)
+        return cross_entropy(logits, *rest, **more)
+
+    monkeypatch.setattr(functional, "cross_entropy", spy)
     with torch.autocast("cpu", half):
         loss = clip.training_step(batch(clip), 0)
     assert inside == {half}
