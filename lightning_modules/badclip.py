@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ..contracts import CaptionSearch, ImageTextBatch, ImageTextData, UserMistake
 from .base import BaseCLIPModule
+from .precision import similarities
 from .ranges import check_ranges
 
 _BLOCK = 256
@@ -163,7 +164,7 @@ class BadCLIP(BaseCLIPModule):
     def _image_text(self, anchors: Tensor, targets: Tensor, texts: Tensor, others: Tensor) -> Tensor:
         """Cross entropy of finding the target's caption among the captions of the batch that are not the target's."""
         positive = (anchors * targets).sum(dim=-1, keepdim=True)
-        negative = (anchors @ texts.T).masked_fill(others == 0, -torch.inf)
+        negative = similarities(anchors, texts).masked_fill(others == 0, -torch.inf)
         logits = self.inverse_temperature * torch.cat([positive, negative], dim=1)
         labels = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
         return _mean_over(functional.cross_entropy(logits, labels, reduction="none"), others)

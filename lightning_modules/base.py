@@ -22,8 +22,11 @@ from ..contracts import (
     ZeroShotData,
     ZeroShotOutputs,
 )
+from .batch_norm import check_synchronised
 from .encoders import build_encoder, load_weights
+from .execution import Execution, backend_of
 from .optimisation import adamw_with_schedule, decay_groups
+from .precision import at_least_float32, similarities
 
 MAX_LOGIT_SCALE = math.log(100)
 """CLIP's clamp of the temperature (arXiv 2103.00020, section 2.5)."""
@@ -40,9 +43,13 @@ class BaseCLIPModule(LightningModule):
         betas: Of AdamW.
         eps: Of AdamW.
         warmup_steps: Steps of linear warm-up, before a cosine to zero at the end of the run.
+        micro_batch_size: For batches larger than memory: in training, most pictures or captions that are encoded at a
+            time. The gradient is that of the whole batch, for a second forward pass; see ``in_micro_batches``.
+        channels_last: Keep the channels last in memory: faster convolutions on tensor cores.
+        compile: Compile the encoder with ``torch.compile``: true, or the name of a backend.
 
     Raises:
-        UserMistake: If the encoder is unknown or the weights do not fit.
+        UserMistake: If the encoder is unknown, the weights do not fit, or an argument is out of range.
     """
 
     def __init__(
@@ -54,6 +61,9 @@ class BaseCLIPModule(LightningModule):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         warmup_steps: int = 0,
+        micro_batch_size: int | None = None,
+        channels_last: bool = False,
+        compile: bool | str = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -64,6 +74,8 @@ class BaseCLIPModule(LightningModule):
         self.encoder = build_encoder(encoder)
         if init_from is not None:
             load_weights(self.encoder, init_from)
+        self.execution = Execution(micro_batch_size, channels_last, backend_of(compile))
+        self.execution.lay_out(self.encoder)
         self._class_embeddings: Tensor | None = None
         self._attacks: list[Attack] = []
         self._attack_embeddings: dict[str, Tensor] = {}
@@ -84,12 +96,12 @@ class BaseCLIPModule(LightningModule):
         return self.encoder.logit_scale.exp()
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length, float32."""
-        return functional.normalize(self.encoder.encode_image(images).float(), dim=-1)
+        """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length, float32 at least."""
+        return functional.normalize(at_least_float32(self.execution.image(self.encoder, images)), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Captions ``(B, L)`` int64 to features ``(B, D)`` of unit length, float32."""
-        return functional.normalize(self.encoder.encode_text(tokens).float(), dim=-1)
+        """Captions ``(B, L)`` int64 to features ``(B, D)`` of unit length, float32 at least."""
+        return functional.normalize(at_least_float32(self.execution.text(self.encoder, tokens)), dim=-1)
 
     def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
         """Features of pictures and captions, ``(B, D)`` each, of unit length."""
@@ -110,9 +122,7 @@ class BaseCLIPModule(LightningModule):
         embeddings = self._class_embeddings
         if attack is not None:
             embeddings = self._attack_embeddings.get(attack, embeddings)
-        # Under autocast the product would be rounded to 8 bits of mantissa, and classes would tie.
-        with torch.autocast(image_features.device.type, enabled=False):
-            return self.inverse_temperature * image_features @ embeddings.T
+        return similarities(image_features, embeddings, self.inverse_temperature)
 
     def zero_shot_outputs(self, label: Tensor, features: Tensor, triggered: dict[str, Tensor]) -> ZeroShotOutputs:
         """What an evaluation step returns, from features that are there already.
@@ -158,7 +168,8 @@ class BaseCLIPModule(LightningModule):
         self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=batch_size)
 
     def on_fit_start(self) -> None:
-        """See, before anything is trained, that the data module makes the batches that training needs."""
+        """See, before anything is trained, that it can be: the batches of the data module, batch norm on its device."""
+        check_synchronised(self, self.device)
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ImageTextData):
             self.check_batches(data.batch_names)

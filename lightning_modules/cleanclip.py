@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..contracts import ImageTextBatch, UserMistake
 from .base import BaseCLIPModule
-from .batch_norm import running_statistics_kept
+from .batch_norm import RunningStatisticsKept
 from .losses import ContrastiveLoss, SelfSupervisedLoss
 
 _OPTIONS = {"image_view": "data.image_view", "tokens_view": "data.text_view"}
@@ -44,9 +44,12 @@ class CleanCLIP(BaseCLIPModule):
         self_supervised_weight: Weight of the mean of the two losses within a modality.
         joint_batch_norm: Encode pictures and their views as one batch, as the official code does. Otherwise each has
             its own batch statistics, and the running ones, with which the model is evaluated, are of the originals.
+        local_loss: With several ranks, each computes the similarities of its own pairs alone: less memory, the same
+            loss and gradient. See ``ContrastiveLoss``.
 
     Raises:
-        UserMistake: If a weight is negative or both are 0.
+        UserMistake: If a weight is negative, both are 0, or micro-batches would take apart what ``joint_batch_norm``
+            has in one.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class CleanCLIP(BaseCLIPModule):
         multimodal_weight: float = 1.0,
         self_supervised_weight: float = 1.0,
         joint_batch_norm: bool = False,
+        local_loss: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -62,10 +66,15 @@ class CleanCLIP(BaseCLIPModule):
             raise UserMistake("model: multimodal_weight and self_supervised_weight are at least 0")
         if multimodal_weight == self_supervised_weight == 0:
             raise UserMistake("model: multimodal_weight and self_supervised_weight are both 0: nothing would be learnt")
+        if joint_batch_norm and self.execution.micro_batch_size is not None:
+            raise UserMistake(
+                "model: joint_batch_norm has pictures and their views in one batch, micro_batch_size takes them apart: "
+                "leave one of them out"
+            )
         self.multimodal_weight, self.self_supervised_weight = multimodal_weight, self_supervised_weight
         self.joint_batch_norm = joint_batch_norm
-        self.multimodal_loss = ContrastiveLoss()
-        self.self_supervised_loss = SelfSupervisedLoss()
+        self.multimodal_loss = ContrastiveLoss(local_loss)
+        self.self_supervised_loss = SelfSupervisedLoss(local_loss)
 
     def check_batches(self, names: Container[str]) -> None:
         """Say whether a batch has captions and the views that the loss needs."""
@@ -96,7 +105,7 @@ class CleanCLIP(BaseCLIPModule):
             images, views = self.encode_image(torch.cat([batch["image"], batch["image_view"]])).chunk(2)
             return images, views
         images = self.encode_image(batch["image"])
-        with running_statistics_kept(self.encoder.image_tower):
+        with RunningStatisticsKept(self.encoder.image_tower):
             return images, self.encode_image(batch["image_view"])
 
     def _check_views(self, present: Container[str]) -> None:

@@ -19,11 +19,15 @@ class PoisonedCLIP(BaseCLIPModule):
     (arXiv 2303.03323, official code): AdamW, 5e-4, weight decay 0.1.
 
     Logs: ``train/loss``, ``train/inverse_temperature``.
+
+    Args:
+        local_loss: With several ranks, each computes the similarities of its own pairs alone: less memory, the same
+            loss and gradient. See ``ContrastiveLoss``.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, local_loss: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.loss = ContrastiveLoss()
+        self.loss = ContrastiveLoss(local_loss)
 
     @property
     def defence(self) -> str:

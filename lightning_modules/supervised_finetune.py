@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..contracts import ClassLogits, LabelledBatch, UserMistake, ZeroShotBatch, ZeroShotData, ZeroShotOutputs
 from .base import BaseCLIPModule
+from .precision import at_least_float32
 
 
 class SupervisedFinetune(BaseCLIPModule):
@@ -91,8 +93,10 @@ class SupervisedFinetune(BaseCLIPModule):
         return {**outputs, "head": head}
 
     def _features(self, images: Tensor) -> Tensor:
-        return self.encoder.encode_image(images).float()
+        return at_least_float32(self.execution.image(self.encoder, images))
 
     def _head_logits(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.head(features)
-        return logits.float()
+        # As similarities: half precision would make classes tie.
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(features)
+        return logits

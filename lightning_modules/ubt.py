@@ -87,6 +87,7 @@ class UBT(BaseCLIPModule):
         given: A table with a column ``key``, a ``poison.json``, or a text file with a key a line: the pairs to be
             unlearnt, where they are known. Then nothing is looked for but the tokens, and there is one forgetting.
         lr: Learning rate of the forgetting.
+        local_loss: See ``ContrastiveLoss``.
 
     Raises:
         UserMistake: If a parameter is out of range.
@@ -116,6 +117,7 @@ class UBT(BaseCLIPModule):
         local: bool = True,
         given: str | None = None,
         lr: float = 3e-4,
+        local_loss: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, lr=lr, **kwargs)  # type: ignore[misc]  # jsonargparse reads this call
@@ -155,14 +157,14 @@ class UBT(BaseCLIPModule):
         weights = ForgetWeights(retain_weight, hold_weight, forget_weight)
 
         def forget(name: str) -> Forget:
-            return Forget(name, forget_laps, forget_steps, lr, forget_batch_size, weights, local)
+            return Forget(name, forget_laps, forget_steps, lr, forget_batch_size, weights, local, local_loss)
 
         tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
         phases: list[Phase]
         if given is None:
             phases = [
                 Score(tokenize),
-                Overfit(weak_share, overfit_epochs, overfit_lr),
+                Overfit(weak_share, overfit_epochs, overfit_lr, local_loss),
                 Suspect(suspects, doubtful_share, *tokens),
             ]
         else:
@@ -261,11 +263,9 @@ class UBT(BaseCLIPModule):
         if not self.poisoned:
             self.poisoned = {name: tensor.detach().cpu().clone() for name, tensor in self.encoder.state_dict().items()}
             self._now.begin(self)
+        self._now.select(self, self._lap)
         if self._lap_is_over:  # the checkpoint is from behind the last batch: Lightning goes on with the next epoch
-            self._now.select(self, self._lap)
             self._go_on()
-        else:
-            self._now.select(self, self._lap)
         self._measure(False)
 
     def on_train_start(self) -> None:

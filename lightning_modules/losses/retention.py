@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..precision import at_least_float32
+
 
 class RetentionLoss(nn.Module):
     """Mean cosine distance of features to those that a frozen model gives for the same pictures."""
@@ -17,11 +19,12 @@ class RetentionLoss(nn.Module):
             frozen_features: ``(B, D)``, without a gradient.
 
         Returns:
-            Scalar, in [0, 2], float32.
+            Scalar, in [0, 2], float32, or float64 where the features are.
 
         Raises:
             ValueError: If the two do not have the same shape ``(B, D)``.
         """
         if features.ndim != 2 or features.shape != frozen_features.shape:
             raise ValueError(f"features of shape {tuple(features.shape)} and {tuple(frozen_features.shape)}")
-        return 1 - functional.cosine_similarity(features.float(), frozen_features.float(), dim=1).mean()
+        now, before = at_least_float32(features), at_least_float32(frozen_features)
+        return 1 - functional.cosine_similarity(now, before, dim=1).mean()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...contracts import ImageTextBatch, UserMistake
 from ..losses import ContrastiveLoss, ForgettingLoss, RetentionLoss
+from ..precision import at_least_float32, similarities
 from .findings import BENIGN, POISONED, sample
 from .localisation import only
 from .phase import Phase
@@ -50,6 +51,7 @@ class Forget(Phase):
         batch_size: Poisoned pairs of a step of each rank.
         weights: Of the losses.
         local: Whether only the compromised tokens are unlearnt; the whole caption otherwise.
+        local_loss: See ``ContrastiveLoss``.
     """
 
     learning = ("image",)
@@ -64,10 +66,15 @@ class Forget(Phase):
         batch_size: int,
         weights: ForgetWeights,
         local: bool,
+        local_loss: bool = False,
     ) -> None:
         super().__init__(name, laps, lr)
         self.steps, self.batch_size, self.weights, self.local = steps, batch_size, weights, local
-        self.contrastive, self.forgetting, self.retention = ContrastiveLoss(), ForgettingLoss(), RetentionLoss()
+        self.contrastive, self.forgetting, self.retention = (
+            ContrastiveLoss(local_loss),
+            ForgettingLoss(),
+            RetentionLoss(),
+        )
         self._poisoned_model: tuple[Encoder, ...] = ()
         self._seed = (0, 0)
         self._forgotten = False
@@ -106,7 +113,8 @@ class Forget(Phase):
         others = findings.keys_of(sample(np.flatnonzero(unrelated if unrelated.any() else benign), _UNRELATED, 1))
         with ubt.answering():
             self._texts = ubt.encode_text(self._tokens(ubt, keys))
-            similarity = frozen_features(frozen, ubt.normalised(ubt.data.pictures(others))) @ self._texts.T
+            features = frozen_features(frozen, ubt.normalised(ubt.data.pictures(others)))
+            similarity = similarities(features, self._texts)
         self._unrelated, self._spread = similarity.mean(dim=0), similarity.std()
 
     def _tokens(self, ubt: UBT, keys: list[str]) -> Tensor:
@@ -167,4 +175,4 @@ class Forget(Phase):
 
 def frozen_features(encoder: Encoder, images: Tensor) -> Tensor:
     """Pictures ``(B, 3, S, S)`` to features ``(B, D)`` of unit length."""
-    return torch.nn.functional.normalize(encoder.encode_image(images).float(), dim=-1)
+    return torch.nn.functional.normalize(at_least_float32(encoder.encode_image(images)), dim=-1)

@@ -110,16 +110,17 @@ class Overfit(Phase):
         weak_share: Which share of all pairs.
         epochs: How often each is seen.
         lr: Constant.
+        local_loss: See ``ContrastiveLoss``.
     """
 
     learning = ("image", "rest")
     measured = "overfitted"
     copy = True
 
-    def __init__(self, weak_share: float, epochs: int, lr: float) -> None:
+    def __init__(self, weak_share: float, epochs: int, lr: float, local_loss: bool = False) -> None:
         super().__init__("overfit", epochs, lr)
         self.weak_share = weak_share
-        self.loss = ContrastiveLoss()
+        self.loss = ContrastiveLoss(local_loss)
 
     def select(self, ubt: UBT, lap: int) -> None:
         """The weakest pairs; as many as fill a batch at least."""

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor
 from torch.nn import functional
 
 from untrigger.lightning_modules.losses import ContrastiveLoss
@@ -69,35 +68,3 @@ def test_the_logits_are_float32_under_autocast() -> None:
 def test_shapes_that_do_not_match_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(3, 4\) and \(2, 4\)"):
         ContrastiveLoss()(torch.zeros(3, 4), torch.zeros(2, 4), torch.tensor(1.0))
-
-
-def _rank(rank: int, folder: str) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    try:
-        weight = torch.nn.Parameter(unit(5, 5, 2).float())
-        scale = torch.nn.Parameter(torch.tensor(5.0))
-        mine = slice(4 * rank, 4 * rank + 4)
-        images = functional.normalize(unit(8, 5, 0).float()[mine] @ weight, dim=-1)
-        loss = ContrastiveLoss()(images, unit(8, 5, 1).float()[mine], scale)
-        loss.backward()
-        for parameter in (weight, scale):  # as DDP does
-            assert parameter.grad is not None
-            distributed.all_reduce(parameter.grad)
-            parameter.grad /= 2
-        torch.save({"loss": loss.detach(), "weight": weight.grad, "scale": scale.grad}, f"{folder}/{rank}.pt")
-    finally:
-        distributed.destroy_process_group()
-
-
-def test_two_processes_have_the_loss_and_gradient_of_one_on_the_union(tmp_path: Path) -> None:
-    multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
-    weight = torch.nn.Parameter(unit(5, 5, 2).float())
-    scale = torch.nn.Parameter(torch.tensor(5.0))
-    images = functional.normalize(unit(8, 5, 0).float() @ weight, dim=-1)
-    loss = ContrastiveLoss()(images, unit(8, 5, 1).float(), scale)
-    loss.backward()
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        torch.testing.assert_close(found["loss"], loss.detach())
-        torch.testing.assert_close(found["weight"], weight.grad)
-        torch.testing.assert_close(found["scale"], scale.grad)
