@@ -6,9 +6,11 @@ from .attack_success_rate import AttackSuccessRate
 from .clean_accuracy import CleanAccuracy
 from .detection import BackdoorDetection
 from .evaluation_sample import EvaluationSample
+from .finite_loss import FiniteLoss
 from .gallery import TriggerGallery
 from .last_checkpoint import LastCheckpoint
 from .progress import CompactProgressBar
+from .random_states import RandomStates
 from .results import ResultsWriter
 from .similarities import SimilarityWriter
 from .single_image_success import SingleImageSuccess
@@ -21,7 +23,9 @@ __all__ = [
     "CleanAccuracy",
     "CompactProgressBar",
     "EvaluationSample",
+    "FiniteLoss",
     "LastCheckpoint",
+    "RandomStates",
     "ResultsWriter",
     "SamplesPerSecond",
     "SimilarityWriter",

@@ -1,0 +1,28 @@
+"""What a run says to SLURM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+
+log = logging.getLogger(__name__)
+
+
+def in_slurm_job() -> bool:
+    """Whether this process is part of a job."""
+    return "SLURM_JOB_ID" in os.environ
+
+
+def requeue() -> bool:
+    """Put this job, or this task of its array, back into the queue. Returns whether SLURM took it."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    # The number of an array's last task is that of the whole array, too.
+    job = f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
+    try:
+        subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = getattr(error, "stderr", None) or str(error)
+        log.warning("job %s is not requeued: %s", job, " ".join(why.split()))
+        return False
+    return True
