@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 
 log = logging.getLogger(__name__)
@@ -20,9 +21,12 @@ def requeue() -> bool:
     # The number of an array's last task is that of the whole array, too.
     job = f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
     try:
-        subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        why = getattr(error, "stderr", None) or str(error)
-        log.warning("job %s is not requeued: %s", job, " ".join(why.split()))
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    except OSError as error:
+        log.warning("job %s is not requeued: %s", job, error)
+        return False
+    # SLURM ends the processes of a job that it requeues: this one may be among the first.
+    if done.returncode not in (0, -signal.SIGTERM):
+        log.warning("job %s is not requeued: %s", job, " ".join(done.stderr.split()))
         return False
     return True

@@ -48,6 +48,10 @@ class StopSignals:
             SystemExit: Always: with 128 and the signal's number, as shells have it, and with 0 where the job is in the
                 queue again.
         """
+        self.patient = False
+        if threading.current_thread() is threading.main_thread():
+            # SLURM sends it to a job that it puts back into the queue; this one is ending already.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         status = 128 + number
         if rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning sets it
             # Whoever started the ranks takes the status of the first; a failure of another one would kill it.
@@ -58,10 +62,11 @@ class StopSignals:
         sys.exit(status)
 
     def _note(self, number: int, frame: Any) -> None:
-        again, self.received = self.received == number == signal.SIGINT, number
-        if again or not self.patient:
+        before, self.received = self.received, number
+        if not self.patient or before == number == signal.SIGINT:
             self.leave(number)
-        if not rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning sets it
+        # srun passes on what SLURM has sent already.
+        if before != number and not rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning sets it
             name = signal.Signals(number).name
             words = f"\n{name}: the run ends after this step or validation, with a checkpoint; Ctrl-C again: at once\n"
             os.write(sys.stderr.fileno(), words.encode())  # print may be what was interrupted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -27,16 +28,17 @@ class Noisy(PoisonedCLIP):
 
 
 class Diary(Callback):
-    """Writes down what each step was given.
+    """Writes down what each step was given, and lets something happen after some of them, before their checkpoint.
 
     Args:
         file: Where, with the rank behind its name.
-        kill_after: Batches after which it kills its process, before their checkpoint; never with 0.
-        seconds: How long it makes each step, at least.
+        after: Batches after which it happens; never with 0.
+        event: ``kill`` this process, ``interrupt`` its process group as Ctrl-C does, or kill a data ``worker``.
+        seconds: How long each step takes at least.
     """
 
-    def __init__(self, file: str, kill_after: int = 0, seconds: float = 0.0) -> None:
-        self.file, self.left, self.seconds = file, kill_after, seconds
+    def __init__(self, file: str, after: int = 0, event: str = "kill", seconds: float = 0.0) -> None:
+        self.file, self.left, self.event, self.seconds = file, after, event, seconds
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -45,5 +47,14 @@ class Diary(Callback):
             print(json.dumps([trainer.current_epoch, batch_idx, batch["key"]]), file=stream)
         self.left -= 1
         if not self.left:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._happen()
         time.sleep(self.seconds)
+
+    def _happen(self) -> None:
+        if self.event == "interrupt":
+            os.killpg(0, signal.SIGINT)
+        elif self.event == "worker":
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid or 0, signal.SIGKILL)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)

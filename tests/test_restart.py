@@ -64,7 +64,7 @@ def diary(folder: Path, session: str = "first") -> list[Any]:
 
 def options(arguments: list[str], folder: Path, session: str = "first", kill_after: int = 0) -> list[str]:
     file = folder.with_name(f"{folder.name}-{session}")
-    callback = {"class_path": "study.Diary", "init_args": {"file": str(file), "kill_after": kill_after}}
+    callback = {"class_path": "study.Diary", "init_args": {"file": str(file), "after": kill_after}}
     return [
         "fit",
         *arguments,
@@ -95,7 +95,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     command = [sys.executable, "-m", "untrigger.cli", *options(arguments, folder / "killed", kill_after=kill_after)]
     path = os.pathsep.join([TESTS, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     return Killed(arguments, folder / "whole", folder / "killed")
 
