@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-report lint venv wheel clean
+.PHONY: demo test test-report test-slurm lint venv wheel clean
 
 demo: $(STAMP)
 	$(BIN)/untrigger demo
@@ -16,6 +16,10 @@ test: $(STAMP)
 test-report: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[browser]'
 	RUNS="$(RUNS)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/commands/report/test_browser.py $(ARGS)
+
+# Needs a SLURM that takes jobs of two tasks from here, told by SLURM_CONF if it is not the machine's. Prints what happened.
+test-slurm: $(STAMP)
+	$(BIN)/python tests/slurm/on_one_node.py $(ARGS)
 
 lint: $(STAMP) wheel
 	$(BIN)/ruff check .

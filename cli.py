@@ -125,9 +125,12 @@ def _parser(
 
 
 def main() -> None:
-    """Entry point: exit code 0 on success, 2 with one line on a mistake of the user's."""
+    """Entry point: exit code 0 on success, 2 with one line on a mistake of the user's, 130 after Ctrl-C."""
     try:
         run(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("untrigger: interrupted", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         told = told_mistake(error)
         if told is None:

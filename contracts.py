@@ -7,7 +7,7 @@ asks of the other through ``trainer.lightning_module`` and ``trainer.datamodule`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -208,6 +208,21 @@ class CaptionSearch(Protocol):
 
 
 @runtime_checkable
+class ResumedLoader(Protocol):
+    """What modules and callbacks ask of a training loader that goes on in the middle of an epoch."""
+
+    @property
+    def redivided(self) -> int | None:
+        """The batch that it goes on with, where the epoch was divided otherwise when it began; None where it was not.
+
+        With 0, the epoch starts again.
+        """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on, in the next iteration, where the loader of a checkpoint stood."""
+
+
+@runtime_checkable
 class ImageTextData(Protocol):
     """What modules and callbacks ask of ``trainer.datamodule`` about its training pairs."""
 
@@ -267,6 +282,18 @@ class PhasedModule(Protocol):
     @property
     def measured(self) -> str:
         """What an evaluation that starts now is of: empty for the model, a word such as ``overfitted`` for a copy."""
+
+
+@runtime_checkable
+class LossesModule(Protocol):
+    """What callbacks ask of a module to tell a loss that is not finite."""
+
+    @property
+    def losses(self) -> Mapping[str, Tensor]:
+        """The loss of the last step that had one and its parts, detached scalars on the device, by name.
+
+        Another object after each such step.
+        """
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.io import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
@@ -26,7 +27,9 @@ from .callbacks import (
     CompactProgressBar,
     EndTogether,
     EvaluationSample,
+    FiniteLoss,
     LastCheckpoint,
+    RandomStates,
     ResultsWriter,
     SamplesPerSecond,
     SimilarityWriter,
@@ -34,10 +37,11 @@ from .callbacks import (
     SuspectsWriter,
     TriggerGallery,
 )
+from .checkpoints import WholeCheckpointIO, last_checkpoint, whole_checkpoint
 from .contracts import UserMistake
 from .mistakes import OneLineErrors, shortened_complaint, told_mistake
 
-_CHECKPOINT_NAMES = ("best", "last", "hpc", "registry")
+_CHECKPOINT_NAMES = ("best", "hpc", "registry")
 """What Lightning finds by itself when it is given as a checkpoint's path."""
 
 _DESCRIPTIONS = {
@@ -119,6 +123,8 @@ class UntriggerCLI(LightningCLI):
         parser.add_lightning_class_args(CompactProgressBar, "progress_bar")
         # Lightning's bar may be drawn a hundred times a second, beside the training on the same cores.
         parser.set_defaults({"progress_bar.leave": True, "progress_bar.refresh_rate": 10})
+        parser.add_lightning_class_args(RandomStates, "random_states")
+        parser.add_lightning_class_args(FiniteLoss, "finite_loss")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         # The last one: nothing is chosen by what an attack did.
         parser.set_defaults(
@@ -133,24 +139,33 @@ class UntriggerCLI(LightningCLI):
         """
 
     def before_instantiate_classes(self) -> None:
-        """Settle the run folder and the loggers, before anything is built."""
+        """Settle the run folder, the loggers and the checkpoint, before anything is built."""
         config = self.config if self.subcommand is None else self.config[self.subcommand]
         trainer, fits = config["trainer"], self.subcommand == "fit"
         checkpoint = config.get("ckpt_path")
+        if checkpoint:
+            # Not in the config that is saved, which repeats the run from its start.
+            config["ckpt_path"] = None
         if trainer["default_root_dir"] is None:
             beside = checkpoint and not fits and Path(checkpoint).is_file()
             folder = str(Path(checkpoint).parent) if beside else _new_run_folder(self.subcommand or "run")
             trainer["default_root_dir"] = folder
         folder = trainer["default_root_dir"]
-        requeued = any(Path(folder).glob("hpc_ckpt_*.ckpt"))
+        # SLURM starts a job again with the same command, after a requeue or when a node has failed.
+        requeued = fits and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
         taken = Path(folder, "config.yaml").exists() and rank_zero_only.rank == 0  # type: ignore[attr-defined]
         if fits and taken and not checkpoint and not requeued and not trainer["fast_dev_run"]:
             raise UserMistake(
                 f"{folder} already holds a run: continue it with --ckpt_path {folder}/last.ckpt, "
                 "or give another --trainer.default_root_dir"
             )
+        if checkpoint == "last" or (requeued and not checkpoint):
+            checkpoint = last_checkpoint(Path(folder))
+        elif checkpoint:
+            checkpoint = whole_checkpoint(checkpoint)
         if checkpoint:
             _check_checkpoint(checkpoint)
+        self._checkpoint: str | None = checkpoint
 
     def instantiate_classes(self) -> None:
         """Build everything; a class that refuses its arguments is the user's mistake."""
@@ -163,18 +178,21 @@ class UntriggerCLI(LightningCLI):
             if isinstance(error, MisconfigurationException):
                 raise UserMistake(shortened_complaint(str(error))) from error
             raise
-        checkpoint = self._get(self.config, "ckpt_path") if self.subcommand else None
-        if checkpoint and checkpoint not in _CHECKPOINT_NAMES:
-            _compare(checkpoint, self.model)
+        if self._checkpoint and self._checkpoint not in _CHECKPOINT_NAMES:
+            _compare(self._checkpoint, self.model)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Put logs and checkpoints into the run folder; leave out the callbacks that the trainer's switches turn off.
+        """Put logs and whole checkpoints into the run folder; leave out the callbacks that switches turn off.
 
         The saved config keeps none of this: it can be given to ``validate``, or to another ``fit``.
         """
         folder = config["default_root_dir"]
         if config["logger"] is None or config["logger"] is True:
             config["logger"] = _loggers(folder) if self.subcommand == "fit" else False
+        plugins = config["plugins"] or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            config["plugins"] = [*plugins, WholeCheckpointIO()]
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = os.path.realpath(folder)
@@ -185,7 +203,7 @@ class UntriggerCLI(LightningCLI):
         return super()._instantiate_trainer(config, callbacks)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        settled: dict[str, Any] = {"weights_only": True}
+        settled: dict[str, Any] = {"weights_only": True, "ckpt_path": self._checkpoint}
         if subcommand == "predict":
             settled["return_predictions"] = False
         return {**super()._prepare_subcommand_kwargs(subcommand), **settled}

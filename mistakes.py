@@ -19,6 +19,7 @@ _CLASS = re.compile(r"^(?:- )?Problem with given class_path '(?:[\w.]*\.)?(\w+)'
 _KEY = re.compile(r'^(?:- )?Parser key "([^"]+)":?\s*(.*)$')
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _LONGEST = 500
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)")
 
 
 class OneLineErrors(ArgumentParser):
@@ -32,10 +33,19 @@ class OneLineErrors(ArgumentParser):
 
 
 def told_mistake(error: BaseException) -> str | None:
-    """The message of the outermost mistake of the user's behind an error, which says where; None if there is none."""
+    """What a user is told of an error; None if it is none of hers.
+
+    Args:
+        error: Its causes are looked through.
+
+    Returns:
+        The message of the outermost mistake of the user's, which says where; or that a data worker was killed.
+    """
     told = next((str(cause) for cause in _causes(error) if isinstance(cause, UserMistake)), None)
     # Of an argument that may be several things, jsonargparse keeps no error but the texts of all.
-    return shortened_complaint(str(error)) if told is None and str(error).startswith(_UNION) else told
+    if told is None and str(error).startswith(_UNION):
+        told = shortened_complaint(str(error))
+    return told or next((line for cause in _causes(error) if (line := _dead_worker(cause))), None)
 
 
 def shortened_complaint(message: str) -> str:
@@ -67,6 +77,17 @@ def shortened_complaint(message: str) -> str:
         where = f"{'.'.join(keys)}: " if keys else ""
         return (where + text)[:_LONGEST]
     return " ".join(message.split())[:_LONGEST]
+
+
+def _dead_worker(error: BaseException) -> str | None:
+    found = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
+    if found is None:
+        return None
+    how = f"was killed by a signal ({found[1]})" if found[1] else "ended by itself"
+    return (
+        f"a data worker {how}, as the system does where memory is full: give fewer data.num_workers or more memory, "
+        "and go on from the last checkpoint with --ckpt_path RUN/last.ckpt"
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

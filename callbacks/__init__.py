@@ -7,9 +7,11 @@ from .clean_accuracy import CleanAccuracy
 from .detection import BackdoorDetection
 from .end_together import EndTogether
 from .evaluation_sample import EvaluationSample
+from .finite_loss import FiniteLoss
 from .gallery import TriggerGallery
 from .last_checkpoint import LastCheckpoint
 from .progress import CompactProgressBar
+from .random_states import RandomStates
 from .results import ResultsWriter
 from .similarities import SimilarityWriter
 from .single_image_success import SingleImageSuccess
@@ -23,7 +25,9 @@ __all__ = [
     "CompactProgressBar",
     "EndTogether",
     "EvaluationSample",
+    "FiniteLoss",
     "LastCheckpoint",
+    "RandomStates",
     "ResultsWriter",
     "SamplesPerSecond",
     "SimilarityWriter",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
-from ..contracts import UserMistake
+from ..all_ranks import all_ranks
 from .bad_samples import BadSampleLog
 from .parcels import pack, unpack
 from .stream import ShardStream, StreamItem
@@ -21,10 +24,23 @@ def _packed(item: Any) -> Any:
     return item._replace(batch=pack(item.batch))
 
 
+def _leave_group(worker: int) -> None:
+    """Take a worker out of its parent's process group, which is what Ctrl-C and SLURM signal.
+
+    The parent ends with a checkpoint then, and would find its workers dead before the step in hand is over. They end
+    when it does.
+    """
+    os.setpgrp()
+
+
 class StreamLoader:
     """Hands out the batches of a stream.
 
     It has a ``DataLoader`` and is none: Lightning would put samplers of its own into one.
+
+    Its state goes into every checkpoint, and a loader that takes it over gives exactly the samples that were due. In an
+    epoch that is divided otherwise, by other ranks, workers or batches, no such samples are known: it goes on at the
+    same number of samples, and a pass in order starts again.
 
     Args:
         stream: Makes the batches.
@@ -33,6 +49,9 @@ class StreamLoader:
             set, so it is asked for.
         num_workers: Processes that read; 0 reads in this one.
         pin_memory: As for ``DataLoader``.
+
+    Attributes:
+        redivided: The batch that it goes on with, where the state that was loaded is of another division; else None.
     """
 
     def __init__(
@@ -53,8 +72,12 @@ class StreamLoader:
             pin_memory=pin_memory,
             # Only tensors can be pinned.
             collate_fn=_packed if self.num_workers and not pin_memory else _as_it_is,
+            worker_init_fn=_leave_group,
+            # Its own: an epoch that starts draws from it, and one that is gone on with must not draw again.
+            generator=torch.Generator().manual_seed(torch.initial_seed()),
         )
         self._stream, self._bad_samples, self._epoch_now = stream, bad_samples, epoch
+        self.redivided: int | None = None
         self._resume: dict[str, Any] | None = None
         self._state: dict[str, Any] = {"epoch": 0, "batches": 0, "spares": {}}
 
@@ -86,24 +109,48 @@ class StreamLoader:
                 yield unpack(item.batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands: the epoch, the batches handed out in it, and the replacements used by worker."""
-        return {**self._state, "spares": dict(self._state["spares"]), **self._shape}
+        """Where the loader stands; every rank has to ask, as each has replacements of its own.
+
+        Returns:
+            The epoch, the batches handed out in it and the batches that it has, the replacements used by worker for
+            each rank, and how the epoch is divided, as plain data.
+        """
+        return {
+            "epoch": self._state["epoch"],
+            "batches": self._state["batches"],
+            "steps": len(self),
+            "spares": all_ranks(dict(self._state["spares"])),
+            "division": self._division,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a loader with the same shards, ranks and workers stood; the next iteration starts there.
+        """Go on where a loader stood; the next iteration starts there, if it is of the same epoch.
 
-        Raises:
-            UserMistake: If it stood in the middle of an epoch that was divided otherwise.
+        Warns:
+            UserWarning: If it stood in the middle of an epoch that was divided otherwise.
         """
-        for name, value in self._shape.items():
-            if 0 < state_dict["batches"] < state_dict["steps"] and state_dict[name] != value:
-                raise UserMistake(
-                    f"the checkpoint is from the middle of an epoch with {state_dict[name]} {name} and this run has "
-                    f"{value}: go on with the same shards, batch size, processes and data.num_workers"
+        batches, rank = state_dict["batches"], self._stream.order.rank
+        self._resume = {"epoch": state_dict["epoch"], "batches": batches, "spares": {}}
+        old, new = state_dict["division"], self._division
+        if old == new:
+            spares = state_dict["spares"]
+            self._resume["spares"] = spares[rank] if rank < len(spares) else {}
+        elif 0 < batches < state_dict["steps"]:
+            samples = batches * old["batch_size"] * old["ranks"]
+            self.redivided = self._resume["batches"] = self._stream.order.resumed(samples)
+            changed = ", ".join(
+                f"{name} {old.get(name)} -> {new.get(name)}" for name in old | new if old.get(name) != new.get(name)
+            )
+            rank_zero_warn(
+                f"The checkpoint is from the middle of an epoch that was divided otherwise ({changed}): "
+                + (
+                    f"it goes on after {samples} samples, at batch {self.redivided} of {len(self)}. Some samples of "
+                    "this epoch come twice and some not at all, and the learning rate goes on from its step"
+                    if self.redivided
+                    else "it starts again"
                 )
-        self._resume = state_dict
+            )
 
     @property
-    def _shape(self) -> dict[str, int]:
-        """What the order of an epoch depends on beside the seed."""
-        return {"workers": self.num_workers, "steps": len(self)}
+    def _division(self) -> dict[str, int]:
+        return self._stream.order.division(self.num_workers)

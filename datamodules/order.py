@@ -33,6 +33,21 @@ class Order(Protocol):
 
     steps: int
     """Batches of a rank in an epoch."""
+    rank: int
+    """Whose batches these are."""
+
+    def division(self, num_workers: int) -> dict[str, int]:
+        """What decides, beside seed and epoch, who gives which sample in which batch: plain numbers by name."""
+
+    def resumed(self, samples: int) -> int:
+        """The batch of a rank to go on with in an epoch whose first samples were given in another division.
+
+        Args:
+            samples: How many, over all ranks.
+
+        Returns:
+            Batches that are not given any more, below ``steps``.
+        """
 
     def share(self, epoch: int, worker: int, num_workers: int) -> Share:
         """What one worker gives in one epoch: the batches ``worker``, ``worker + num_workers``, ... of its rank."""
@@ -77,13 +92,23 @@ class SequentialOrder:
     """
 
     def __init__(self, counts: npt.NDArray[np.int64], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.rank = rank
         self._sequence = _Sequence(counts)
         total = int(counts.sum())
+        self._division = {"ranks": world_size, "batch_size": batch_size, "samples": total}
         starts = np.arange(world_size + 1) * total // world_size
         self.steps = int(-(-np.diff(starts).max() // batch_size))
         size = int(starts[rank + 1] - starts[rank])
         ends = np.minimum(np.arange(1, self.steps + 1) * batch_size, size - np.arange(self.steps)[::-1])
         self._bounds = starts[rank] + np.concatenate([[0], np.maximum(ends, 0)]).astype(np.int64)
+
+    def division(self, num_workers: int) -> dict[str, int]:
+        """See ``Order``; workers only take turns."""
+        return self._division
+
+    def resumed(self, samples: int) -> int:
+        """See ``Order``: none, as a pass in order gives every sample once."""
+        return 0
 
     def share(self, epoch: int, worker: int, num_workers: int) -> Share:
         """See ``Order``; every epoch is the same."""
@@ -143,11 +168,26 @@ class ShuffledOrder:
         self._counts, self._batch_size, self._seed, self._window = counts, batch_size, seed, window
         self._total = int(counts.sum())
         self._start, self._end = rank * self._total // world_size, (rank + 1) * self._total // world_size
-        self._rank = rank
+        self.rank, self._world_size = rank, world_size
         self.steps = self._total // (batch_size * world_size)
         if not self.steps:
             ranks = f" of each of {world_size} ranks" if world_size > 1 else ""
             raise UserMistake(f"{self._total} training pairs do not fill one batch of {batch_size}{ranks}")
+
+    def division(self, num_workers: int) -> dict[str, int]:
+        """See ``Order``."""
+        return {
+            "ranks": self._world_size,
+            "workers": num_workers,
+            "batch_size": self._batch_size,
+            "samples": self._total,
+            "seed": self._seed,
+            "shuffle_window": self._window,
+        }
+
+    def resumed(self, samples: int) -> int:
+        """See ``Order``: as many samples are left out, though not the same ones."""
+        return min(samples // (self._batch_size * self._world_size), self.steps - 1)
 
     def share(self, epoch: int, worker: int, num_workers: int) -> Share:
         """See ``Order``."""
@@ -160,7 +200,7 @@ class ShuffledOrder:
             for index in range(num_workers)
         ]
         start = self._start + sum(sizes[:worker])
-        windows = (self._seed, epoch, self._rank, worker)
+        windows = (self._seed, epoch, self.rank, worker)
         batches = len(range(worker, self.steps, num_workers))
         return _ShuffledShare(
             sequence, (start + cut, sizes[worker], self._total), (self._window, windows), self._batch_size, batches

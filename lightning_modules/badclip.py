@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -169,7 +168,7 @@ class BadCLIP(BaseCLIPModule):
         labels = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
         return _mean_over(functional.cross_entropy(logits, labels, reduction="none"), others)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def constrain(self) -> None:
         """Keep the patch a picture."""
         with torch.no_grad():
             self.patch.clamp_(0, 1)

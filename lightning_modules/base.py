@@ -76,6 +76,8 @@ class BaseCLIPModule(LightningModule):
             load_weights(self.encoder, init_from)
         self.execution = Execution(micro_batch_size, channels_last, backend_of(compile))
         self.execution.lay_out(self.encoder)
+        self.losses: dict[str, Tensor] = {}
+        """What the last step logged of its loss, by name."""
         self._class_embeddings: Tensor | None = None
         self._attacks: list[Attack] = []
         self._attack_embeddings: dict[str, Tensor] = {}
@@ -164,6 +166,7 @@ class BaseCLIPModule(LightningModule):
 
     def log_losses(self, loss: Tensor, batch_size: int, **parts: Tensor) -> None:
         """Log ``train/loss`` (also in the progress bar) and ``train/<part>`` for each part."""
+        self.losses = {"loss": loss.detach(), **{name: part.detach() for name, part in parts.items()}}
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch_size)
         self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=batch_size)
 
@@ -183,7 +186,12 @@ class BaseCLIPModule(LightningModule):
         if "tokens" not in names:
             raise UserMistake(f"{type(self).__name__} needs pictures with captions: use ImageTextDataModule as data")
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and bring the parameters back into their range, before a checkpoint of them can be written."""
+        super().optimizer_step(*args, **kwargs)
+        self.constrain()
+
+    def constrain(self) -> None:
         """Clamp the temperature. Clamped in the forward pass, it would have no gradient to come back with."""
         with torch.no_grad():
             self.encoder.logit_scale.clamp_(max=MAX_LOGIT_SCALE)

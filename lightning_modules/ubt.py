@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import AdamW
 
-from ..contracts import DECISIONS, ImageTextBatch, ImageTextData, Suspicion, UserMistake
+from ..contracts import DECISIONS, ImageTextBatch, ImageTextData, ResumedLoader, Suspicion, UserMistake
 from ..key_lists import read_keys
 from .base import BaseCLIPModule
 from .ranges import check_ranges
@@ -176,6 +176,7 @@ class UBT(BaseCLIPModule):
         self.phases = [phase for phase in phases if phase.laps]
         self.findings = Findings(CaptionTokens(self.preprocessing.tokenize))
         self.poisoned: dict[str, Tensor] = {}
+        self._parts: dict[str, Tensor] = {}
         self._place, self._lap, self._lap_is_over, self._phase_is_over = 0, 0, False, False
         self._is_new_phase = True
         self._seconds, self._since = 0.0, perf_counter()
@@ -238,8 +239,8 @@ class UBT(BaseCLIPModule):
         return said
 
     def log_parts(self, **parts: Tensor) -> None:
-        """Log parts of the loss as ``train/<part>``."""
-        self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=1)
+        """Log parts of the loss that the step is about to return as ``train/<part>``."""
+        self._parts = parts
 
     def restore(self) -> None:
         """Bring the poisoned model back."""
@@ -274,6 +275,9 @@ class UBT(BaseCLIPModule):
             self._forget_optimizer()
         if self._place < len(self.phases):
             self._now.prepare(self)
+            loader = self.trainer.train_dataloader
+            if isinstance(loader, ResumedLoader) and loader.redivided == 0:
+                self._now.repeat(self)
 
     def training_step(self, batch: ImageTextBatch, batch_idx: int) -> None:
         """A step of the phase."""
@@ -290,7 +294,8 @@ class UBT(BaseCLIPModule):
             self._measure(self._phase_is_over and phase.measured is not None)
 
     def _learn(self, phase: Phase, loss: Tensor, pairs: int) -> None:
-        self.log_losses(loss, pairs)
+        self.log_losses(loss, pairs, **self._parts)
+        self._parts = {}
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list), "there is one"
         for group in optimizer.param_groups:
@@ -298,6 +303,7 @@ class UBT(BaseCLIPModule):
         optimizer.zero_grad()
         self.manual_backward(loss + self._untouched() if self.trainer.world_size > 1 else loss)
         optimizer.step()
+        self.constrain()
 
     def on_train_epoch_end(self) -> None:
         """Go on to the next lap, or draw the conclusions of the phase and go on to the next one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -292,6 +293,58 @@ def test_a_mistake_in_a_list_of_plans_is_one_line_too(
         UntriggerCLI(["fit", *base])
     assert str(told_mistake(mistake.value)).startswith(message)
     assert "\n" not in str(told_mistake(mistake.value))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("max_epochs: 2", "max_epochs: 2\n  colour: red", "does not accept option 'trainer.colour'"),
+        ("lr: 1.0e-3", "colour: red", "model: Option 'colour' is not accepted"),
+        ("num_workers: 0", "colour: red", "data: Option 'colour' is not accepted"),
+        ("{size: 5}", "{colour: 5}", "data.poison.trigger.colour: Expected"),
+        ("seed_everything: 0", "colour: red", "does not accept option 'colour'"),
+        ("seed_everything: 0", "checkpoint: {colour: red}", "does not accept option 'checkpoint.colour'"),
+    ],
+)
+def test_a_config_of_another_version_is_told_of_by_its_key(
+    old: str, new: str, message: str, base: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG.replace(old, new))
+    with pytest.raises(UserMistake, match=message) as mistake:
+        UntriggerCLI(["fit", *base])
+    assert "\n" not in str(mistake.value)
+
+
+def test_a_job_that_slurm_starts_again_goes_on(
+    base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    run.mkdir()
+    (run / "config.yaml").write_text("it was killed before its first checkpoint")
+    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
+    assert results(run)[0]["samples_seen"] == "80"
+    UntriggerCLI(["fit", *base])
+    assert results(run)[0]["samples_seen"] == "160"
+    # The saved config is that of the whole run.
+    assert yaml.safe_load((run / "config.yaml").read_text())["ckpt_path"] is None
+
+
+def test_a_checkpoint_that_finds_no_room_ends_the_run_and_leaves_the_one_before(
+    base: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
+    before = (run / "last.ckpt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(UserMistake, match=r"last.ckpt cannot be written: File too large; .* is still the one"):
+            UntriggerCLI(["fit", *base, "--ckpt_path", str(run / "last.ckpt")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (run / "last.ckpt").read_bytes() == before
+    assert not list(run.glob(".*"))
 
 
 def test_the_process_exits_with_2_and_one_line(base: list[str]) -> None:

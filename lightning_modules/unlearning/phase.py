@@ -57,6 +57,9 @@ class Phase(ABC):
         """Draw the conclusions. Returns whether there is still something to suspect."""
         return True
 
+    def repeat(self, ubt: UBT) -> None:  # noqa: B027  # most phases have nothing to do here
+        """Forget the lap so far: a restarted run streams it from its first batch again."""
+
     def state_dict(self) -> dict[str, Any]:
         """What it is in the middle of, as plain data."""
         return {}

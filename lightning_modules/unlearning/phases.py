@@ -9,9 +9,9 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from ...all_ranks import all_ranks
 from ...contracts import ImageTextBatch, UserMistake
 from ..losses import ContrastiveLoss
-from .all_ranks import all_ranks
 from .captions import CaptionTokens
 from .findings import POISONED, divide, most, sample
 from .localisation import CompromisedTokens, compromised_tokens, similarity_drops, words_of
@@ -59,7 +59,8 @@ class Score(Scoring):
     def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
         """Go on with this rank's."""
         super().load_state_dict(state_dict, rank)
-        self._captions.load_state_dict(state_dict["captions"][rank])
+        if rank < len(state_dict["captions"]):
+            self._captions.load_state_dict(state_dict["captions"][rank])
 
 
 class ScoreGiven(Score):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .all_ranks import all_ranks
+from ...all_ranks import all_ranks
 
 Scores = npt.NDArray[np.float32]
 """``(N,)``, a number for each pair."""
@@ -40,7 +40,9 @@ class PassScores:
         return {"ranks": [{"keys": keys, "values": values} for keys, values in all_ranks((self.keys, self._flat()))]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], rank: int) -> None:
-        """Take over what a rank had noted."""
+        """Take over what a rank had noted; nothing, where there was no such rank."""
+        if rank >= len(state_dict["ranks"]):
+            return
         part = state_dict["ranks"][rank]
         self.keys = list(part["keys"])
         self._values = {name: [value] for name, value in part["values"].items()}

@@ -35,6 +35,10 @@ class Scoring(Phase):
         """Start with nothing."""
         self._scores = PassScores()
 
+    def repeat(self, ubt: UBT) -> None:
+        """Start with nothing: each pair is to be scored once."""
+        self.begin(ubt)
+
     def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> None:
         """Note the similarity of each pair, and what the pieces of evidence ask for."""
         with ubt.answering():

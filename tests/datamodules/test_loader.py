@@ -105,12 +105,69 @@ def test_a_loader_goes_on_in_the_middle_of_an_epoch(
     assert seen + keys(second) == whole
 
 
-def test_an_epoch_is_not_continued_in_another_division(write_pairs: WritePairs, preprocessing: Preprocessing) -> None:
-    paths = write_pairs([40])
-    first = make_loader(paths, preprocessing, workers=2)
+def test_an_epoch_that_is_divided_otherwise_goes_on_at_its_samples_with_a_warning(
+    write_pairs: WritePairs, preprocessing: Preprocessing
+) -> None:
+    paths = write_pairs([60])
+    first = make_loader(paths, preprocessing, rank=(0, 2))
+    batches = iter(first)
+    for _ in range(3):  # 24 pairs of both ranks
+        next(batches)
+    state = pickle.loads(pickle.dumps(first.state_dict()))
+    alone = make_loader(paths, preprocessing, batch_size=5)
+    with pytest.warns(UserWarning, match=r"batch_size 4 -> 5.*after 24 samples, at batch 4 of 12") as warned:
+        alone.load_state_dict(state)
+    assert "ranks 2 -> 1" in str(warned[0].message)
+    assert alone.redivided == 4
+    assert keys(alone) == keys(make_loader(paths, preprocessing, batch_size=5))[4:]
+    first.load_state_dict(state)
+    assert first.redivided is None
+
+
+def test_a_pass_in_order_that_is_divided_otherwise_starts_again(
+    write_pairs: WritePairs, preprocessing: Preprocessing
+) -> None:
+    paths = write_pairs([30])
+    first = make_loader(paths, preprocessing, sequential=True)
     next(iter(first))
-    with pytest.raises(UserMistake, match="with 2 workers and this run has 0"):
-        make_loader(paths, preprocessing).load_state_dict(first.state_dict())
+    other = make_loader(paths, preprocessing, sequential=True, batch_size=5)
+    with pytest.warns(UserWarning, match="it starts again"):
+        other.load_state_dict(first.state_dict())
+    assert other.redivided == 0
+    assert len(flat(keys(other))) == 30
+    # Workers take turns at the same batches.
+    same = make_loader(paths, preprocessing, sequential=True, workers=2)
+    same.load_state_dict(first.state_dict())
+    assert keys(same) == keys(make_loader(paths, preprocessing, sequential=True))[1:]
+
+
+def test_each_rank_goes_on_with_its_own_replacements(
+    write_pairs: WritePairs, preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_pairs([24, 19], broken=(1, 8, 13, 25, 30, 40))
+    states: list[dict[str, Any]] = []
+    whole, seen = [], []
+    for rank in range(2):
+        arguments: dict[str, Any] = {"rank": (rank, 2), "max_bad_share": 0.2}
+        whole.append(keys(make_loader(paths, preprocessing, **arguments)))
+        loader = make_loader(paths, preprocessing, **arguments)
+        batches = iter(loader)
+        seen.append([next(batches)["key"] for _ in range(3)])
+        states.append(loader.state_dict())
+    together = states[0] | {"spares": [state["spares"][0] for state in states]}
+    assert together["spares"][0] != together["spares"][1]
+    for rank in range(2):
+        rest = make_loader(paths, preprocessing, rank=(rank, 2), max_bad_share=0.2)
+        rest.load_state_dict(together)
+        assert seen[rank] + keys(rest) == whole[rank]
+
+
+def test_an_epoch_that_starts_draws_nothing_from_the_global_generator(
+    write_pairs: WritePairs, preprocessing: Preprocessing
+) -> None:
+    before = torch.get_rng_state()
+    keys(make_loader(write_pairs([9]), preprocessing, workers=1))
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_state_of_a_finished_epoch_does_not_shorten_the_next(

@@ -96,7 +96,7 @@ def test_the_temperature_is_clamped_and_comes_back() -> None:
     clip = module()
     with torch.no_grad():
         clip.encoder.logit_scale.fill_(9.0)
-    clip.on_train_batch_end(None, None, 0)
+    clip.constrain()
     assert float(clip.inverse_temperature.detach()) == pytest.approx(100, rel=1e-5)
     clip.inverse_temperature.backward()
     assert clip.encoder.logit_scale.grad is not None
