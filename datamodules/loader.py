@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from ..all_ranks import all_ranks
+from ..contracts import UserMistake
 from .bad_samples import BadSampleLog
 from .parcels import pack, unpack
 from .stream import ShardStream, StreamItem
