@@ -23,6 +23,8 @@ from .shards.samples import BadSample, decode_caption, decode_label, decode_pict
 from .views import ImageView, TextView
 
 _MAX_WORKERS = 256
+_TOGETHER = 1 << 20
+"""Bytes of pictures that are assembled at once."""
 
 
 class StreamItem(NamedTuple):
@@ -46,10 +48,19 @@ class Sample(NamedTuple):
     """What goes with the picture: a caption or a label."""
 
 
+class _Loaded(NamedTuple):
+    """A batch, not assembled yet."""
+
+    samples: list[Sample]
+    bad: list[BadSampleReport]
+    spares: int
+
+
 class ShardStream(IterableDataset[StreamItem], ABC):
     """Batches of one rank, in an order.
 
-    A batch is read as a whole; what can be done for a batch at once is done so. The number of batches handed out
+    A batch is read as a whole; what can be done for a batch at once is done so, and small pictures for several batches
+    at once, as an operation on a few of them costs little more than on one. The number of batches handed out
     before is all that it takes to go on in the middle of an epoch.
 
     Args:
@@ -65,6 +76,11 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         # Shared with persistent workers, which hold a copy of this object: epoch, batches handed out, spares used.
         self._control = torch.zeros(2 + _MAX_WORKERS, dtype=torch.int64)
         self._control.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def together(self) -> int:
+        """Samples that are assembled at once, at least."""
+        return _TOGETHER // (3 * self.image_size**2)
 
     def __len__(self) -> int:
         return self.order.steps
@@ -93,19 +109,34 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         spares, bad = int(self._control[2 + worker]), 0
         share = self.order.share(epoch, worker, workers)
         ahead = Ahead(self.shards)
+        loaded: list[_Loaded] = []
         try:
             for index in range(first, share.batches):
                 places = share.batch(index)
                 ahead.expect(share, index, places)
-                samples, reports, spares = self._load(share, places, spares, self.max_bad - bad)
-                bad += len(reports)
-                yield StreamItem(self.assemble(samples, epoch) if samples else {}, reports, spares)
+                loaded.append(self._load(share, places, spares, self.max_bad - bad))
+                spares, bad = loaded[-1].spares, bad + len(loaded[-1].bad)
                 if bad > self.max_bad:
-                    return
+                    break
+                if sum(len(part.samples) for part in loaded) >= self.together:
+                    ready, loaded = loaded, []
+                    yield from self._made(ready, epoch)
+            ready, loaded = loaded, []
+            yield from self._made(ready, epoch)
         except UserMistake as error:
+            yield from self._made(loaded, epoch)
             yield StreamItem({}, [], spares, str(error))
         finally:
             ahead.close()
+
+    def _made(self, loaded: Sequence[_Loaded], epoch: int) -> Iterator[StreamItem]:
+        samples = [sample for part in loaded for sample in part.samples]
+        whole = self.assemble(samples, epoch) if samples else {}
+        start = 0
+        for part in loaded:
+            end = start + len(part.samples)
+            yield StreamItem(_rows(whole, start, end) if part.samples else {}, part.bad, part.spares)
+            start = end
 
     @abstractmethod
     def decode_value(self, data: bytes) -> Any:
@@ -117,7 +148,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
 
     @abstractmethod
     def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
-        """Make a batch."""
+        """Make a batch, or several at once. A sample becomes the same whatever is beside it."""
 
     def stack(self, samples: Sequence[Sample]) -> Tensor:
         """Pictures as ``(N, 3, S, S)`` uint8, in channels-last memory."""
@@ -157,9 +188,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         key, path = self.shards.key(shard, position), self.shards.name(shard)
         return BadSampleReport(error.kind, error.detail, key, path)
 
-    def _load(
-        self, share: Share, places: Places, spares: int, may_be_bad: int
-    ) -> tuple[list[Sample], list[BadSampleReport], int]:
+    def _load(self, share: Share, places: Places, spares: int, may_be_bad: int) -> _Loaded:
         samples: list[Sample] = []
         reports: list[BadSampleReport] = []
         queue = places.tolist()
@@ -174,7 +203,14 @@ class ShardStream(IterableDataset[StreamItem], ABC):
                 if spare is not None:
                     spares += 1
                     queue.extend(spare.tolist())
-        return samples, reports, spares
+        return _Loaded(samples, reports, spares)
+
+
+def _rows(batch: dict[str, Any], start: int, end: int) -> dict[str, Any]:
+    """Some rows of each part of a batch."""
+    return {
+        name: _rows(part, start, end) if isinstance(part, dict) else part[start:end] for name, part in batch.items()
+    }
 
 
 class Views(NamedTuple):
