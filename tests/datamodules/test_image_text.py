@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 
 from untrigger.contracts import Attack, GroundTruth, ImageTextData, Preprocessing, UserMistake, ZeroShotData
-from untrigger.datamodules import BadNet, Blended, ImageTextDataModule, PoisonPlan, RandomHorizontalFlip, TextView
+from untrigger.datamodules import (
+    EDA,
+    BadNet,
+    Blended,
+    ImageTextDataModule,
+    PoisonPlan,
+    RandomHorizontalFlip,
+    TextView,
+    TransformView,
+    stream,
+)
 from untrigger.datamodules.poisoning import Poison, write_manifest
 from untrigger.datamodules.shards import ShardSet
 
@@ -286,3 +296,34 @@ def test_a_manifest_names_its_keys(write_pairs: WritePairs, tmp_path: Path) -> N
     poison = Poison.from_plans([plan()], ShardSet(write_pairs([10])))
     write_manifest(poison, tmp_path / "poison.json")
     assert sorted(json.loads((tmp_path / "poison.json").read_text())["plans"][0]["keys"]) == sorted(poison.keys[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_however_many_are_made_at_once(
+    write_pairs: WritePairs, preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    arguments: dict[str, Any] = {
+        "train_shards": write_pairs([20, 17, 9]),
+        "poison": plan(),
+        "augmentation": RandomHorizontalFlip(),
+        "image_view": TransformView(),
+        "text_view": EDA(),
+        "num_workers": workers,
+        "batch_size": 4,
+    }
+    at_once: list[int] = []
+    assemble = stream.ImageTextStream.assemble
+
+    def counted(self: stream.ImageTextStream, samples: list[stream.Sample], epoch: int) -> dict[str, Any]:
+        at_once.append(len(samples))
+        return assemble(self, samples, epoch)
+
+    monkeypatch.setattr(stream.ImageTextStream, "assemble", counted)
+    many = list(ready(preprocessing, **arguments).train_dataloader())
+    monkeypatch.setattr(stream, "_TOGETHER", 0)
+    single = list(ready(preprocessing, **arguments).train_dataloader())
+    assert workers or at_once == [44] + [4] * 11
+    for one, other in zip(many, single, strict=True):
+        assert one["key"] == other["key"]
+        assert one.keys() == other.keys() == {"key", "image", "tokens", "image_view", "tokens_view"}
+        assert all(torch.equal(one[name], other[name]) for name in one.keys() - {"key"})
