@@ -270,7 +270,8 @@ def _compare(path: str, model: LightningModule) -> None:
 def _loggers(folder: str) -> list[Logger]:
     """CSV and TensorBoard, in the run folder itself."""
     # CSVLogger deletes the metrics.csv that it finds: a run that is continued writes its own beside it.
-    sessions = len(list(Path(folder).glob("**/metrics.csv")))
+    # One that was stopped before it logged anything has left its config.
+    sessions = len(list(Path(folder).glob("**/metrics.csv"))) or int(Path(folder, "config.yaml").exists())
     version = f"resumed-{sessions}" if sessions else ""
     return [CSVLogger(folder, name="", version=version), TensorBoardLogger(folder, name="", version=version)]
 

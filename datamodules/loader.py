@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..contracts import UserMistake
 from .bad_samples import BadSampleLog
 from .parcels import pack, unpack
 from .stream import ShardStream, StreamItem
+from .workers import outlive_signals
 
 
 def _as_it_is(item: Any) -> Any:
@@ -23,15 +23,6 @@ def _as_it_is(item: Any) -> Any:
 
 def _packed(item: Any) -> Any:
     return item._replace(batch=pack(item.batch))
-
-
-def _leave_group(worker: int) -> None:
-    """Take a worker out of its parent's process group, which is what Ctrl-C and SLURM signal.
-
-    The parent ends with a checkpoint then, and would find its workers dead before the step in hand is over. They end
-    when it does.
-    """
-    os.setpgrp()
 
 
 class StreamLoader:
@@ -73,7 +64,7 @@ class StreamLoader:
             pin_memory=pin_memory,
             # Only tensors can be pinned.
             collate_fn=_packed if self.num_workers and not pin_memory else _as_it_is,
-            worker_init_fn=_leave_group,
+            worker_init_fn=outlive_signals,
             # Its own: an epoch that starts draws from it, and one that is gone on with must not draw again.
             generator=torch.Generator().manual_seed(torch.initial_seed()),
         )

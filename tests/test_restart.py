@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,3 +154,24 @@ def test_a_checkpoint_that_is_cut_off_gives_way_to_the_one_before(killed: Killed
     finally:
         last.write_bytes(content)
     assert_same_end(run, killed.whole)
+
+
+@pytest.mark.parametrize("killed", ["clip"], indirect=True)
+def test_in_another_division_the_epoch_goes_on_at_its_samples(killed: Killed) -> None:
+    state = torch.load(killed.folder / "last.ckpt", weights_only=True)
+    loader = state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
+    start, in_the_middle = loader["batches"] * 8 // 5, loader["batches"] < loader["steps"]
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        run = continued(killed, "other", "--data.batch_size", "5", "--data.num_workers", "0")
+    told = [str(warning.message) for warning in warned if "was divided otherwise" in str(warning.message)]
+    assert all(
+        "batch_size 8 -> 5" in line and f"it goes on after {loader['batches'] * 8} samples" in line for line in told
+    )
+    assert bool(told) == in_the_middle
+    places = [(epoch, batch) for epoch in range(2) for batch in range(15)]
+    first = (loader["epoch"], start) if in_the_middle else (loader["epoch"] + 1, 0)
+    assert [tuple(batch[:2]) for batch in diary(run, "second")] == places[places.index(first) :]
+    end = torch.load(run / "last.ckpt", weights_only=True)
+    assert end["global_step"] == state["global_step"] + len(places[places.index(first) :])
+    assert end["epoch"] == 1

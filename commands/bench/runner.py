@@ -17,11 +17,11 @@ from string import Template
 from typing import IO, Any
 
 from ...callbacks.results_table import read_results
+from ...checkpoints import LAST, last_checkpoint
 from ...contracts import UserMistake
 from .grid import Cell, config_path
 from .records import make_record, read_record, write_record
 
-CHECKPOINT = "last.ckpt"
 _ERROR_TAIL = 20_000
 
 
@@ -88,7 +88,7 @@ def due(cells: Sequence[Cell], places: Places) -> list[Cell]:
     chosen: dict[str, Cell] = {}
     for cell in reversed(cells):
         wanted = any(cell.id == before.id for later in chosen.values() for before in later.needs.values())
-        missing = wanted and not (places.run(cell) / CHECKPOINT).exists()
+        missing = wanted and not (places.run(cell) / LAST).exists()
         if missing or places.finished(cell) is None:
             chosen[cell.id] = cell
     return [cell for cell in cells if cell.id in chosen]
@@ -153,11 +153,11 @@ def _run(cell: Cell, places: Places, jobs: int) -> dict[str, Any]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with _held(places.runs / "logs" / f"{cell.id}.lock") as lock:
         record = places.finished(cell)  # by another bench, while this one waited
-        if record is not None and (run / CHECKPOINT).exists():
+        if record is not None and (run / LAST).exists():
             return record
         arguments = fit_arguments(cell, places)
-        if (run / CHECKPOINT).exists():
-            arguments += ["--ckpt_path", str(run / CHECKPOINT)]
+        if (checkpoint := last_checkpoint(run)) is not None:
+            arguments += ["--ckpt_path", checkpoint]
         elif run.exists():
             shutil.rmtree(run)  # stopped before its first checkpoint
         environment = dict(os.environ)

@@ -26,7 +26,7 @@ class Breaking(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = (self.weight * batch["value"]).mean()
         if batch_idx == self.loss_at:
-            loss = loss * torch.inf
+            loss = loss + torch.inf
         self.losses = {"loss": loss.detach(), "part": loss.detach() / 2}
         return loss
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import pickle
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -234,3 +236,21 @@ def test_ranks_share_nothing(write_pairs: WritePairs, preprocessing: Preprocessi
     assert [len(batches) for batches in ranks] == [5, 5]
     seen = [key for batches in ranks for key in flat(batches)]
     assert len(seen) == len(set(seen)) == 40
+
+
+def test_a_worker_ends_when_its_parent_says_so_and_on_no_other_signal(
+    write_pairs: WritePairs, preprocessing: Preprocessing
+) -> None:
+    loader = make_loader(write_pairs([40]), preprocessing, workers=1)
+    batches = iter(loader)
+    seen = [next(batches)["key"]]
+    (worker,) = multiprocessing.active_children()
+    # From elsewhere, as a terminal or SLURM sends them.
+    subprocess.run(
+        ["sh", "-c", f"kill -INT {worker.pid}; kill -USR1 {worker.pid}; kill -TERM {worker.pid}"], check=True
+    )
+    seen += [batch["key"] for batch in batches]
+    assert seen == keys(make_loader(write_pairs([40]), preprocessing, workers=1))
+    worker.terminate()
+    worker.join(timeout=60)
+    assert worker.exitcode == 0

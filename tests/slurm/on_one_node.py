@@ -228,7 +228,7 @@ def by_kill(trial: Trial) -> None:
     print("SIGKILL in the middle of the second epoch, then scontrol requeue")
     job = trial.fit("kill")
     trial.wait_for_batches("kill", 17)
-    told("scancel", "--signal=KILL", job)
+    told("scancel", "--signal=KILL", f"{job}.0")  # the step alone: the whole job would be cancelled
     trial.wait_for_end(job)
     trial.check(f"the killed job is called {facts(job)['JobState']}", facts(job)["JobState"] == "FAILED")
     told("scontrol", "requeue", job)
