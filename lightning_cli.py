@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -271,8 +272,9 @@ def _loggers(folder: str) -> list[Logger]:
     """CSV and TensorBoard, in the run folder itself."""
     # CSVLogger deletes the metrics.csv that it finds: a run that is continued writes its own beside it.
     # One that was stopped before it logged anything has left its config.
-    sessions = len(list(Path(folder).glob("**/metrics.csv"))) or int(Path(folder, "config.yaml").exists())
-    version = f"resumed-{sessions}" if sessions else ""
+    later = Path(folder, "config.yaml").exists() or any(Path(folder).glob("**/metrics.csv"))
+    free = (f"resumed-{number}" for number in count(1) if not Path(folder, f"resumed-{number}").exists())
+    version = next(free) if later else ""
     return [CSVLogger(folder, name="", version=version), TensorBoardLogger(folder, name="", version=version)]
 
 
