@@ -6,7 +6,6 @@ import logging
 import os
 import warnings
 from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +228,8 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
     # Nothing is chosen as the best, so no best score is lost.
     warnings.filterwarnings("ignore", "The dirpath has changed")
+    # Of a run that was stopped before it had logged anything; what a run has logged is never deleted.
+    warnings.filterwarnings("ignore", "Experiment logs directory")
     # Without a zero-shot set nothing is validated, as the user asked for.
     warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
     # The size that it estimates is of no use here.
@@ -271,10 +272,8 @@ def _compare(path: str, model: LightningModule) -> None:
 def _loggers(folder: str) -> list[Logger]:
     """CSV and TensorBoard, in the run folder itself."""
     # CSVLogger deletes the metrics.csv that it finds: a run that is continued writes its own beside it.
-    # One that was stopped before it logged anything has left its config.
-    later = Path(folder, "config.yaml").exists() or any(Path(folder).glob("**/metrics.csv"))
-    free = (f"resumed-{number}" for number in count(1) if not Path(folder, f"resumed-{number}").exists())
-    version = next(free) if later else ""
+    sessions = len(list(Path(folder).glob("**/metrics.csv")))
+    version = f"resumed-{sessions}" if sessions else ""
     return [CSVLogger(folder, name="", version=version), TensorBoardLogger(folder, name="", version=version)]
 
 
