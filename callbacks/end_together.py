@@ -9,8 +9,7 @@ from threading import Event, Thread, Timer
 
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.distributed import Store
-from torch.distributed.distributed_c10d import _get_default_store
+from torch.distributed.distributed_c10d import Store, _get_default_store
 
 from ..contracts import UserMistake
 

@@ -87,7 +87,7 @@ def converted_model(encoder: OpenCLIPEncoder) -> Any:
             "projection_dim": model_cfg["embed_dim"],
         },
     )
-    model: Any = CLIPModel(config).eval()
+    model: Any = CLIPModel(config).eval()  # type: ignore[no-untyped-call]
     tensors: dict[str, Tensor] = {}
     for name, tensor in encoder.model.state_dict().items():
         tensors.update(_renamed(name, tensor))
@@ -104,7 +104,7 @@ def converted_tokenizer(encoder: OpenCLIPEncoder, folder: Path) -> None:
         encoder: The model, with open_clip's own tokenizer.
         folder: Where to.
     """
-    from transformers import CLIPTokenizerFast
+    from transformers import CLIPTokenizerFast  # type: ignore[attr-defined]  # made on import
 
     own: SimpleTokenizer = encoder.tokenizer.tokenizer
     special = {own.sot_token_id: _START, own.eot_token_id: _END}

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...lightning_modules.encoders import Encoder
 from ...lightning_modules.encoders.description import write_description
 from ...lightning_modules.encoders.identify import open_encoder
+from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
 from ...lightning_modules.encoders.weights import bare_name
 from .formats import Exporter
 from .round_trip import ReadBack
@@ -71,6 +72,7 @@ class OpenCLIPTensorsExporter(_TensorsExporter):
     """A model of open_clip, whose architecture open_clip knows by name."""
 
     library = "open_clip"
+    encoder: OpenCLIPEncoder
 
     @property
     def usage(self) -> str:

@@ -42,6 +42,8 @@ class HuggingFaceEncoder(Encoder):
         UserMistake: If there is no such model, or it cannot be read, or it would not work as an encoder.
     """
 
+    tokenizer: HuggingFaceTokenizer
+
     def __init__(self, name: str, pretrained: bool = True) -> None:
         super().__init__()
         folder = model_folder(name, weights=pretrained)
@@ -151,7 +153,7 @@ def _build(config: Any, folder: Path, pretrained: bool) -> Any:
 
     def build() -> Any:
         # Named here, because a config can name a kernel on the hub to be fetched and run.
-        return AutoModel.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
+        return AutoModel.from_config(config, attn_implementation="sdpa", trust_remote_code=False)  # type: ignore[no-untyped-call]
 
     try:
         if pretrained:

@@ -75,6 +75,8 @@ class OpenCLIPEncoder(Encoder):
         UserMistake: If there is no such architecture or tag, or a file that it needs cannot be fetched.
     """
 
+    tokenizer: OpenCLIPTokenizer
+
     def __init__(self, name: str, pretrained: bool = True) -> None:
         super().__init__()
         arch, tag = _parse(name)
