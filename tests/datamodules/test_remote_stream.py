@@ -118,11 +118,10 @@ data:
 """
 
 
-@pytest.mark.parametrize("fault", ["503", "stall"])
-def test_a_run_of_two_ranks_ends_in_both_when_the_server_fails_one(fault: str, server: Any, tmp_path: Path) -> None:
+def test_a_run_of_two_ranks_ends_in_both_when_the_server_fails_one(server: Any, tmp_path: Path) -> None:
     write_generated_data(tmp_path / "data", 64, 10, shard_size=8)
     (tmp_path / "config.yaml").write_text(CONFIG)
-    server.faults["00005.tar"] = (fault,)
+    server.faults["00005.tar"] = ("stall",)
     command = [sys.executable, "-m", "untrigger.cli", "fit", "--config", str(tmp_path / "config.yaml")]
     command += ["--data.train_shards", f"{server.url}/data/train/{{00000..00007}}.tar"]
     command += ["--trainer.default_root_dir", str(tmp_path / "run")]
