@@ -116,7 +116,7 @@ class LastCheckpoint(ModelCheckpoint):
 def _count_batches_from(batches: int, trainer: Trainer) -> None:
     """Let the trainer's counter follow a loader whose epoch is divided otherwise than in the checkpoint."""
     loop = trainer.fit_loop.epoch_loop
-    counter = loop.batch_progress.current
+    counter: Any = loop.batch_progress.current
     counter.ready = counter.started = counter.processed = batches
     # A checkpoint from the end of a batch has it not yet completed: the loop adds it when it starts.
     counter.completed = batches - int(loop.restarted_on_train_batch_end)

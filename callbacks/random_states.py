@@ -46,7 +46,7 @@ def _states() -> dict[str, Any]:
         "numpy": [kind, torch.from_numpy(np.asarray(words, dtype=np.int64)), *rest],
         "python": random.getstate(),
     }
-    return states | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else states
+    return states | {"cuda": torch.cuda.get_rng_state()} if _on_gpu() else states
 
 
 def _restore(states: dict[str, Any]) -> None:
@@ -54,5 +54,10 @@ def _restore(states: dict[str, Any]) -> None:
     kind, words, *rest = states["numpy"]
     np.random.set_state((kind, words.numpy().astype(np.uint32), *rest))
     random.setstate(states["python"])
-    if "cuda" in states and torch.cuda.is_initialized():
+    if "cuda" in states and _on_gpu():
         torch.cuda.set_rng_state(states["cuda"])
+
+
+def _on_gpu() -> bool:
+    started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return started
