@@ -226,6 +226,8 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
     # Nothing is chosen as the best, so no best score is lost.
     warnings.filterwarnings("ignore", "The dirpath has changed")
+    # All that it would delete is a metrics.csv, and there is none where a session begins to log.
+    warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty")
     # Without a zero-shot set nothing is validated, as the user asked for.
     warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
     # The size that it estimates is of no use here.
