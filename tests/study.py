@@ -24,7 +24,8 @@ class Noisy(PoisonedCLIP):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         noise = torch.randn_like(batch["image"]) * random.random() * np.random.rand()
-        return super().training_step({**batch, "image": batch["image"] + noise}, batch_idx)
+        batch["image"] = batch["image"] + noise
+        return super().training_step(batch, batch_idx)
 
 
 class Diary(Callback):

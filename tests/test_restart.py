@@ -121,7 +121,7 @@ def assert_same_end(run: Path, whole: Path) -> None:
 
 def logged(folder: Path) -> dict[str, str]:
     """The loss by step; a later session's value counts."""
-    losses = {}
+    losses: dict[str, str] = {}
     for path in (folder / "metrics.csv", folder / "resumed-1" / "metrics.csv"):
         if path.exists():
             with path.open(newline="") as handle:

@@ -24,7 +24,7 @@ class Breaking(LightningModule):
         self.losses: dict[str, Tensor] = {}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss = (self.weight * batch["value"]).mean()
+        loss: Tensor = (self.weight * batch["value"]).mean()
         if batch_idx == self.loss_at:
             loss = loss + torch.inf
         self.losses = {"loss": loss.detach(), "part": loss.detach() / 2}
