@@ -361,10 +361,14 @@ def test_each_command_runs_from_a_command_line(tmp_path: Path, class_folder: Pat
         "csv": [str(table), "--max_bad_share=0.5"],
         "folder": [str(class_folder), "--shard_size=4"],
         "torchvision": ["FakeData", *fake, f"--classnames={names}", "--download=false"],
+        "sizes": [str(tmp_path / "out" / "folder")],
     }
     assert set(lines) == set(COMMANDS)
     for name, (source, *options) in lines.items():
         auto_cli(COMMANDS, args=[name, source, str(tmp_path / "out" / name), *options])
+    sizes = json.loads((tmp_path / "out" / "sizes").read_text())
+    assert sum(sizes.values()) == 8
+    del lines["sizes"]
     assert {name: len(by_suffix(tmp_path / "out" / name, "txt")) for name in lines} == {
         "csv": 1,
         "folder": 8,

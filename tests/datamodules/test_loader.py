@@ -241,10 +241,11 @@ def test_ranks_share_nothing(write_pairs: WritePairs, preprocessing: Preprocessi
 def test_a_worker_ends_when_its_parent_says_so_and_on_no_other_signal(
     write_pairs: WritePairs, preprocessing: Preprocessing
 ) -> None:
+    others = set(multiprocessing.active_children())  # of loaders that nobody has collected yet
     loader = make_loader(write_pairs([40]), preprocessing, workers=1)
     batches = iter(loader)
     seen = [next(batches)["key"]]
-    (worker,) = multiprocessing.active_children()
+    (worker,) = set(multiprocessing.active_children()) - others
     # From elsewhere, as a terminal or SLURM sends them.
     subprocess.run(
         ["sh", "-c", f"kill -INT {worker.pid}; kill -USR1 {worker.pid}; kill -TERM {worker.pid}"], check=True
