@@ -191,7 +191,7 @@ class DECREE(BaseCLIPModule):
         self.since_better.copy_(torch.where(better | self.best_cosine.isnan(), 0, self.since_better + 1))
         self.cost.update(success)
 
-    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+    def constrain(self) -> None:
         """Nothing: the temperature is the model's own."""
 
     def on_train_epoch_end(self) -> None:

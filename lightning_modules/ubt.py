@@ -19,6 +19,7 @@ from .base import BaseCLIPModule
 from .ranges import check_ranges
 from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, SimilarityGain
 from .unlearning.captions import CaptionTokens
+from .unlearning.check_run import check_run
 from .unlearning.findings import Findings
 from .unlearning.forget import Forget, ForgetWeights
 from .unlearning.localisation import CompromisedTokens
@@ -256,7 +257,7 @@ class UBT(BaseCLIPModule):
     def on_fit_start(self) -> None:
         """Look at the trainer and the data, and tell whom the first lap streams."""
         super().on_fit_start()
-        self._check_run()
+        check_run(self.trainer)
         self._since = perf_counter()
         if self._place >= len(self.phases):
             self.trainer.should_stop = True
@@ -391,19 +392,3 @@ class UBT(BaseCLIPModule):
 
     def _measure(self, now: bool) -> None:
         self.trainer.check_val_every_n_epoch = 1 if now else _NEVER
-
-    def _check_run(self) -> None:
-        trainer: Any = self.trainer
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, ImageTextData):
-            raise UserMistake(f"UBT needs a data module that selects pairs by key, not {type(data).__name__}")
-        if trainer.fast_dev_run:
-            return
-        if trainer.max_epochs != -1 or trainer.max_steps != -1:
-            raise UserMistake("UBT ends by itself: set trainer.max_epochs to -1 and leave trainer.max_steps out")
-        if trainer.reload_dataloaders_every_n_epochs != 1:
-            raise UserMistake(
-                "UBT streams other pairs in each phase: set trainer.reload_dataloaders_every_n_epochs to 1"
-            )
-        if data.pairs < data.global_batch_size:
-            raise UserMistake(f"{data.pairs} training pairs do not fill one batch of {data.global_batch_size}")
