@@ -283,6 +283,10 @@ class PhasedModule(Protocol):
     def measured(self) -> str:
         """What an evaluation that starts now is of: empty for the model, a word such as ``overfitted`` for a copy."""
 
+    @property
+    def restored(self) -> bool:
+        """Whether the weights were put back to earlier ones, and no evaluation has seen them since."""
+
 
 @runtime_checkable
 class LossesModule(Protocol):

@@ -80,6 +80,8 @@ class ResultsWriter(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock and write the figures of the last validation."""
         self._seconds, self._started = self._elapsed(), None
+        if isinstance(pl_module, PhasedModule) and pl_module.restored:
+            self.measured_at = None
         if self.measured_at == trainer.global_step:
             self._write(trainer)
         elif self._figures:

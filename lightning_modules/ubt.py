@@ -181,6 +181,8 @@ class UBT(BaseCLIPModule):
         self._place, self._lap, self._lap_is_over, self._phase_is_over = 0, 0, False, False
         self._is_new_phase = True
         self._seconds, self._since = 0.0, perf_counter()
+        self.restored = False
+        """See ``PhasedModule``."""
 
     # What callbacks ask
 
@@ -327,6 +329,7 @@ class UBT(BaseCLIPModule):
     def on_validation_end(self) -> None:
         """Start it again."""
         self._since = perf_counter()
+        self.restored = self.restored and bool(self.measured)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a restart needs beside the weights of the encoder, which may be the copy's."""
@@ -369,6 +372,7 @@ class UBT(BaseCLIPModule):
             self.findings.decision = np.zeros_like(self.findings.decision)
             self.findings.compromised = CompromisedTokens([], [], [])
             self.restore()
+            self.restored = True
         if self._place >= len(self.phases):
             self._log_now("ubt/alarm", float(suspicious))
             self.trainer.should_stop = True

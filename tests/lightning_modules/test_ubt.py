@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 
-from untrigger.callbacks import LastCheckpoint
+from untrigger.callbacks import CleanAccuracy, LastCheckpoint, ResultsWriter
 from untrigger.contracts import CLIPModule, DetectingModule, ImageTextBatch, PhasedModule, UserMistake
 from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
 from untrigger.datamodules.generated import write_generated_data
@@ -242,6 +242,24 @@ def test_where_nothing_is_suspicious_the_model_stays_as_it_was(folder: Path, tmp
     assert ubt.suspicion is not None
     assert not ubt.suspicion.decision.any()
     assert ubt.phase == "done"
+
+
+def test_results_of_a_model_that_was_put_back_are_not_those_of_what_was_tried(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "two_humps", lambda scores: (float(np.median(scores)), 0.0))
+    ubt, results, diary = module(), ResultsWriter(), Diary()
+    fit = trainer(tmp_path, diary, CleanAccuracy(), results, limit_val_batches=1.0)
+    fit.fit(ubt, data(folder, zero_shot=str(folder)))
+    assert diary.epochs[-1][0] == "look again"
+    assert fit.global_step > 0
+    # They are left to an evaluation of what the run ends with.
+    assert ubt.restored
+    assert results.measured_at is None
+    assert not (tmp_path / "results.csv").exists()
+    fit.validate(ubt, data(folder, zero_shot=str(folder)), verbose=False)
+    assert not ubt.restored
+    assert (tmp_path / "results.csv").exists()
 
 
 class Key(Evidence):
