@@ -107,7 +107,7 @@ class UBT(BaseCLIPModule):
         min_token_share: float = 0.1,
         min_lift: float = 2.0,
         look_again: bool = True,
-        min_split: float = 0.8,
+        min_split: float = 0.7,
         min_transfer: float = 0.6,
         forget_laps: int = 4,
         forget_steps: int = 20,
