@@ -83,7 +83,7 @@ def _dead_worker(error: BaseException) -> str | None:
     found = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
     if found is None:
         return None
-    how = f"was killed by a signal ({found[1]})" if found[1] else "ended by itself"
+    how = f"was killed by a signal ({found[1]})" if found[1] else "ended unexpectedly"
     return (
         f"a data worker {how}, as the system does where memory is full: give fewer data.num_workers or more memory, "
         "and go on from the last checkpoint with --ckpt_path RUN/last.ckpt"

@@ -53,7 +53,8 @@ def run(folder: Path, event: str) -> subprocess.CompletedProcess[str]:
     ("event", "status", "told", "step"),
     [
         ("interrupt", 130, "SIGINT: the run ends after this step or validation, with a checkpoint", 13),
-        ("worker", 2, "untrigger: error: a data worker was killed by a signal (Killed)", 10),
+        # Which of the two ways torch finds it in is a matter of time: by its signal, or by its absence.
+        ("worker", 2, "untrigger: error: a data worker ", 10),
     ],
 )
 def test_a_run_ends_with_a_line_and_a_checkpoint(event: str, status: int, told: str, step: int, tmp_path: Path) -> None:
