@@ -17,9 +17,9 @@ from ..datamodules.generated import write_generated_data
 from .report import write_report
 
 STAGES = {
-    "poisoned_clip": "Poisoning: training on pairs of which 1 % carry a trigger and a caption of the target class",
+    "poisoned_clip": "Poisoning: 1 % of the pairs get a trigger and a caption of the target class",
     "cleanclip": "CleanCLIP: finetuning the poisoned model on other pairs, all of them clean",
-    "ubt": "UBT: the poisoned model unlearns, with the pairs that it was trained on, poison included, and nothing else",
+    "ubt": "UBT: unlearning on the pairs that it was trained on, poison included",
 }
 """The runs of the demo, in order, and what is said of each; a run is ``configs/demo/STAGE.yaml``."""
 TRAIN_PAIRS, CLEAN_PAIRS, TEST_PAIRS = 16_000, 4_000, 2_000
