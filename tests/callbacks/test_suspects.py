@@ -196,7 +196,7 @@ def test_steps_and_standstills_share_one_file(run: Any) -> None:
 def test_figures_of_a_copy_are_named_so_and_are_no_results(run: Any) -> None:
     from untrigger.callbacks import CleanAccuracy, ResultsWriter
 
-    copy = type("Phased", (run.Module,), {"phase": "overfit", "measured": "overfitted"})()
+    copy = type("Phased", (run.Module,), {"phase": "overfit", "measured": "overfitted", "restored": False})()
     trainer = run.trainer(CleanAccuracy(), ResultsWriter())
     trainer.fit(copy, datamodule=run.Data())
     assert {name for name in trainer.callback_metrics if name.startswith("val/")} == {"val/overfitted_clean_accuracy"}
