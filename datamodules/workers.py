@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 
+_LOOK_SECONDS = 1.0
 _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -13,17 +14,19 @@ def outlive_signals(worker: int) -> None:
     """Leave Ctrl-C, SIGTERM and SIGUSR1 to the parent, which they reach as well; only its own SIGTERM ends a worker.
 
     A terminal signals all processes in the foreground, and SLURM all of a job. The parent finishes its step then and
-    writes a checkpoint; it could not, if a worker were found dead meanwhile. Workers end when it does.
+    writes a checkpoint; it could not, if a worker were found dead meanwhile. Workers end when it does, however it did:
+    one whose pipe is full would wait for ever for a parent that was killed to read it.
 
     Args:
         worker: The number of the worker, as ``DataLoader`` tells it.
     """
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+    if hasattr(signal, "sigtimedwait"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, _ASKED)
         threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
 
 
 def _wait_for_parent(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
+    told = None
+    while os.getppid() == parent and (told is None or told.si_pid != parent):
+        told = signal.sigtimedwait({signal.SIGTERM}, _LOOK_SECONDS)
     os._exit(0)

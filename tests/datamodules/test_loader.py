@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import pickle
+import signal
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -236,6 +238,30 @@ def test_ranks_share_nothing(write_pairs: WritePairs, preprocessing: Preprocessi
     assert [len(batches) for batches in ranks] == [5, 5]
     seen = [key for batches in ranks for key in flat(batches)]
     assert len(seen) == len(set(seen)) == 40
+
+
+def test_a_worker_ends_when_its_parent_is_killed_even_with_a_full_pipe(
+    write_pairs: WritePairs, preprocessing: Preprocessing
+) -> None:
+    paths = write_pairs([640])
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe(duplex=False)
+
+    def die_in_the_middle() -> None:
+        # A batch is larger than what a pipe holds.
+        batch = next(iter(make_loader(paths, preprocessing, workers=1, batch_size=128)))
+        theirs.send(batch["image"].nbytes)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    parent = fork.Process(target=die_in_the_middle)
+    parent.start()
+    theirs.close()
+    assert ours.recv() > 1 << 16
+    parent.join()
+    # The worker has a copy of the other end: it is at its end when the worker is.
+    assert ours.poll(60)
+    with pytest.raises(EOFError):
+        ours.recv()
 
 
 def test_a_worker_ends_when_its_parent_says_so_and_on_no_other_signal(
