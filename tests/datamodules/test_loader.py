@@ -249,8 +249,8 @@ def test_a_worker_ends_when_its_parent_is_killed_even_with_a_full_pipe(
 
     def die_in_the_middle() -> None:
         # A batch is larger than what a pipe holds.
-        batch = next(iter(make_loader(paths, preprocessing, workers=1, batch_size=128)))
-        theirs.send(batch["image"].nbytes)
+        batches = iter(make_loader(paths, preprocessing, workers=1, batch_size=128))
+        theirs.send(next(batches)["image"].nbytes)
         os.kill(os.getpid(), signal.SIGKILL)
 
     parent = fork.Process(target=die_in_the_middle)
