@@ -27,6 +27,8 @@ Poison CLIP. Then make it forget.
   demo                           poison a small CLIP on generated data, clean it, measure both
   shards                         turn a CSV, an image folder or a torchvision data set into shards
   poison                         bake a poison plan into new shards
+  check                          say whether a model of unknown origin, and its data, have a backdoor
+  clean                          let a suspicious model unlearn its backdoor, and hand it back
   export                         hand a model back in the format of transformers or open_clip, with a model card
   bench                          run a grid of attacks and defences; its table, figures and report
   report                         make report.html from run folders
@@ -34,16 +36,23 @@ Poison CLIP. Then make it forget.
 untrigger COMMAND --help tells more of each, with an example.
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-OTHER_COMMANDS = ("bench", "demo", "export", "poison", "report", "shards")
-_FLAGS = {"poison": {"preview": "write nothing but a contact sheet of the triggers: OUT/preview.png"}}
+OTHER_COMMANDS = ("bench", "check", "clean", "demo", "export", "poison", "report", "shards")
+_FLAGS = {
+    "poison": {"preview": "write nothing but a contact sheet of the triggers: OUT/preview.png"},
+    "check": {"invert": "with data, invert the trigger as well"},
+}
+_OPTIONAL = {"check": {"shards": "the pairs that it was trained on, as for --data.train_shards"}}
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keeps the lines of an example."""
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> int:
     """Run a command.
+
+    Returns:
+        The exit code.
 
     Raises:
         UserMistake: If the user made one.
@@ -59,14 +68,15 @@ def run(arguments: list[str]) -> None:
         # LightningCLI warns when it is given arguments beside those of the process, which it reads by itself.
         UntriggerCLI(None if arguments == sys.argv[1:] else arguments)
     elif name in OTHER_COMMANDS:
-        _run_other(name, arguments[1:])
+        return _run_other(name, arguments[1:])
     else:
         raise UserMistake(f"unknown command {name!r}; there are {', '.join(TRAINER_COMMANDS + OTHER_COMMANDS)}")
+    return 0
 
 
-def _run_other(name: str, arguments: list[str]) -> None:
+def _run_other(name: str, arguments: list[str]) -> int:
     """Run a command that takes its options from its function's signature and its help from the docstring."""
-    from .commands import bench, demo, export, poison, report, shards  # each brings torch along
+    from .commands import bench, check, clean, demo, export, poison, report, shards  # each brings torch along
 
     prog = f"untrigger {name}"
     if name == "shards":
@@ -83,15 +93,20 @@ def _run_other(name: str, arguments: list[str]) -> None:
         parser.add_class_arguments(bench.BenchSpec)  # the grid's keys stand at the top of the file
         values = parser.instantiate(parser.parse_args(arguments))
         values.spec = bench.BenchSpec(**{key: values.pop(key) for key in grid})
-    elif name == "export":
-        function, parser = export.export, _parser(export.export, prog, as_positional=True)
+    elif name in ("check", "clean", "export"):
+        functions: dict[str, Callable[..., Any]] = {"check": check.check, "clean": clean.clean, "export": export.export}
+        function = functions[name]
+        parser = _parser(
+            function, prog, as_positional=True, flags=_FLAGS.get(name, {}), optional=_OPTIONAL.get(name, {})
+        )
         values = parser.instantiate(parser.parse_args(arguments))
     else:
-        functions: dict[str, Callable[..., Any]] = {"demo": demo.demo, "poison": poison.poison, "report": report.report}
+        functions = {"demo": demo.demo, "poison": poison.poison, "report": report.report}
         function = functions[name]
         parser = _parser(function, prog, "runs" if name == "report" else None, flags=_FLAGS.get(name, {}))
         values = parser.instantiate(parser.parse_args(arguments))
-    function(**{key: value for key, value in vars(values).items() if key != "config"})
+    code = function(**{key: value for key, value in vars(values).items() if key != "config"})
+    return code if isinstance(code, int) else 0
 
 
 def _parser(
@@ -101,6 +116,7 @@ def _parser(
     as_positional: bool = False,
     skip: Collection[str] = (),
     flags: Mapping[str, str] = MappingProxyType({}),
+    optional: Mapping[str, str] = MappingProxyType({}),
 ) -> OneLineErrors:
     """A parser of a function's arguments, whose help has the docstring's example.
 
@@ -111,6 +127,7 @@ def _parser(
         as_positional: Whether every required argument is positional.
         skip: Arguments that are added otherwise.
         flags: Switches that take no value, with their help.
+        optional: Arguments that are positional but may be left out, with their help; they come last.
     """
     description = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
     parser = OneLineErrors(prog=prog, description=description, formatter_class=_Help)
@@ -119,15 +136,20 @@ def _parser(
         parser.add_argument(positional, nargs="+", metavar=positional.removesuffix("s").upper(), help="run folder")
     for flag, told in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=told)
-    settled: set[str | int] = {*skip, *flags, *([positional] if positional else [])}
+    settled: set[str | int] = {*skip, *flags, *optional, *([positional] if positional else [])}
     parser.add_function_arguments(function, as_positional=as_positional, skip=settled or None)
+    for name, told in optional.items():
+        parser.add_argument(name, nargs="?", default=None, help=told)
     return parser
 
 
 def main() -> None:
-    """Entry point: exit code 0 on success, 2 with one line on a mistake of the user's, 130 after Ctrl-C."""
+    """Entry point: exit code 0 on success, 2 with one line on a mistake of the user's, 130 after Ctrl-C.
+
+    A check of a suspicious model ends with 3.
+    """
     try:
-        run(sys.argv[1:])
+        code = run(sys.argv[1:])
     except KeyboardInterrupt:
         print("untrigger: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -137,6 +159,8 @@ def main() -> None:
             raise
         print(f"untrigger: error: {' '.join(told.split())}", file=sys.stderr)
         sys.exit(2)
+    if code:
+        sys.exit(code)
 
 
 if __name__ == "__main__":

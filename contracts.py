@@ -104,6 +104,8 @@ class PredictOutputs(TypedDict):
     key: list[str]
     similarity: Tensor
     """``(B,)`` float32, cosine similarity in [-1, 1]."""
+    scores: NotRequired[dict[str, Tensor]]
+    """What else was found of each pair, by name ``(B,)`` float32: the same names in every batch."""
 
 
 class ClassPrompts(NamedTuple):
@@ -250,6 +252,9 @@ class ImageTextData(Protocol):
 
     def captions(self, keys: Sequence[str]) -> list[str]:
         """The captions of these keys as the training stream shows them."""
+
+    def some_keys(self, count: int, seed: int) -> list[str]:
+        """The keys of some training pairs, drawn at random; of all where there are no more."""
 
 
 class Suspicion(NamedTuple):

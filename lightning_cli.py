@@ -213,8 +213,8 @@ class UntriggerCLI(LightningCLI):
         trainer: Any = self.trainer  # most of its attributes are set by connectors, out of sight of a type checker
         results = next(callback for callback in trainer.callbacks if isinstance(callback, ResultsWriter))
         # A run that was too short to validate has prepared no loader for it.
-        measurable = trainer.num_val_batches or getattr(self.datamodule, "zero_shot", None) is not None
-        measurable = measurable and trainer.limit_val_batches and not trainer.fast_dev_run
+        zero_shot = getattr(self.datamodule, "zero_shot", trainer.num_val_batches)
+        measurable = zero_shot and trainer.limit_val_batches and not trainer.fast_dev_run
         if measurable and results.measured_at != trainer.global_step and not trainer.interrupted:
             trainer.validate(self.model, self.datamodule, verbose=False)
         rank_zero_info(f"Run folder: {self.trainer.default_root_dir}")

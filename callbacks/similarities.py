@@ -15,6 +15,8 @@ from .results_table import text_cell
 class SimilarityWriter(Callback):
     """Writes what ``predict`` finds to ``similarities.csv`` in the run folder, a row ``key,similarity`` for each pair.
 
+    Modules that find more than that of a pair (``LocalDensity``) have a column for each score.
+
     Rows are written as they come, in the order of the shards, so memory does not grow with the data. A key that a
     spreadsheet would take for a formula has a quote in front, as in ``results.csv``. Of several processes each writes
     its part to ``similarities-RANK.csv``. An earlier file is replaced when the run ends.
@@ -30,7 +32,7 @@ class SimilarityWriter(Callback):
         target.parent.mkdir(parents=True, exist_ok=True)
         self._file = target.with_suffix(".tmp").open("w", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
-        self._writer.writerow(["key", "similarity"])
+        self._headed = False
 
     def on_predict_batch_end(
         self,
@@ -42,8 +44,12 @@ class SimilarityWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the rows of a batch."""
-        scores = (f"{similarity:.6f}" for similarity in outputs["similarity"].tolist())
-        self._writer.writerows(zip(map(text_cell, outputs["key"]), scores, strict=True))
+        columns = {"similarity": outputs["similarity"], **outputs.get("scores", {})}
+        if not self._headed:
+            self._writer.writerow(["key", *map(text_cell, columns)])
+            self._headed = True
+        cells = ([f"{score:.6f}" for score in scores.tolist()] for scores in columns.values())
+        self._writer.writerows(zip(map(text_cell, outputs["key"]), *cells, strict=True))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the file its name."""

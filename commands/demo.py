@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-import sys
 import time
-from importlib.resources import as_file, files
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +12,7 @@ from rich.table import Table
 
 from ..contracts import UserMistake
 from ..datamodules.generated import write_generated_data
+from .own_runs import run_trainer
 from .report import write_report
 
 STAGES = {
@@ -81,15 +80,9 @@ def _make_room(folder: Path) -> None:
 
 def _run(stage: str, folder: Path, seed: int) -> None:
     """Run a stage as a user would: LightningCLI on a config, with overrides."""
-    from ..lightning_cli import UntriggerCLI  # the command line imports the commands
-
-    config = files("untrigger") / "configs" / "demo" / f"{stage}.yaml"
-    with as_file(config) as path:
-        arguments = ["fit", "--config", str(path), "--seed_everything", str(seed)]
-        arguments += ["--data.zero_shot", str(folder / "shapes"), *_overrides(stage, folder)]
-        arguments += ["--trainer.default_root_dir", str(folder / stage)]
-        sys.argv = sys.argv[:1]
-        UntriggerCLI(arguments)
+    arguments = ["--seed_everything", str(seed), "--data.zero_shot", str(folder / "shapes")]
+    arguments += [*_overrides(stage, folder), "--trainer.default_root_dir", str(folder / stage)]
+    run_trainer("fit", f"demo/{stage}.yaml", arguments)
 
 
 def _overrides(stage: str, folder: Path) -> list[str]:

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
@@ -195,6 +196,16 @@ class ImageTextDataModule(LightningDataModule):
             UserMistake: If a pair cannot be read.
         """
         return self._shown(keys)[1]
+
+    def some_keys(self, count: int, seed: int) -> list[str]:
+        """The keys of some training pairs, drawn at random; of all where there are no more."""
+        shards = self._pairs
+        drawn = np.random.default_rng(seed).permutation(len(shards))[:count]
+        ends = shards.counts.cumsum()
+        drawn.sort()
+        found = ends.searchsorted(drawn, side="right")
+        places = drawn - (ends - shards.counts)[found]
+        return [shards.key(shard, place) for shard, place in zip(found.tolist(), places.tolist(), strict=True)]
 
     def keys_saying(self, phrase: str) -> list[str]:
         """The keys of the training pairs whose caption has the phrase as whole words, before any poisoning."""

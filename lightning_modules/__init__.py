@@ -4,6 +4,7 @@ from .badclip import BadCLIP
 from .base import BaseCLIPModule
 from .cleanclip import CleanCLIP
 from .decree import DECREE
+from .density import LocalDensityCLIP
 from .poisoned_clip import PoisonedCLIP
 from .supervised_finetune import SupervisedFinetune
 from .ubt import UBT
@@ -17,6 +18,7 @@ __all__ = [
     "BlurFragility",
     "CleanCLIP",
     "Evidence",
+    "LocalDensityCLIP",
     "OverfittedSimilarity",
     "PoisonedCLIP",
     "RandomSuspicion",

@@ -109,7 +109,7 @@ class BadCLIP(BaseCLIPModule):
 
     def patched(self, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, with the patch in their centre."""
-        mean, std = self._scales
+        mean, std = self.scales
         size = self.patch.shape[-1]
         start = (images.shape[-1] - size) // 2
         place = slice(start, start + size)
@@ -138,7 +138,7 @@ class BadCLIP(BaseCLIPModule):
         with torch.no_grad():
             for start in range(0, len(chosen), _BLOCK):
                 block = chosen[start : start + _BLOCK]
-                images.append(self.encode_image(self._normalised(data.pictures(block))))
+                images.append(self.encode_image(self.normalised(data.pictures(block))))
                 tokens = self.preprocessing.tokenize(data.captions(block))
                 texts.append(self.encode_text(tokens.to(self.device)))
         self._target_images, self._target_texts = torch.cat(images), torch.cat(texts)
@@ -190,16 +190,6 @@ class BadCLIP(BaseCLIPModule):
         pixels = (255 * patch.double()).round().to(torch.uint8).permute(1, 2, 0)
         Image.fromarray(np.ascontiguousarray(pixels.numpy())).save(folder / "patch.png")
         rank_zero_info(f"Patch: {folder / 'patch.png'} and {folder / 'patch.safetensors'}")
-
-    def _normalised(self, pictures: Tensor) -> Tensor:
-        mean, std = self._scales
-        return (pictures.to(self.device).float() / 255 - mean) / std
-
-    @property
-    def _scales(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation per channel, ``(3, 1, 1)`` each."""
-        mean, std = (torch.tensor(values, device=self.device) for values in (self.encoder.mean, self.encoder.std))
-        return mean.view(3, 1, 1), std.view(3, 1, 1)
 
 
 def _mean_over(values: Tensor, weights: Tensor) -> Tensor:

@@ -97,6 +97,17 @@ class BaseCLIPModule(LightningModule):
         """What similarities are multiplied with, at most 100."""
         return self.encoder.logit_scale.exp()
 
+    @property
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation per channel of pictures in [0, 1], ``(3, 1, 1)`` each, on the device."""
+        mean, std = (torch.tensor(values, device=self.device) for values in (self.encoder.mean, self.encoder.std))
+        return mean.view(3, 1, 1), std.view(3, 1, 1)
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """Pictures ``(N, 3, S, S)`` uint8 as the encoder takes them, on its device."""
+        mean, std = self.scales
+        return (pictures.to(self.device).float() / 255 - mean) / std
+
     def encode_image(self, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length, float32 at least."""
         return functional.normalize(at_least_float32(self.execution.image(self.encoder, images)), dim=-1)

@@ -137,9 +137,7 @@ class DECREE(BaseCLIPModule):
             mask: ``(S, S)``, opacity in [0, 1].
             pattern: ``(3, S, S)``, in [0, 1].
         """
-        mean, std = (
-            torch.tensor(values, device=images.device).view(3, 1, 1) for values in (self.encoder.mean, self.encoder.std)
-        )
+        mean, std = self.scales
         return (1 - mask) * images + mask * ((pattern - mean) / std)
 
     def check_batches(self, names: Container[str]) -> None:

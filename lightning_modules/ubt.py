@@ -183,6 +183,8 @@ class UBT(BaseCLIPModule):
         self._seconds, self._since = 0.0, perf_counter()
         self.restored = False
         """See ``PhasedModule``."""
+        self.alarm: bool | None = None
+        """Whether anything was suspicious; None before the run has ended."""
 
     # What callbacks ask
 
@@ -227,14 +229,6 @@ class UBT(BaseCLIPModule):
                 yield
         finally:
             self.encoder.train(training)
-
-    def normalised(self, pictures: Tensor) -> Tensor:
-        """Pictures ``(N, 3, S, S)`` uint8 as the encoder takes them, on its device."""
-        mean, std = (
-            torch.tensor(values, device=self.device).view(1, 3, 1, 1)
-            for values in (self.preprocessing.mean, self.preprocessing.std)
-        )
-        return (pictures.to(self.device).float() / 255 - mean) / std
 
     def agreed(self, value: Value) -> Value:
         """What the first rank says, on all of them."""
@@ -341,6 +335,7 @@ class UBT(BaseCLIPModule):
             "seconds": self._seconds + perf_counter() - self._since,
             "poisoned": self.poisoned if running else {},
             "findings": self.findings.state_dict(),
+            "alarm": self.alarm,
             "phase": self._now.state_dict() if running else {},
         }
 
@@ -349,7 +344,7 @@ class UBT(BaseCLIPModule):
         state = checkpoint["ubt"]
         self._place, self._lap, self._seconds = state["place"], state["lap"], state["seconds"]
         self._lap_is_over, self._phase_is_over = state["over"]
-        self._is_new_phase = False
+        self._is_new_phase, self.alarm = False, state["alarm"]
         self.poisoned = dict(state["poisoned"])
         self.findings.load_state_dict(state["findings"])
         if self._place < len(self.phases) and state["phase"]:
@@ -374,6 +369,7 @@ class UBT(BaseCLIPModule):
             self.restore()
             self.restored = True
         if self._place >= len(self.phases):
+            self.alarm = suspicious
             self._log_now("ubt/alarm", float(suspicious))
             self.trainer.should_stop = True
             return

@@ -8,7 +8,7 @@ from typing import Literal
 from ...contracts import UserMistake
 from ...files import new_folder, write_text
 from .card import model_card
-from .formats import exporter_for
+from .formats import Exporter, exporter_for
 from .history import is_marked, read_history
 from .round_trip import check_round_trip
 
@@ -39,8 +39,18 @@ def export(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserMistake(f"{folder} is not an empty folder, and nothing is overwritten: give a new one")
     opened, name = open_encoder(model, encoder)
-    exporter = exporter_for(opened, name, format)
-    source = Path(model).expanduser()
+    hand_back(exporter_for(opened, name, format), Path(model).expanduser(), target)
+
+
+def hand_back(exporter: Exporter, source: Path, target: Path) -> None:
+    """Write a model with its card, read it back, and say so.
+
+    Args:
+        exporter: What writes it, with the model.
+        source: Where the model lay; the files of the run beside it go into the card.
+        target: A new or an empty folder.
+    """
+    opened, name = exporter.encoder, exporter.name
     history, marked = read_history(source), is_marked(source)
     with new_folder(target) as unfinished:
         exporter.write(unfinished)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -67,4 +68,14 @@ class Encoder(nn.Module, ABC):
 
         Returns:
             ``(B, D)``, not normalised.
+        """
+
+    def prepare_as_in(self, folder: Path) -> None:  # most families' names say it all
+        """Take over how a folder with weights says that pictures are prepared, where the architecture does not say.
+
+        Args:
+            folder: The folder that the weights came from.
+
+        Raises:
+            UserMistake: If it says what cannot be.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from .base import Encoder
 from .checkpoint_files import read_pickled
 from .description import DESCRIPTION, described_encoder
 from .factory import build_encoder
-from .huggingface_files import read_json, triple
+from .huggingface_files import read_json
 from .messages import one_line, some
+from .open_clip_files import OPEN_CLIP_CONFIG
 from .small import PRESETS
 from .weights import encoder_tensors, load_weights
 
 _ASK = "name the encoder with --encoder, such as --encoder open_clip:RN50-quickgelu"
-_OPEN_CLIP = "open_clip_config.json"
 _WITH_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _PLAIN_NAME = re.compile(r"(hf|open_clip|small):[\w./~ @+-]{1,400}")
 
@@ -52,8 +52,6 @@ def open_encoder(path: str, name: str | None = None) -> tuple[Encoder, str]:
         _check_open_clip(rest.partition("/")[0], source)
     encoder = build_encoder(name, pretrained=False)
     load_weights(encoder, path)
-    if family == "open_clip" and source.is_dir():
-        encoder.prepare_as(_preprocessing(source))  # type: ignore[operator]  # the family's own
     return encoder.eval(), name
 
 
@@ -96,7 +94,7 @@ def _of_folder(folder: Path) -> str:
         return _checked_name(described_encoder(folder), str(folder / DESCRIPTION))
     names = {path.name for path in folder.iterdir()}
     transformers = any(name.startswith(("model.safetensors", "pytorch_model")) for name in names)
-    if "config.json" in names and (transformers or _OPEN_CLIP not in names):
+    if "config.json" in names and (transformers or OPEN_CLIP_CONFIG not in names):
         for name in _WITH_CODE:
             if "auto_map" in read_json(folder / name):
                 raise UserMistake(
@@ -104,14 +102,16 @@ def _of_folder(folder: Path) -> str:
                     "if the model is transformers' CLIP or SigLIP without it"
                 )
         return f"hf:{folder}"
-    if _OPEN_CLIP in names:
-        arch = named_architecture(read_json(folder / _OPEN_CLIP).get("model_cfg"))
+    if OPEN_CLIP_CONFIG in names:
+        arch = named_architecture(read_json(folder / OPEN_CLIP_CONFIG).get("model_cfg"))
         if arch is None:
-            raise UserMistake(f"{folder / _OPEN_CLIP} describes none of open_clip's own architectures; {_ASK}")
+            raise UserMistake(f"{folder / OPEN_CLIP_CONFIG} describes none of open_clip's own architectures; {_ASK}")
         return f"open_clip:{arch}"
     if "last.ckpt" in names:
         raise UserMistake(f"{folder} is the folder of a run: give its checkpoint, {folder / 'last.ckpt'}")
-    raise UserMistake(f"{folder} holds neither config.json nor {_OPEN_CLIP} nor {DESCRIPTION}: give one model; {_ASK}")
+    raise UserMistake(
+        f"{folder} holds neither config.json nor {OPEN_CLIP_CONFIG} nor {DESCRIPTION}: give one model; {_ASK}"
+    )
 
 
 def _checkpoint(source: Path) -> Mapping[str, Any]:
@@ -174,29 +174,3 @@ def _check_open_clip(arch: str, source: Path) -> None:
             f"{source} is not of the architecture open_clip:{arch}: it differs in names or shapes of its "
             f"{len(shapes)} tensors ({some(shapes)}); {_ASK}"
         )
-
-
-def _preprocessing(folder: Path) -> dict[str, Any]:
-    """How a folder of open_clip's says that pictures are prepared, checked."""
-    path = folder / _OPEN_CLIP
-    said = read_json(path).get("preprocess_cfg") or read_json(folder / DESCRIPTION)
-    if not isinstance(said, Mapping):
-        raise UserMistake(f"{path}: preprocess_cfg is no object")
-    return dict(_checked_preprocessing(said, path))
-
-
-def _checked_preprocessing(said: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
-    for name in ("mean", "std"):
-        if said.get(name) is not None:
-            values = triple(said[name], name, path)
-            if name == "std" and min(values) <= 0:
-                raise UserMistake(f"{path}: std must be above 0")
-            yield name, values
-    for name, known in (
-        ("interpolation", ("bicubic", "bilinear", "random")),
-        ("resize_mode", ("shortest", "longest", "squash")),
-    ):
-        if said.get(name) is not None:
-            if said[name] not in known:
-                raise UserMistake(f"{path}: {name} is {one_line(said[name])!r}, not one of {', '.join(known)}")
-            yield name, said[name]

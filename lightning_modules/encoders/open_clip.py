@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ...contracts import UserMistake
 from .base import Encoder
 from .messages import one_line
+from .open_clip_files import preprocessing_of
 
 # Byte-pair merging of one word takes time quadratic in its length, so that a caption of a megabyte without a space
 # would hold up a loader for hours. No token of the vocabulary is as long.
@@ -112,6 +114,10 @@ class OpenCLIPEncoder(Encoder):
         merged = {**open_clip.get_model_preprocess_cfg(self.model), **config}
         open_clip.model.set_model_preprocess_cfg(self.model, merged)
         self.mean, self.std = tuple(merged["mean"]), tuple(merged["std"])
+
+    def prepare_as_in(self, folder: Path) -> None:
+        """See ``Encoder``."""
+        self.prepare_as(preprocessing_of(folder))
 
     @property
     def logit_scale(self) -> nn.Parameter:  # type: ignore[override]  # read through, so that it has one name only

@@ -79,6 +79,8 @@ def load_weights(encoder: Encoder, path: str) -> None:
     }
     _check_shapes(pairs, source)
     _check_finite(pairs, source)
+    if source.is_dir():
+        encoder.prepare_as_in(source)
     encoder.load_state_dict({name: tensor for name, (tensor, _) in pairs.items()}, strict=False)
 
 

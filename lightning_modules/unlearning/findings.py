@@ -30,6 +30,7 @@ class Findings:
         decision: ``(N,)``, BENIGN, SUSPICIOUS (left out of everything) or POISONED (to be unlearnt).
         compromised: The tokens to be forgotten.
         about: The phase that decided last; empty before.
+        figures: What a decision rested on, by name: the split and the transfer of ``LookAgain``.
     """
 
     captions: CaptionTokens
@@ -39,6 +40,7 @@ class Findings:
     decision: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     compromised: CompromisedTokens = field(default_factory=lambda: CompromisedTokens([], [], []))
     about: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
 
     def having(self, decision: int) -> npt.NDArray[np.int64]:
         """Places of the pairs with a decision."""
@@ -72,6 +74,7 @@ class Findings:
             "decision": torch.from_numpy(self.decision),
             "compromised": [list(part) for part in self.compromised],
             "about": self.about,
+            "figures": dict(self.figures),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -83,6 +86,7 @@ class Findings:
         self.decision = state_dict["decision"].numpy()
         self.compromised = CompromisedTokens(*state_dict["compromised"])
         self.about = state_dict["about"]
+        self.figures = dict(state_dict["figures"])
 
 
 def _tensors(scores: Mapping[str, Scores]) -> dict[str, torch.Tensor]:

@@ -237,5 +237,6 @@ class LookAgain(Scoring):
         poisoned = upper & (fall >= fall[upper].mean())
         doubtful = max(self.doubtful_share, upper.sum() / group.sum())
         findings.decision = divide(group, fall, poisoned, doubtful)
+        findings.figures = {"split": float(quality), "transfer": float(transfer)}
         rank_zero_info(f"UBT {self.name}: split {quality:.2f}, transfer {transfer:.2f}")
         return bool(quality >= self.min_split and transfer >= self.min_transfer)

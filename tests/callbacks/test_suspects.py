@@ -53,6 +53,9 @@ def pairs(run: Any, poisoned: frozenset[str] = POISONED) -> Any:
         def captions(self, keys: Sequence[str]) -> list[str]:
             return [CAPTIONS[key] for key in keys]
 
+        def some_keys(self, count: int, seed: int) -> list[str]:
+            raise AssertionError("a callback draws nothing")
+
         def pictures(self, keys: Sequence[str]) -> Tensor:
             return torch.stack([torch.full((3, 4, 4), 40 * KEYS.index(key), dtype=torch.uint8) for key in keys])
 

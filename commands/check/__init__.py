@@ -1,0 +1,5 @@
+"""``untrigger check``: does a model of unknown origin have a backdoor?"""
+
+from .command import check
+
+__all__ = ["check"]

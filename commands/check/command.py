@@ -1,0 +1,124 @@
+"""``untrigger check``: the command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from ...contracts import UserMistake
+from ...files import write_text
+from .examination import Subject, examine_pairs, invert_trigger
+from .page import write_page
+from .verdict import Verdict, name_of
+
+_ASKED, _ANSWER = "asked.json", "check.json"
+
+
+def check(
+    model: str,
+    shards: str | None = None,
+    out: str = "check",
+    encoder: str | None = None,
+    ubt: str | None = None,
+    invert: bool = False,
+    pictures: str | None = None,
+) -> int:
+    """Say whether a model of unknown origin, and the data that it was trained on, are suspicious.
+
+    With data, UBT looks for poisoned pairs: what it takes for poisoned is what the forgetting of a few suspects takes
+    along; local density ranks them beside it. Without data, DECREE inverts the trigger of the image encoder, with any
+    pictures. Neither needs a clean pair, a label or the trigger. The model stays as it is, and nothing in it is run.
+
+    The folder gets check.html (the answer on a page), check.json, suspects.csv and suspects.png, trigger.png where one
+    was recovered, and the runs. A check that was stopped goes on when it is asked for again.
+
+    Exit code: 0 where nothing is suspicious, 3 otherwise, 2 on a mistake.
+
+    Example:
+        untrigger check downloaded.pt 'scraped/{00000..00099}.tar' --out downloaded-check
+
+    Args:
+        model: A checkpoint of a run, a state dict of open_clip's or CleanCLIP's, or the folder of a model.
+        shards: The pairs that it was trained on, as for --data.train_shards.
+        out: Folder for the answer; a new or an empty one, or that of the same check.
+        encoder: What the model is, as for --model.encoder, where the file does not tell.
+        ubt: Config of the unlearning (YAML); configs/ubt/cifar10.yaml for small encoders and
+            configs/ubt/finetune_rn50.yaml for others unless given.
+        invert: With data, invert the trigger as well.
+        pictures: Shards with the pictures for that; those of the data, or else generated ones, unless given.
+    """
+    from ...lightning_modules.encoders.identify import open_encoder  # brings open_clip along, which takes seconds
+
+    started, folder = time.perf_counter(), Path(out).expanduser()
+    _, name = open_encoder(model, encoder)  # a model that cannot be read is told of before anything starts
+    asked = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}
+    if (answer := _take(folder, asked)) is not None:
+        print(f"{folder / 'check.html'} has the answer to that: {answer['verdict']}")
+        return int(answer["exit_code"])
+    subject, console = Subject(Path(model).expanduser(), name, folder), Console()
+    console.print(f"{escape(name_of(model))}: {escape(name)}")
+    pairs = inversion = None
+    if shards is not None:
+        console.rule("Looking for poisoned pairs with UBT")
+        pairs = examine_pairs(subject, shards, ubt)
+    if shards is None or invert:
+        console.rule("Inverting the trigger with DECREE")
+        inversion = invert_trigger(subject, pictures or shards)
+    verdict = Verdict(model, name, pairs, inversion, shards, time.perf_counter() - started)
+    _collect(folder)
+    write_page(verdict, folder)
+    write_text(folder / _ANSWER, json.dumps(verdict.as_json(), indent=2) + "\n")
+    _tell(verdict, folder, console)
+    return verdict.exit_code
+
+
+def _take(folder: Path, asked: Mapping[str, object]) -> dict[str, Any] | None:
+    """Take a folder that is new, empty, or of the same check.
+
+    Returns:
+        The answer, where the check has ended; None where it is to be begun or gone on with.
+    """
+    text = json.dumps(asked, indent=2) + "\n"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        question = folder / _ASKED
+        if not question.is_file() or question.read_text(encoding="utf-8") != text:
+            raise UserMistake(f"{folder} is not an empty folder, and nothing is overwritten: give another --out")
+        if (folder / _ANSWER).exists():
+            answer: dict[str, Any] = json.loads((folder / _ANSWER).read_text(encoding="utf-8"))
+            return answer
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / _ASKED, text)
+    return None
+
+
+def _collect(folder: Path) -> None:
+    """Bring what people look at out of the runs."""
+    for found in ("ubt/suspects.csv", "ubt/suspects.png", "decree/trigger.png"):
+        if (folder / found).exists():
+            shutil.copyfile(folder / found, folder / Path(found).name)
+
+
+def _tell(verdict: Verdict, folder: Path, console: Console) -> None:
+    """Say on the console what the page says."""
+    console.rule("[bold red]Suspicious" if verdict.suspicious else "[bold green]Nothing suspicious")
+    pairs, inversion = verdict.pairs, verdict.inversion
+    if pairs is not None:
+        # Captions are other people's text: repr keeps escape codes out of a terminal.
+        words = ", ".join(f"{word!r:.40}" for word, _ in pairs.words)
+        found = f"{pairs.poisoned:,} of {pairs.pairs:,} pairs look poisoned, {pairs.suspicious:,} more are doubtful"
+        console.print(escape(found + (f"; compromised words: {words}" if words else "")))
+    if inversion is not None:
+        size = f"{inversion.p_l1_norm:.1%} of the picture" if inversion.found else "none but the whole picture"
+        console.print(f"Smallest trigger that makes all pictures alike: {size}")
+    for sentence in verdict.uncertainty:
+        console.print(escape(sentence))
+    for what, command in verdict.next_steps:
+        console.print(escape(what) + (f"\n    {escape(command)}" if command else ""), soft_wrap=True)
+    console.print(f"{folder / 'check.html'}   ({verdict.seconds:.0f} s)", soft_wrap=True)

@@ -1,0 +1,167 @@
+"""What a check looks at: the model with its data, or the model alone. Ground truth has no way in."""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...callbacks.results_table import text_cell
+from ...contracts import DECISIONS, UserMistake
+from ...datamodules.generated import write_generated_data
+from ...lightning_modules import DECREE, UBT
+from ..own_runs import run_trainer
+
+DENSITIES = ("k_distance", "slof", "dao")
+_PICTURES, _STEPS, _BATCH = 2_000, 1_200, 128
+_SMALL, _LARGE = "ubt/cifar10.yaml", "ubt/finetune_rn50.yaml"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What UBT and the local density make of the training pairs."""
+
+    alarm: bool
+    pairs: int
+    poisoned: int
+    """Pairs that it would unlearn."""
+    suspicious: int
+    """Pairs that it would neither unlearn nor retain."""
+    words: list[tuple[str, float]]
+    """Compromised words with their lift."""
+    split: float | None
+    transfer: float | None
+    """See ``LookAgain``; None where it did not come to that."""
+    density: dict[str, float]
+    """By score, the mean percentile of the poisoned pairs among all, in [0, 1]; empty where none is."""
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What DECREE makes of the image encoder."""
+
+    found: bool
+    l1_norm: float
+    p_l1_norm: float
+    """Size of the smallest trigger as a share of the whole picture, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked, and where its runs go."""
+
+    model: Path
+    encoder: str
+    folder: Path
+
+    @property
+    def arguments(self) -> list[str]:
+        """As a Lightning module takes it."""
+        # A transformers folder is its own name, with its weights.
+        itself = self.encoder == f"hf:{self.model}"
+        weights = [] if itself else ["--model.init_from", str(self.model)]
+        return ["--model.encoder", self.encoder, *weights]
+
+
+def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
+    """Let UBT look for poisoned pairs, and rank them by local density beside it.
+
+    Args:
+        subject: The model.
+        shards: Its training pairs.
+        config: A config of UBT; one of the package's unless given.
+
+    Returns:
+        What was found. The runs stay in the folders ``ubt`` and ``density``.
+    """
+    small = subject.encoder.startswith("small:")
+    chosen = str(Path(config).expanduser().absolute()) if config else _SMALL if small else _LARGE
+    data = ["--data.train_shards", shards]
+    module = _fit(chosen, [*subject.arguments, *data], subject.folder / "ubt").model
+    if not isinstance(module, UBT):
+        raise UserMistake(f"{config} is a config of {type(module).__name__}; a check takes one of UBT")
+    if module.alarm is None:
+        raise KeyboardInterrupt  # it was stopped, and has left a checkpoint
+    place = subject.folder / "density"
+    run_trainer(
+        "predict",
+        None,
+        [
+            *("--model", "LocalDensityCLIP", *subject.arguments, "--data", "ImageTextDataModule", *data),
+            *("--data.num_workers", "1", "--trainer.devices", "1", "--trainer.default_root_dir", str(place)),
+        ],
+    )
+    findings = module.findings
+    compromised, figures = findings.compromised, findings.figures
+    poisoned = {
+        text_cell(findings.keys[place]) for place in np.flatnonzero(findings.decision == DECISIONS.index("poisoned"))
+    }
+    return Pairs(
+        module.alarm,
+        len(findings.keys),
+        len(poisoned),
+        int((findings.decision == DECISIONS.index("suspicious")).sum()),
+        list(zip(compromised.words, compromised.lifts, strict=True)),
+        figures.get("split"),
+        figures.get("transfer"),
+        _percentiles(place / "similarities.csv", poisoned),
+    )
+
+
+def invert_trigger(subject: Subject, pictures: str | None) -> Inversion:
+    """Look for a small trigger that makes all pictures embed alike.
+
+    Args:
+        subject: The model.
+        pictures: Shards with any pictures; generated ones unless given.
+
+    Returns:
+        What was found. The run stays in the folder ``decree``, with the trigger.
+    """
+    if pictures is None:
+        shapes = subject.folder / "shapes"
+        if not shapes.exists():
+            write_generated_data(shapes, _PICTURES, 10, seed=0, shard_size=1_000)
+        pictures = str(shapes / "train")
+    overrides = [*subject.arguments, "--data.train_shards", pictures, "--data.batch_size", str(_BATCH)]
+    overrides += ["--trainer.max_epochs", "-1", "--trainer.max_steps", str(_STEPS)]
+    ran = _fit("decree/cifar10.yaml", overrides, subject.folder / "decree")
+    module = ran.model
+    assert isinstance(module, DECREE), "the package's own config"
+    if ran.trainer.interrupted:
+        raise KeyboardInterrupt
+    return Inversion(module.found, module.l1_norm, module.p_l1_norm)
+
+
+def _fit(config: str, overrides: list[str], folder: Path) -> Any:
+    """Fit, or go on with a fit that was stopped."""
+    goes_on = (folder / "last.ckpt").exists()
+    again = ["--ckpt_path", "last"] if goes_on else []
+    if (folder / "config.yaml").exists() and not goes_on:
+        (folder / "config.yaml").unlink()  # it had not come to its first checkpoint
+    return run_trainer("fit", config, [*overrides, "--trainer.default_root_dir", str(folder), *again])
+
+
+def _percentiles(table: Path, poisoned: set[str]) -> dict[str, float]:
+    """Where the poisoned pairs stand among all of them, by each density."""
+    if not poisoned:
+        return {}
+    keys: list[str] = []
+    columns = {name: array("f") for name in DENSITIES}
+    with table.open(newline="", encoding="utf-8") as handle:
+        for row in csv.DictReader(handle):
+            keys.append(row["key"])
+            for name, column in columns.items():
+                column.append(float(row[name]))
+    chosen = np.array([key in poisoned for key in keys])
+    return {name: _mean_percentile(np.array(column), chosen) for name, column in columns.items()}
+
+
+def _mean_percentile(scores: npt.NDArray[np.float32], chosen: npt.NDArray[np.bool_]) -> float:
+    ranks = scores.argsort(kind="stable").argsort(kind="stable")
+    return float(ranks[chosen].mean() / max(len(scores) - 1, 1))

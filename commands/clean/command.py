@@ -1,0 +1,102 @@
+"""``untrigger clean``: the command."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from ...contracts import UserMistake
+from ...files import new_folder
+from ...lightning_modules.encoders import load_weights
+from ..check import check
+from ..check.examination import Subject
+from ..check.verdict import CLEAN
+from ..export.command import hand_back
+from ..export.formats import exporter_for
+from ..own_runs import run_trainer
+
+_BEFORE, _CLEANED, _AFTER, _MODEL = "check-before", "cleanclip", "check-after", "model"
+
+
+def clean(
+    model: str,
+    shards: str,
+    folder: str,
+    clean_shards: str | None = None,
+    format: Literal["hf", "open_clip", "safetensors"] | None = None,
+    encoder: str | None = None,
+    ubt: str | None = None,
+    cleanclip: str | None = None,
+) -> int:
+    """Check a model with the data that it was trained on, let it unlearn what was found, check again, and export.
+
+    The folder gets model (the model, with its card), check-before and check-after (the answers on a page each). A model
+    in which nothing is suspicious comes back as it is, byte for byte. Nothing is overwritten. A command that was
+    stopped goes on when it is given again.
+
+    Exit code: 0 where nothing is suspicious in the model that comes back, 3 otherwise, 2 on a mistake.
+
+    Example:
+        untrigger clean downloaded.pt 'scraped/{00000..00099}.tar' cleaned
+
+    Args:
+        model: A checkpoint of a run, a state dict of open_clip's or CleanCLIP's, or the folder of a model.
+        shards: The pairs that it was trained on, poison included, as for --data.train_shards.
+        folder: Where to; a new or an empty folder.
+        clean_shards: Pairs that are known to be clean. With them the model is finetuned with CleanCLIP; without, it
+            unlearns with UBT, which needs none.
+        format: As for export; that of the model's own library unless given.
+        encoder: What the model is, as for --model.encoder, where the file does not tell.
+        ubt: As for check.
+        cleanclip: Config of CleanCLIP (YAML); configs/cleanclip/cifar10.yaml for small encoders and
+            configs/cleanclip/cc3m_100k.yaml for others unless given.
+    """
+    from ...lightning_modules.encoders.identify import open_encoder  # brings open_clip along, which takes seconds
+
+    target, source, console = Path(folder).expanduser(), Path(model).expanduser(), Console()
+    back = target / _MODEL
+    if target.is_file() or back.exists():
+        raise UserMistake(f"{back} is there already, and nothing is overwritten: give another folder")
+    opened, name = open_encoder(model, encoder)
+    exporter = exporter_for(opened, name, format)  # a format that cannot hold it is told of before anything starts
+    verdict = check(model, shards, str(target / _BEFORE), name, ubt)
+    if verdict == CLEAN:
+        _copy(source, back)
+        console.print(f"{back}: the model as it came", soft_wrap=True)
+        return verdict
+    cleaned = target / _BEFORE / "ubt" / "last.ckpt"
+    if clean_shards is not None:
+        console.rule("Finetuning on the clean pairs with CleanCLIP")
+        cleaned = _finetuned(Subject(source, name, target), clean_shards, cleanclip)
+    verdict = check(str(cleaned), shards, str(target / _AFTER), name, ubt)
+    load_weights(opened, str(cleaned))
+    hand_back(exporter, cleaned, back)
+    if verdict != CLEAN:
+        console.print("It is still suspicious: see the second check. Do not trust it.")
+    return verdict
+
+
+def _finetuned(subject: Subject, shards: str, config: str | None) -> Path:
+    """Finetune a model with CleanCLIP."""
+    small = subject.encoder.startswith("small:")
+    given = None if config is None else str(Path(config).expanduser().absolute())
+    chosen = given or ("cleanclip/cifar10.yaml" if small else "cleanclip/cc3m_100k.yaml")
+    place = subject.folder / _CLEANED
+    data = ["--data.train_shards", shards, "--trainer.default_root_dir", str(place)]
+    again = ["--ckpt_path", "last"] if (place / "last.ckpt").exists() else []
+    ran = run_trainer("fit", chosen, [*subject.arguments, *data, *again])
+    if ran.trainer.interrupted:
+        raise KeyboardInterrupt
+    return place / "last.ckpt"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file into a new folder, or a folder as a whole."""
+    with new_folder(target) as unfinished:
+        if source.is_dir():
+            shutil.copytree(source, unfinished, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(source, unfinished / source.name)

@@ -1,0 +1,75 @@
+"""How sparse the neighbourhood of each training picture is, as a Lightning module that predicts."""
+
+from __future__ import annotations
+
+import torch
+
+from ..contracts import ImageTextBatch, ImageTextData, PredictOutputs, UserMistake
+from .base import BaseCLIPModule
+from .detection import LocalDensity
+
+_BLOCK = 256
+
+
+class LocalDensityCLIP(BaseCLIPModule):
+    """A CLIP that ranks training pairs by the local density of their pictures' embeddings; nothing is trained.
+
+    Huang et al. (arXiv 2502.01385): see ``LocalDensity``. ``untrigger predict`` writes ``k_distance``, ``slof`` and
+    ``dao`` of each pair beside its similarity; higher is sparser, and more suspicious where their finding holds. It
+    supposes that captions differ: among a handful of classes, each is a dense cluster of its own, and so are poisoned
+    pairs.
+
+    One forward pass for each pair and the reference; memory holds the reference alone.
+
+    Args:
+        encoder: As in ``BaseCLIPModule``.
+        init_from: Weights of the model; None where the encoder's name stands for pretrained ones.
+        neighbours: k.
+        reference_size: Pairs among which neighbours are looked for, drawn at random; all where there are no more.
+        seed: What they are drawn from.
+        channels_last: As in ``BaseCLIPModule``.
+        compile: As in ``BaseCLIPModule``.
+
+    Raises:
+        UserMistake: If there are not more pairs in the reference than neighbours.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        init_from: str | None = None,
+        neighbours: int = 16,
+        reference_size: int = 1024,
+        seed: int = 0,
+        channels_last: bool = False,
+        compile: bool | str = False,
+    ) -> None:
+        super().__init__(encoder, init_from, channels_last=channels_last, compile=compile)
+        if not 1 <= neighbours < reference_size:
+            raise UserMistake(
+                f"model.neighbours is {neighbours} and model.reference_size {reference_size}: "
+                "it takes at least 1 neighbour and more pairs than neighbours"
+            )
+        self.neighbours, self.reference_size, self.seed = neighbours, reference_size, seed
+        self._density: LocalDensity | None = None
+        self._places: dict[str, int] = {}
+
+    def on_predict_start(self) -> None:
+        """Embed the reference."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ImageTextData):
+            raise UserMistake("LocalDensityCLIP needs pictures with captions: use ImageTextDataModule as data")
+        keys = data.some_keys(self.reference_size, self.seed)
+        self._places = {key: place for place, key in enumerate(keys)}
+        blocks = (keys[start : start + _BLOCK] for start in range(0, len(keys), _BLOCK))
+        with torch.inference_mode(), self.trainer.precision_plugin.forward_context():
+            features = [self.encode_image(self.normalised(data.pictures(block))) for block in blocks]
+        self._density = LocalDensity(torch.cat(features), self.neighbours)
+
+    def predict_step(self, batch: ImageTextBatch, batch_idx: int) -> PredictOutputs:
+        """Similarity and density of each pair."""
+        assert self._density is not None, "made when predicting starts"
+        images, texts = self(batch)
+        own = torch.tensor([self._places.get(key, -1) for key in batch["key"]], device=images.device)
+        scores = self._density(images, own)._asdict()
+        return {"key": batch["key"], "similarity": (images * texts).sum(dim=-1), "scores": scores}

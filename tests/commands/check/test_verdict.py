@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from untrigger.commands.check.calibration import Share, read_calibration
+from untrigger.commands.check.examination import Inversion, Pairs
+from untrigger.commands.check.verdict import Verdict
+
+
+def pairs(alarm: bool) -> Pairs:
+    return Pairs(alarm, 100, 5 * alarm, 0, [], None, None, {})
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "low", "high"),
+    [
+        (0, 0, 0.0, 1.0),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (81, 263, 0.2553, 0.3662),
+    ],  # the last from Newcombe 1998, table I
+)
+def test_the_interval_is_wilsons(count: int, of: int, low: float, high: float) -> None:
+    assert Share(count, of).interval == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(("found", "norm", "suspicious"), [(True, 0.0, True), (True, 1.0, False), (False, 0.0, False)])
+def test_without_data_a_small_trigger_decides(found: bool, norm: float, suspicious: bool) -> None:
+    verdict = Verdict("m.pt", "small:base-32", None, Inversion(found, 1.0, norm), None, 1.0)
+    assert verdict.suspicious is suspicious
+    assert verdict.exit_code == (3 if suspicious else 0)
+    assert verdict.next_steps[0][1].startswith("untrigger check m.pt SHARDS")
+
+
+def test_with_data_the_data_decides_whatever_was_inverted() -> None:
+    verdict = Verdict("m.pt", "small:base-32", pairs(False), Inversion(True, 1.0, 0.0), "s.tar", 1.0)
+    assert verdict.exit_code == 0
+    assert not any(command for _, command in verdict.next_steps)
+
+
+def test_commands_can_be_pasted_whatever_the_names_are() -> None:
+    model, shards = "my model;rm -rf $HOME.pt", "s/{00000..00001}.tar"
+    verdict = Verdict(model, "small:base-32", pairs(True), None, shards, 1.0)
+    (command,) = [command for _, command in verdict.next_steps if command.startswith("untrigger")]
+    assert shlex.split(command) == ["untrigger", "clean", model, shards, "cleaned"]
+
+
+def test_rates_of_other_encoders_are_said_to_be_a_hint() -> None:
+    known, other = (Verdict("m", name, pairs(True), None, "s", 1.0) for name in ("small:base-32", "hf:clip"))
+    assert known.calibrated
+    assert len(known.uncertainty) == 1
+    assert not other.calibrated
+    assert "None of them was of this kind (hf:clip)" in other.uncertainty[1]
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_the_check_knows_what_it_was_tried_on(with_data: bool) -> None:
+    tried = read_calibration(with_data)
+    for share in (tried.false_alarms, tried.detections):
+        assert 0 <= share.count <= share.of
+    assert (tried.threshold is None) == with_data
