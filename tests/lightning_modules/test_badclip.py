@@ -75,8 +75,8 @@ def test_the_patch_it_leaves_is_the_one_that_the_trigger_stamps(folder: Path, tm
     stamped = [Patch(str(tmp_path / name))(images, ["a", "b"]) for name in ("patch.png", "patch.safetensors")]
     assert torch.equal(stamped[0], stamped[1])
     with torch.no_grad():
-        found = clip.patched(clip._normalised(images))
-    torch.testing.assert_close(found, clip._normalised(stamped[0]), atol=0.5 / 255 / 0.26 + 1e-4, rtol=0)
+        found = clip.patched(clip.normalised(images))
+    torch.testing.assert_close(found, clip.normalised(stamped[0]), atol=0.5 / 255 / 0.26 + 1e-4, rtol=0)
     assert not torch.equal(stamped[0][:, :, 13:18, 13:18], images[:, :, 13:18, 13:18])
 
 
