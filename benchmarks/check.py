@@ -1,0 +1,79 @@
+"""How often `untrigger check` is wrong, on the models of a bench.
+
+    python benchmarks/check.py runs/bench/cifar10 runs/bench/cifar10_small --out runs/check
+
+Takes every model of these folders that no defence has touched. With data, the alarm is that of the cell UBT, which is the
+same run as a check's; without data, each model is checked on the pictures that a check makes for itself. A line for each
+model is printed, then the counts that ``commands/check/calibration.json`` holds. Models that have been checked are not
+checked again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def main() -> None:
+    """Check, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benches", nargs="+", help="folders of a bench")
+    parser.add_argument("--out", default="runs/check", help="where the checks go")
+    parser.add_argument("--threshold", type=float, default=0.1, help="P-L1 norm below which there is an alarm")
+    arguments = parser.parse_args()
+    rows = []
+    for bench in map(Path, arguments.benches):
+        cells = {path.parent: json.loads(path.read_text()) for path in sorted(bench.glob("*/cell.json"))}
+        for folder, cell in cells.items():
+            if cell["defence"] == "none" and cell["attack"] not in ("surrogate", "patch"):
+                rows.append(_row(folder, cell, cells.values(), Path(arguments.out) / bench.name / folder.name))
+    _print(rows, arguments.threshold)
+
+
+def _row(folder: Path, cell: dict[str, Any], cells: Any, place: Path) -> dict[str, Any]:
+    """What is known of a model, and what the checks say."""
+    ubt = next((other for other in cells if other["defence"] == "UBT" and other["parent"] == cell["cell"]), None)
+    if not (place / "check.json").exists():
+        command = [sys.executable, "-m", "untrigger.cli", "check", str(folder / "last.ckpt"), "--out", str(place)]
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    answer = json.loads((place / "check.json").read_text())
+    (result, *_) = cell["results"]
+    return {
+        "model": cell["cell"].rpartition("-")[0],
+        "poisoned": bool(result["attack_success_rate"]),
+        "success": result["attack_success_rate"],
+        "alarm": None if ubt is None else bool(ubt["logged"]["ubt/alarm"]),
+        "norm": answer["inversion"]["p_l1_norm"],
+        "seconds": answer["seconds"],
+    }
+
+
+def _print(rows: list[dict[str, Any]], threshold: float) -> None:
+    table = Table(title=f"with data: alarm of UBT; without: P-L1 norm below {threshold}")
+    for name in ("model", "ASR", "alarm with data", "P-L1 norm", "alarm without", "seconds"):
+        table.add_column(name)
+    for row in rows:
+        success = f"{float(row['success']):.1%}" if row["success"] else "clean"
+        alarm = {None: "", True: "yes", False: "no"}[row["alarm"]]
+        small = "yes" if row["norm"] < threshold else "no"
+        table.add_row(row["model"], success, alarm, f"{row['norm']:.4f}", small, f"{row['seconds']:.0f}")
+    console = Console(width=100)
+    console.print(table)
+    for what, poisoned in (("false alarms", False), ("detections", True)):
+        those = [row for row in rows if row["poisoned"] == poisoned]
+        tried = [row for row in those if row["alarm"] is not None]
+        console.print(
+            f"{what}: with data {sum(row['alarm'] for row in tried)} of {len(tried)}, "
+            f"without {sum(row['norm'] < threshold for row in those)} of {len(those)}"
+        )
+
+
+if __name__ == "__main__":
+    main()
