@@ -2,10 +2,10 @@
 
     python benchmarks/check.py runs/bench/cifar10 runs/bench/cifar10_small --out runs/check
 
-Takes every model of these folders that no defence has touched. With data, the alarm is that of the cell UBT, which is the
-same run as a check's; without data, each model is checked on the pictures that a check makes for itself. A line for each
-model is printed, then the counts that ``commands/check/calibration.json`` holds. Models that have been checked are not
-checked again.
+Takes every model of these folders that no defence has touched. With data, the alarm is that of the cell UBT, which is
+the same run as a check's; without data, each model is checked on the pictures that a check makes for itself. A line for
+each model is printed, then the counts that ``commands/check/calibration.json`` holds. Models that have been checked are
+not checked again.
 """
 
 from __future__ import annotations
