@@ -82,6 +82,14 @@ def fit(arguments: list[str]) -> None:
         UntriggerCLI(arguments)
 
 
+def process(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """The same, in a process of its own."""
+    command = [sys.executable, "-m", "untrigger.cli", *arguments]
+    path = os.pathsep.join([TESTS, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+
+
 @pytest.fixture(scope="module", params=["clip", "ubt"])
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Killed:
     torch.set_num_threads(1)
@@ -93,10 +101,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     assert len(diary(folder / "whole")) == BATCHES[request.param]
     kill_after = random.SystemRandom().randrange(7, BATCHES[request.param])
     print(f"{request.param}: killed after batch {kill_after}")
-    command = [sys.executable, "-m", "untrigger.cli", *options(arguments, folder / "killed", kill_after=kill_after)]
-    path = os.pathsep.join([TESTS, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    done = process(options(arguments, folder / "killed", kill_after=kill_after))
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     return Killed(arguments, folder / "whole", folder / "killed")
 
@@ -175,3 +180,25 @@ def test_in_another_division_the_epoch_goes_on_at_its_samples(killed: Killed) ->
     end = torch.load(run / "last.ckpt", weights_only=True)
     assert end["global_step"] == state["global_step"] + len(places[places.index(first) :])
     assert end["epoch"] == 1
+
+
+@pytest.mark.parametrize("killed", ["clip"], indirect=True)
+def test_with_another_number_of_ranks_the_epoch_goes_on_at_its_samples(killed: Killed) -> None:
+    state = torch.load(killed.folder / "last.ckpt", weights_only=True)
+    loader = state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
+    in_the_middle = loader["batches"] < loader["steps"]
+    run = killed.folder.with_name("ranks")
+    shutil.copytree(killed.folder, run)
+    ranks = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--ckpt_path", str(run / "last.ckpt")]
+    done = process(options([*killed.arguments, *ranks], run, "second"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = f"ranks 1 -> 2): it goes on after {loader['batches'] * 8} samples"
+    assert (told in " ".join(done.stderr.split())) == in_the_middle
+    # 75 pairs are 4 batches of two ranks.
+    places = [(epoch, batch) for epoch in range(2) for batch in range(4)]
+    first = (loader["epoch"], loader["batches"] * 8 // 16) if in_the_middle else (loader["epoch"] + 1, 0)
+    due = places[places.index(first) :] if first in places else []
+    assert [tuple(batch[:2]) for batch in diary(run, "second")] == due
+    seen = [json.loads(line) for line in (run.parent / "ranks-second.1").read_text().splitlines()]
+    assert [tuple(batch[:2]) for batch in seen] == due
+    assert torch.load(run / "last.ckpt", weights_only=True)["global_step"] == state["global_step"] + len(due)
