@@ -16,7 +16,7 @@ def unit(rows: int, dims: int, seed: int, dtype: torch.dtype = torch.float64) ->
     return functional.normalize(torch.randn(rows, dims, generator=generator, dtype=dtype), dim=-1)
 
 
-def check_gradient(
+def assert_gradient(
     loss: Callable[[Tensor, Tensor, Tensor], Tensor], formula: Callable[[Tensor, Tensor, float], float]
 ) -> None:
     """Hold the gradient of a loss of features and inverse temperature against the slope of its formula."""

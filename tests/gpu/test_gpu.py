@@ -138,5 +138,9 @@ def test_a_step_does_not_wait_for_the_gpu(options: dict[str, Any]) -> None:
     clip.encoder.text.norm = nn.Sequential(clip.encoder.text.norm, nn.Dropout(0.1))
     given = batch(clip, 16)
     step(clip, given)
+    before = clip.encoder.logit_scale.grad.clone()
     with no_waiting():
         step(clip, given)
+        with pytest.raises(RuntimeError, match="synchronizing CUDA operation"):
+            given["image"].sum().item()
+    assert not torch.equal(clip.encoder.logit_scale.grad, before)

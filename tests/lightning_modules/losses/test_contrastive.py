@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from features import check_gradient, unit
+from features import assert_gradient, unit
 from torch import Tensor
 
 from untrigger.lightning_modules.losses import ContrastiveLoss
@@ -28,7 +28,7 @@ def test_against_a_naive_reference(scale: float) -> None:
 
 
 def test_gradient_of_features_and_temperature() -> None:
-    check_gradient(ContrastiveLoss(), naive)
+    assert_gradient(ContrastiveLoss(), naive)
 
 
 def test_matching_pairs_have_the_least_loss_and_one_pair_has_none() -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from features import check_gradient, unit
+from features import assert_gradient, unit
 from torch import Tensor
 
 from untrigger.lightning_modules.losses import SelfSupervisedLoss
@@ -28,7 +28,7 @@ def test_against_a_naive_reference(scale: float) -> None:
 
 
 def test_gradient_of_features_and_temperature() -> None:
-    check_gradient(SelfSupervisedLoss(), naive)
+    assert_gradient(SelfSupervisedLoss(), naive)
 
 
 def test_the_logits_are_float32_under_autocast() -> None:
