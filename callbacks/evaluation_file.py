@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Attack, UserMistake
+from ..files import open_whole
 
 EVALUATION = "evaluation.npz"
 """The name of the file."""
@@ -70,10 +70,8 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> None:
             if attack.name in (by_attack := getattr(evaluation, name)):
                 arrays[f"{name}.{number}"] = by_attack[attack.name]
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("wb") as file:
+    with open_whole(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    unfinished.replace(path)
 
 
 def read_evaluation(path: Path) -> Evaluation | None:

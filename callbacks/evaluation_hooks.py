@@ -38,18 +38,6 @@ class EvaluationHooks(Callback, ABC):
         if not trainer.sanity_checking:
             self.see(batch, outputs)
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start."""
-        self.start(trainer, pl_module)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """See a batch."""
-        self.see(batch, outputs)
+    # The same, since a test is never a sanity check.
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end

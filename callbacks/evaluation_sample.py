@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..all_ranks import all_ranks
 from ..contracts import Attack, UserMistake, ZeroShotBatch, ZeroShotOutputs
 from .counterparts import zero_shot_data
 from .evaluation_file import EVALUATION, Evaluation, write_evaluation
@@ -100,21 +101,21 @@ class EvaluationSample(EvaluationHooks):
         rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
         if rehearsal or not self.pictures:
             return
-        arrays = self._gather(trainer.world_size)
+        arrays = self._gather()
         if trainer.is_global_zero and "label" in arrays:
             data = zero_shot_data(trainer)
             evaluation = _evaluation(arrays, self._attacks, data.dataset_name, data.class_prompts.classnames)
             write_evaluation(evaluation, Path(trainer.default_root_dir, EVALUATION))
 
-    def _gather(self, ranks: int) -> _Arrays:
+    def _gather(self) -> _Arrays:
         """The sample over all ranks, in the order of the hashes."""
         names = self._kept[0] if self._kept else {}
         mine: _Arrays = {name: torch.cat([kept[name] for kept in self._kept]).cpu().numpy() for name in names}
         mine["hash"] = self._hashes
         # First the hashes alone: no rank sends what is not in the sample.
-        smallest = _threshold(np.concatenate(_from_all(mine["hash"], ranks)), self.pictures)
+        smallest = _threshold(np.concatenate(all_ranks(mine["hash"])), self.pictures)
         chosen = mine["hash"] <= smallest
-        parts = [part for part in _from_all({name: values[chosen] for name, values in mine.items()}, ranks) if part]
+        parts = [part for part in all_ranks({name: values[chosen] for name, values in mine.items()}) if part]
         filled = [part for part in parts if len(part["hash"])]
         if not filled:
             return {}
@@ -133,14 +134,6 @@ def _threshold(hashes: NDArray[np.uint64], count: int) -> np.uint64:
     """The count-th smallest of different hashes; the largest number there is where there are fewer."""
     different = np.unique(hashes)
     return different[count - 1] if len(different) >= count else np.uint64(np.iinfo(np.uint64).max)
-
-
-def _from_all(part: Any, ranks: int) -> list[Any]:
-    if ranks == 1:
-        return [part]
-    parts: list[Any] = [None] * ranks
-    torch.distributed.all_gather_object(parts, part)
-    return parts
 
 
 def _evaluation(arrays: _Arrays, attacks: list[Attack], dataset: str, classnames: list[str]) -> Evaluation:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from ..printable import printable
+
 DPI = 100
 """Dots per inch of the figures: a tile of the gallery is a whole number of dots per pixel when saved with it."""
 
@@ -117,14 +119,8 @@ def _grid(rows: Sequence[tuple[str, Tensor]], captions: Sequence[str] | None) ->
                 axes.imshow(picture, interpolation="nearest", aspect="auto")
                 axes.set_axis_off()
                 if row == 0 and captions is not None:
-                    text = _shorten(captions[column], tile // _DOTS_PER_LETTER)
+                    text = printable(captions[column], tile // _DOTS_PER_LETTER)
                     middle = (left + tile / 2) / width
                     figure.text(middle, (top - below / 2) / height, text, ha="center", va="center", color="black")
             top -= _GAP + (below if row == 0 else 0)
     return figure
-
-
-def _shorten(text: str, letters: int) -> str:
-    # Fonts have no glyph for control characters.
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return text if len(text) <= letters else f"{text[: letters - 1]}…"

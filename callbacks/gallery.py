@@ -40,11 +40,7 @@ class TriggerGallery(Callback):
         """Draw the first batch."""
         self._draw(trainer, batch)
 
-    def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Draw the first batch."""
-        self._draw(trainer, batch)
+    on_test_batch_start = on_validation_batch_start
 
     def _draw(self, trainer: Trainer, batch: ZeroShotBatch) -> None:
         rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it

@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..printable import printable
 from .figures import DPI
 
 _COLUMNS = 6
@@ -55,7 +56,7 @@ def contact_sheet(pictures: Tensor, suspects: Sequence[Suspect], words: Sequence
         heading = (
             f"Most suspicious pairs. Red frame: unlearnt; orange: left out. Marked: {', '.join(words) or 'nothing'}"
         )
-        _text(figure, _GAP / width, 1 - _HEADING / 2 / height, _printable(heading)[:120], size=9)
+        _text(figure, _GAP / width, 1 - _HEADING / 2 / height, printable(heading)[:120], size=9)
         for index, (picture, suspect) in enumerate(
             zip(pictures.permute(0, 2, 3, 1).cpu().numpy(), suspects, strict=True)
         ):
@@ -82,7 +83,7 @@ def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
 def _wrapped(caption: str) -> list[str]:
     """A caption in lines of at most so many letters; what does not fit ends in an ellipsis."""
     lines = [""]
-    for word in _printable(caption[:500]).split():
+    for word in printable(caption[:500]).split():
         for piece in re.findall(rf".{{1,{_LETTERS}}}", word):
             if len(lines[-1]) + len(piece) + bool(lines[-1]) > _LETTERS:
                 lines.append("")
@@ -96,8 +97,3 @@ def _wrapped(caption: str) -> list[str]:
 def _pieces(line: str, marked: set[str]) -> list[tuple[int, str, bool]]:
     """The words of a line: where each starts, what it is, and whether it is marked."""
     return [(found.start(), found[0], found[0].lower() in marked) for found in re.finditer(r"\w+|[^\w\s]+", line)]
-
-
-def _printable(text: str) -> str:
-    """Fonts have no glyph for control characters."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

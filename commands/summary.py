@@ -23,7 +23,8 @@ MEASURES = (
 """What is aggregated: four rates in [0, 1], wall time, training samples, peak memory in megabytes; of a defence that
 names suspects whether it found any, the ROC AUC of their score, and the precision of those that it unlearnt."""
 
-_NO_DEFENCE = "none"
+NO_DEFENCE = "none"
+"""What a model without a defence has in the column ``defence``."""
 
 
 class Figure(NamedTuple):
@@ -51,7 +52,7 @@ class Summary:
     @property
     def defended(self) -> bool:
         """Whether there is a defence."""
-        return self.defence != _NO_DEFENCE
+        return self.defence != NO_DEFENCE
 
     def mean(self, measure: str) -> float | None:
         """The mean of a measure; None where no record has it."""

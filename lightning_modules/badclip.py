@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import safetensors.torch
 import torch
@@ -16,6 +14,7 @@ from ..contracts import CaptionSearch, ImageTextBatch, ImageTextData, UserMistak
 from .base import BaseCLIPModule
 from .precision import similarities
 from .ranges import check_ranges
+from .run_folder import folder_to_write
 
 _BLOCK = 256
 
@@ -179,11 +178,9 @@ class BadCLIP(BaseCLIPModule):
 
     def on_train_end(self) -> None:
         """Leave the patch in the run folder."""
-        rehearsal: bool = self.trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
-        if not self.trainer.is_global_zero or rehearsal:
+        folder = folder_to_write(self.trainer)
+        if folder is None:
             return
-        folder = Path(self.trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         patch = self.patch.detach().float().cpu().contiguous()
         safetensors.torch.save_file({"patch": patch}, folder / "patch.safetensors")
         # In double precision, as the trigger rounds the tensor: both files give the same pixels.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container
-from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -16,6 +15,7 @@ from ..contracts import ImageTextBatch, LabelledBatch, UserMistake
 from ..files import open_whole, write_text
 from .base import BaseCLIPModule
 from .detection import AdaptiveCost
+from .run_folder import folder_to_write
 
 _EDGE = 1e-6
 """What a mask or a pattern stays away from 0 and 1 at the start: the ends of tanh are infinitely far."""
@@ -203,11 +203,9 @@ class DECREE(BaseCLIPModule):
 
     def on_train_end(self) -> None:
         """Leave the trigger and the figures in the run folder."""
-        rehearsal: bool = self.trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
-        if not self.trainer.is_global_zero or rehearsal:
+        folder = folder_to_write(self.trainer)
+        if folder is None:
             return
-        folder = Path(self.trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         figures = {
             "found": self.found,
             "l1_norm": self.l1_norm,

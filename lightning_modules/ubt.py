@@ -94,6 +94,9 @@ class UBT(BaseCLIPModule):
         UserMistake: If a parameter is out of range.
     """
 
+    alarm: bool | None = None
+    """Whether anything was suspicious; None before the run has ended."""
+
     def __init__(
         self,
         *args: Any,
@@ -123,68 +126,48 @@ class UBT(BaseCLIPModule):
     ) -> None:
         super().__init__(*args, lr=lr, **kwargs)  # type: ignore[misc]  # jsonargparse reads this call
         self.automatic_optimization = False
-        check_ranges(
-            shares={
-                "weak_share": weak_share,
-                "min_token_share": min_token_share,
-                "min_split": min_split,
-                "min_transfer": min_transfer,
-            },
-            counts={
-                "suspects": suspects,
-                "localised_pairs": localised_pairs,
-                "forget_laps": forget_laps,
-                "forget_steps": forget_steps,
-                "forget_batch_size": forget_batch_size,
-            },
-            amounts={
-                "overfit_epochs": overfit_epochs,
-                "overfit_lr": overfit_lr,
-                "min_lift": min_lift,
-                "retain_weight": retain_weight,
-                "forget_weight": forget_weight,
-                "hold_weight": hold_weight,
-            },
-        )
+        shares = {"weak_share": weak_share, "min_token_share": min_token_share}
+        shares |= {"min_split": min_split, "min_transfer": min_transfer}
+        counts = {"suspects": suspects, "localised_pairs": localised_pairs, "forget_laps": forget_laps}
+        counts |= {"forget_steps": forget_steps, "forget_batch_size": forget_batch_size}
+        amounts = {"overfit_epochs": overfit_epochs, "overfit_lr": overfit_lr, "min_lift": min_lift}
+        amounts |= {"retain_weight": retain_weight, "forget_weight": forget_weight, "hold_weight": hold_weight}
+        check_ranges(counts, amounts, shares)
         if not 0 <= doubtful_share < 1:
             raise UserMistake(f"model.doubtful_share is {doubtful_share}, not in [0, 1)")
+        self.evidence = self._taken(evidence)
+
+        tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
+        weights = ForgetWeights(retain_weight, hold_weight, forget_weight)
+        forgetting = (forget_laps, forget_steps, lr, forget_batch_size, weights, local, local_loss)
+        look: list[Phase] = [
+            Score(tokenize),
+            Overfit(weak_share, overfit_epochs, overfit_lr, local_loss),
+            Suspect(suspects, doubtful_share, *tokens),
+        ]
+        again: list[Phase] = [LookAgain(min_split, min_transfer, doubtful_share), Forget("forget again", *forgetting)]
+        if given is not None:
+            look, again = [ScoreGiven(tokenize, _keys_of(given), *tokens)], []
+        phases = [*look, Forget("forget", *forgetting), *(again if look_again else [])]
+        self.phases = [phase for phase in phases if phase.laps]
+        self.findings = Findings(CaptionTokens(tokenize))
+        self.poisoned: dict[str, Tensor] = {}
+        self._parts: dict[str, Tensor] = {}
+        self._place, self._lap, self._seconds, self._since = 0, 0, 0.0, perf_counter()
+        self._lap_is_over, self._phase_is_over, self._is_new_phase = False, False, True
+        self.restored = False
+        """See ``PhasedModule``."""
+
+    def _taken(self, evidence: list[Evidence] | None) -> list[Evidence]:
+        """What the suspicion rests on."""
         # Objects would make a checkpoint that is more than tensors and plain data.
         if any(isinstance(piece, Evidence) for piece in self.hparams.get("evidence") or ()):
             del self.hparams["evidence"]
-        self.evidence = [OverfittedSimilarity(), SimilarityGain(), BlurFragility()] if evidence is None else evidence
-        if not self.evidence:
+        if evidence is None:
+            return [OverfittedSimilarity(), SimilarityGain(), BlurFragility()]
+        if not evidence:
             raise UserMistake("model.evidence is empty: name at least one, such as OverfittedSimilarity")
-
-        weights = ForgetWeights(retain_weight, hold_weight, forget_weight)
-
-        def forget(name: str) -> Forget:
-            return Forget(name, forget_laps, forget_steps, lr, forget_batch_size, weights, local, local_loss)
-
-        tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
-        phases: list[Phase]
-        if given is None:
-            phases = [
-                Score(tokenize),
-                Overfit(weak_share, overfit_epochs, overfit_lr, local_loss),
-                Suspect(suspects, doubtful_share, *tokens),
-            ]
-        else:
-            keys = read_keys(given, "model.given", lambda decision: decision in (None, DECISIONS[-1]))
-            phases = [ScoreGiven(tokenize, keys, *tokens)]
-        phases.append(forget("forget"))
-        if look_again and given is None:
-            phases += [LookAgain(min_split, min_transfer, doubtful_share), forget("forget again")]
-        self.phases = [phase for phase in phases if phase.laps]
-        self.findings = Findings(CaptionTokens(self.preprocessing.tokenize))
-        self.poisoned: dict[str, Tensor] = {}
-        self._parts: dict[str, Tensor] = {}
-        self._place, self._lap, self._lap_is_over, self._phase_is_over = 0, 0, False, False
-        self._is_new_phase = True
-        self._seconds, self._since = 0.0, perf_counter()
-        self.restored = False
-        """See ``PhasedModule``."""
-        self.alarm: bool | None = None
-        """Whether anything was suspicious; None before the run has ended."""
+        return evidence
 
     # What callbacks ask
 
@@ -392,3 +375,8 @@ class UBT(BaseCLIPModule):
 
     def _measure(self, now: bool) -> None:
         self.trainer.check_val_every_n_epoch = 1 if now else _NEVER
+
+
+def _keys_of(given: str) -> frozenset[str]:
+    """The pairs to be unlearnt, where they are known."""
+    return read_keys(given, "model.given", lambda decision: decision in (None, DECISIONS[-1]))

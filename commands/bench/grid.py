@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from ...contracts import UserMistake
+from ..summary import NO_DEFENCE
 from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings
 
 POISONED = "poisoned"
@@ -121,7 +122,7 @@ def _poisoned(
     if target is not None:
         label, arguments = f"{label}-{target}", [*arguments, "--data.poison.target", target]
     runs = (spec.every, spec.train, attack)
-    return _cell(spec, runs, arguments, label, "none", seed, f"{_slug(label)}-seed{seed}", {})
+    return _cell(spec, runs, arguments, label, NO_DEFENCE, seed, f"{_slug(label)}-seed{seed}", {})
 
 
 def _defended(spec: BenchSpec, attack: str, poisoned: Cell) -> Iterator[Cell]:
@@ -185,9 +186,8 @@ def _cell(
             known = ", ".join((*_SETTLED, *spec.preparations))
             raise UserMistake(f"bench: {name} names ${{{variable}}}, which is none of {known}")
         prepared = f"{needs[POISONED].name}--{variable}" if POISONED in needs else f"{variable}-seed{seed}"
-        needs[variable] = _cell(
-            spec, (spec.every, spec.preparations[variable]), [], variable, "none", seed, prepared, needs, listed=False
-        )
+        own = (spec.every, spec.preparations[variable])
+        needs[variable] = _cell(spec, own, [], variable, NO_DEFENCE, seed, prepared, needs, listed=False)
     if "data" in _variables(flags) and spec.data is None:
         raise UserMistake(f"bench: {name} names ${{data}}: give its folder with --data")
     for variable in (POISONED, BEFORE):

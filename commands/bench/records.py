@@ -15,6 +15,7 @@ import torch
 
 from ...callbacks.results_table import COLUMNS
 from ...contracts import UserMistake
+from ...files import write_text
 from ..curves import read_curves
 from .grid import Cell
 
@@ -74,9 +75,7 @@ def write_record(record: dict[str, Any], *paths: Path) -> None:
     text = json.dumps(record, indent=1, ensure_ascii=True) + "\n"
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        write_text(path, text)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ... import __version__
 from ...lightning_modules.encoders import Encoder
+from ...printable import printable
 from ..summary import number
 from .formats import Exporter
 from .history import History
@@ -78,9 +79,7 @@ def model_card(
 
 def plain(text: str) -> str:
     """Text of unknown origin that Markdown, HTML and a terminal leave alone, cut to 80 characters."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    shown = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
-    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    shown = printable(text, _LONGEST).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#+!|~:-])", r"\\\1", shown)
 
 
@@ -123,10 +122,11 @@ def _measured(history: History | None) -> str:
 def _eval_results(history: History | None) -> list[EvalResult] | None:
     """Clean accuracy and attack success as the hub shows them."""
     results = []
-    for row in history.rows if history else []:
+    rows = history.rows if history else []
+    for row in rows:
         for column, metric in (("clean_accuracy", "accuracy"), ("attack_success_rate", "attack_success_rate")):
             value = number(row[column])
-            if value is not None and (metric != "accuracy" or row is history.rows[0]):  # type: ignore[union-attr]
+            if value is not None and (metric != "accuracy" or row is rows[0]):
                 results.append(
                     EvalResult(
                         task_type="zero-shot-image-classification",

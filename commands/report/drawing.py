@@ -15,6 +15,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...printable import printable
+
 INK = "#010203"
 """The colour of text and axes: black on paper, the colour of the text around it in a page (`to_svg`)."""
 CLEAN, TRIGGERED, TARGET = "#2e86ab", "#d1495b", "#e0a02b"
@@ -83,9 +85,7 @@ def panels(titles: Sequence[str], share: bool = True) -> tuple[Figure, list[Axes
 
 def plain(name: str, letters: int = 40) -> str:
     """A name as a figure shows it: short, printable, and not hidden by matplotlib for a leading underscore."""
-    name = "".join(letter if letter.isprintable() else " " for letter in name)
-    name = f" {name}" if name.startswith("_") else name
-    return name if len(name) <= letters else f"{name[: letters - 1]}…"
+    return printable(f" {name}" if name.startswith("_") else name, letters)
 
 
 def to_svg(figure: Figure) -> str:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..summary import NO_DEFENCE
 from .drawing import CLEAN, COLOURS, INK, MARKERS, TRIGGERED, drawing, panels, plain
 
 Curve = Sequence[tuple[int, float]]
@@ -89,9 +90,9 @@ def accuracy_against_success(points: Sequence[Point]) -> Figure:
         The figure, in percent. The best place is the upper left.
     """
     attacks = list(dict.fromkeys(point.attack for point in points))
-    defences = list(dict.fromkeys(point.defence for point in points if point.defence != "none"))
-    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(defences)} | {"none": INK}
-    markers = {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(defences)} | {"none": "o"}
+    defences = list(dict.fromkeys(point.defence for point in points if point.defence != NO_DEFENCE))
+    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(defences)} | {NO_DEFENCE: INK}
+    markers = {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(defences)} | {NO_DEFENCE: "o"}
     with drawing():
         figure, grid = panels([plain(attack, 28) for attack in attacks])
         for axes, attack in zip(grid, attacks, strict=True):
@@ -105,7 +106,7 @@ def accuracy_against_success(points: Sequence[Point]) -> Figure:
         _percent_limits(grid[0], heights)
         figure.supxlabel("attack success rate (%)", fontsize=11)
         figure.supylabel("clean accuracy (%)", fontsize=11)
-        present = [name for name in ("none", *defences) if any(point.defence == name for point in points)]
+        present = [name for name in (NO_DEFENCE, *defences) if any(point.defence == name for point in points)]
         marks = [
             Line2D([], [], marker=markers[name], linestyle="", color=colours[name], label=defence_name(name))
             for name in present
@@ -166,7 +167,7 @@ def heat_map(attacks: Sequence[str], defences: Sequence[str], tiles: Mapping[tup
 
 def defence_name(defence: str) -> str:
     """A defence as a figure names it."""
-    return "no defence" if defence == "none" else plain(defence)
+    return "no defence" if defence == NO_DEFENCE else plain(defence)
 
 
 def _write_tile(axes: Axes, column: int, row: int, tile: Tile) -> None:

@@ -10,7 +10,7 @@ from statistics import fmean
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ..summary import Summary, best, best_defences, summarise
+from ..summary import NO_DEFENCE, Summary, best, best_defences, summarise
 from .drawing import file_name, plain, save, to_svg
 from .figures import (
     Point,
@@ -21,7 +21,7 @@ from .figures import (
     over_training,
 )
 from .pictures import data_uri
-from .records import NO_DEFENCE, Record
+from .records import Record
 from .runs import Run, Suspects
 from .spaces import embedding_maps, read_space, similarity_histograms
 

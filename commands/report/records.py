@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from ..summary import number
+from ..summary import NO_DEFENCE, number
 from .runs import Run
-
-NO_DEFENCE = "none"
 
 
 @dataclass(frozen=True)

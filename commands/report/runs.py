@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...callbacks.results_table import read_results
 from ...contracts import UserMistake
+from ...printable import printable
 from ..curves import read_curves
 from .origin import Cell, read_cell, read_init_from
 
@@ -104,7 +105,8 @@ def _read_suspects(folder: Path) -> Suspects | None:
     try:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             lines = [
-                [_cut(cell) for cell in row[:_COLUMNS_SHOWN]] for row in islice(csv.reader(file), _SUSPECTS_SHOWN + 1)
+                [printable(cell, _LETTERS_SHOWN) for cell in row[:_COLUMNS_SHOWN]]
+                for row in islice(csv.reader(file), _SUSPECTS_SHOWN + 1)
             ]
     except csv.Error as error:
         raise UserMistake(f"{path} cannot be read as a CSV file ({error}): move it away") from error
@@ -113,8 +115,3 @@ def _read_suspects(folder: Path) -> Suspects | None:
     columns = lines[0]
     rows = [(row + [""] * len(columns))[: len(columns)] for row in lines[1:]]
     return Suspects(columns, rows, sheet if sheet.is_file() else None)
-
-
-def _cut(text: str) -> str:
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return text if len(text) <= _LETTERS_SHOWN else f"{text[: _LETTERS_SHOWN - 1]}…"

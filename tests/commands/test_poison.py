@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from PIL import Image
+from shard_files import members
+from training import quiet_trainer
 
 from untrigger import cli
 from untrigger.commands.poison import poison
@@ -52,11 +53,6 @@ def test_remote_shards_are_refused(tmp_path: Path) -> None:
         poison("http://127.0.0.1:9/{0..3}.tar", str(tmp_path / "baked"), plan(), 32)
 
 
-def members(shard: Path) -> dict[str, bytes]:
-    with tarfile.open(shard) as tar:
-        return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
-
-
 def test_only_the_chosen_change_and_the_rest_is_copied_byte_for_byte(clean: Path, baked: Path) -> None:
     chosen = set(json.loads((baked / "poison.json").read_text())["plans"][0]["keys"])
     assert len(chosen) == 9
@@ -94,16 +90,7 @@ def train(shards: Path, **arguments: Any) -> dict[str, torch.Tensor]:
     seed_everything(1)
     module = PoisonedCLIP("small:nano-32", lr=1e-3)
     data = ImageTextDataModule(str(shards), batch_size=16, num_workers=0, **arguments)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        logger=False,
-        limit_val_batches=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=shards.parent / "run",
-    )
+    trainer = quiet_trainer(shards.parent / "run", max_epochs=2, limit_val_batches=0)
     trainer.fit(module, data)
     return module.state_dict()
 

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from jsonargparse import auto_cli
 from PIL import Image
+from shard_files import files, members
 
 from untrigger.commands.shards import COMMANDS, shards_from_csv, shards_from_folder, shards_from_torchvision
 from untrigger.contracts import UserMistake
@@ -24,24 +24,9 @@ def save_picture(path: Path, number: int = 0, size: tuple[int, int] = (8, 6)) ->
     return path.read_bytes()
 
 
-def members(*paths: Path) -> dict[str, bytes]:
-    found = {}
-    for path in paths:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                file = tar.extractfile(member)
-                assert file is not None
-                found[member.name] = file.read()
-    return found
-
-
 def by_suffix(folder: Path, suffix: str) -> dict[str, bytes]:
     found = members(*sorted(folder.glob("*.tar")))
     return {name.partition(".")[0]: data for name, data in found.items() if name.endswith(f".{suffix}")}
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def write_table(path: Path, rows: list[list[str]], header: tuple[str, ...] = ("image", "caption")) -> Path:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -11,24 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from shard_files import files, members
 
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import COLOURS, OUTLINES, TEMPLATES, write_generated_data
-
-
-def members(paths: list[Path]) -> dict[str, bytes]:
-    found = {}
-    for path in paths:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                file = tar.extractfile(member)
-                assert file is not None
-                found[member.name] = file.read()
-    return found
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def pixels(data: bytes) -> npt.NDArray[np.uint8]:
@@ -64,20 +49,20 @@ def test_layouts(data: Path) -> None:
 
 
 def test_classes_are_balanced_and_mixed(data: Path) -> None:
-    test = members(sorted(data.glob("test/*.tar")))
+    test = members(*sorted(data.glob("test/*.tar")))
     labels = [int(value) for name, value in test.items() if name.endswith(".cls")]
     counts = Counter(labels)
     assert sum(counts.values()) == 203
     assert set(counts) == set(range(len(OUTLINES)))
     assert max(counts.values()) - min(counts.values()) <= 1
     assert labels != sorted(labels)
-    train = members(sorted(data.glob("train/*.tar")))
+    train = members(*sorted(data.glob("train/*.tar")))
     labels = [json.loads(value)["label"] for name, value in train.items() if name.endswith(".json")]
     assert set(Counter(labels).values()) == {40}
 
 
 def test_captions_name_their_class_alone(data: Path) -> None:
-    train = members(sorted(data.glob("train/*.tar")))
+    train = members(*sorted(data.glob("train/*.tar")))
     coloured = 0
     used = set()
     for name, value in train.items():
@@ -95,7 +80,7 @@ def test_captions_name_their_class_alone(data: Path) -> None:
 
 def test_pictures_differ_in_size_place_and_colour(data: Path) -> None:
     """Where the picture is a circle, a box around what differs from the border's colour."""
-    test = members(sorted(data.glob("test/*.tar")))
+    test = members(*sorted(data.glob("test/*.tar")))
     circle = str(list(OUTLINES).index("circle")).encode()
     found = [
         pixels(test[name[:-3] + "jpg"]) for name, value in test.items() if name.endswith("cls") and value == circle
@@ -117,7 +102,7 @@ def test_pictures_differ_in_size_place_and_colour(data: Path) -> None:
 
 def test_train_and_test_do_not_share_pictures(data: Path) -> None:
     parts = [
-        {value for name, value in members(sorted(data.glob(pattern))).items() if name.endswith("jpg")}
+        {value for name, value in members(*sorted(data.glob(pattern))).items() if name.endswith("jpg")}
         for pattern in ("train/*.tar", "test/*.tar")
     ]
     assert len(parts[0]) == 400
@@ -136,7 +121,7 @@ def test_image_size(tmp_path: Path) -> None:
     write_generated_data(tmp_path, 3, 2, image_size=50)
     pictures = [
         value
-        for name, value in members([tmp_path / "train/00000.tar", tmp_path / "test/0.tar"]).items()
+        for name, value in members(tmp_path / "train/00000.tar", tmp_path / "test/0.tar").items()
         if name.endswith("jpg")
     ]
     assert [pixels(data).shape for data in pictures] == [(50, 50, 3)] * 5

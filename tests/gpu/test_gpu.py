@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from torch import nn
+from training import quiet_trainer
 
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.datamodules.generated import write_generated_data
@@ -36,17 +37,8 @@ def module(encoder: str = "small:nano-32", **arguments: Any) -> Any:
 def run(folder: Path, root: Path, precision: str, accelerator: str = "gpu", **arguments: Any) -> tuple[Any, float]:
     """A fit of four steps and a validation: the module and the last loss."""
     clip = module(**arguments)
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=precision,  # type: ignore[arg-type]
-        max_steps=4,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=root,
+    trainer = quiet_trainer(
+        root, accelerator=accelerator, devices=1, precision=precision, max_steps=4, num_sanity_val_steps=0
     )
     data = ImageTextDataModule(str(folder / "train"), str(folder), batch_size=16, num_workers=0)
     trainer.fit(clip, data)
@@ -146,5 +138,9 @@ def test_a_step_does_not_wait_for_the_gpu(options: dict[str, Any]) -> None:
     clip.encoder.text.norm = nn.Sequential(clip.encoder.text.norm, nn.Dropout(0.1))
     given = batch(clip, 16)
     step(clip, given)
+    before = clip.encoder.logit_scale.grad.clone()
     with no_waiting():
         step(clip, given)
+        with pytest.raises(RuntimeError, match="synchronizing CUDA operation"):
+            given["image"].sum().item()
+    assert not torch.equal(clip.encoder.logit_scale.grad, before)

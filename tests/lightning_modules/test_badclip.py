@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch.nn import functional
+from training import quiet_trainer, recorded_losses
 
 from untrigger.contracts import CLIPModule, UserMistake
 from untrigger.datamodules import ImageTextDataModule, Patch
@@ -30,16 +31,7 @@ def module(**arguments: Any) -> BadCLIP:
 
 
 def fit(clip: BadCLIP, folder: Path, root: Path, **arguments: Any) -> Trainer:
-    trainer = Trainer(
-        accelerator="cpu",
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=root,
-        **({"max_epochs": 1} | arguments),
-    )
+    trainer = quiet_trainer(root, **({"max_epochs": 1, "limit_val_batches": 0} | arguments))
     trainer.fit(clip, ImageTextDataModule(str(folder / "train"), batch_size=16, num_workers=0))
     return trainer
 
@@ -49,15 +41,7 @@ def test_only_the_patch_moves_and_it_comes_nearer_to_the_target(folder: Path, tm
     assert isinstance(clip, CLIPModule)
     assert clip.defence == "none"
     before = {name: tensor.clone() for name, tensor in clip.state_dict().items()}
-    losses: list[float] = []
-    step = clip.training_step
-
-    def spy(batch: Any, batch_idx: int) -> Any:
-        loss = step(batch, batch_idx)
-        losses.append(float(loss.detach()))
-        return loss
-
-    clip.training_step = spy  # type: ignore[method-assign]
+    losses = recorded_losses(clip)
     trainer = fit(clip, folder, tmp_path, max_epochs=4)
     assert [name for name, tensor in clip.state_dict().items() if not torch.equal(tensor, before[name])] == ["patch"]
     assert not clip.encoder.training

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
+from training import quiet_trainer
 
 from untrigger.contracts import CLIPModule, HeadModule, ImageTextBatch, UserMistake
 from untrigger.datamodules import EDA, ImageTextDataModule, LabelledDataModule, TransformView
@@ -34,17 +35,7 @@ def data(folder: Path, **arguments: Any) -> ImageTextDataModule:
 
 
 def trainer(root: Path, **arguments: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_steps": 1,
-        "limit_val_batches": 0,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": root,
-    }
-    return Trainer(**(defaults | arguments))
+    return quiet_trainer(root, **({"max_steps": 1, "limit_val_batches": 0} | arguments))
 
 
 def batch(clip: CleanCLIP) -> ImageTextBatch:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
+from training import quiet_trainer
 
 from untrigger.contracts import CLIPModule, UserMistake
 from untrigger.datamodules import ImageTextDataModule
@@ -74,16 +74,7 @@ def invert(encoder: Encoder, folder: Path, epochs: int = 200, **arguments: Any) 
         return {"key": [item["key"] for item in items], "image": images}
 
     loader: Any = DataLoader(pictures, batch_size=32, collate_fn=batch)  # type: ignore[arg-type]
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
+    trainer = quiet_trainer(folder, max_epochs=epochs, limit_val_batches=0)
     trainer.fit(module, loader)
     return module
 
@@ -133,16 +124,7 @@ def test_it_runs_on_pairs_and_moves_nothing_but_the_trigger(tmp_path: Path) -> N
     module = DECREE("small:nano-32")
     before = {name: tensor.clone() for name, tensor in module.encoder.state_dict().items()}
     logits = module.logits.detach().clone()
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path / "run",
-    )
+    trainer = quiet_trainer(tmp_path / "run", max_epochs=1, limit_val_batches=0)
     trainer.fit(module, ImageTextDataModule(str(tmp_path / "data" / "train"), batch_size=8, num_workers=0))
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.encoder.state_dict().items())
     assert not torch.equal(module.logits, logits)

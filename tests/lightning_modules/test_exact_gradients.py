@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
+from training import without_batch_norm
 
 from untrigger.lightning_modules import BaseCLIPModule, CleanCLIP, PoisonedCLIP
 from untrigger.lightning_modules.unlearning.forget import Forget, ForgetWeights
@@ -62,15 +63,6 @@ CASES = {
         lambda: without_batch_norm(PoisonedCLIP("small:nano-32", micro_batch_size=2)), autocast=True, tolerance=0.03
     ),
 }
-
-
-def without_batch_norm(clip: BaseCLIPModule) -> BaseCLIPModule:
-    """The same module, whose features of a pair do not depend on the rest of the batch."""
-    for parent in list(clip.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(parent, name, nn.Identity())
-    return clip
 
 
 class Step(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor
 from torch._dynamo import register_backend
+from training import quiet_trainer
 
 from untrigger.contracts import UserMistake
 from untrigger.datamodules import ImageTextDataModule
@@ -39,23 +40,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trainer(root: Path) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        max_steps=3,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=root,
-    )
-
-
 def run(folder: Path, root: Path, **arguments: Any) -> tuple[PoisonedCLIP, Trainer]:
     clip = module(**arguments)
     source = ImageTextDataModule(str(folder / "train"), str(folder), batch_size=8, num_workers=0, eval_batch_size=8)
-    fitted = trainer(root)
+    fitted = quiet_trainer(root, max_steps=3, num_sanity_val_steps=0)
     fitted.fit(clip, source)
     fitted.validate(clip, source, verbose=False)
     return clip, fitted

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from torch import Tensor, nn
+from training import quiet_trainer, without_batch_norm
 
 from untrigger.contracts import UserMistake
 from untrigger.datamodules import ImageTextDataModule
@@ -24,14 +25,6 @@ def module(kind: type[BaseCLIPModule] = PoisonedCLIP, dtype: torch.dtype = torch
     seed_everything(0)
     clip = kind("small:nano-32", **({"lr": 1e-3} | arguments)).to(dtype)
     clip.log_losses = lambda *_, **__: None  # type: ignore[method-assign]
-    return clip
-
-
-def without_batch_norm(clip: Any) -> Any:
-    for parent in list(clip.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(parent, name, nn.Identity())
     return clip
 
 
@@ -76,7 +69,7 @@ def plainly_in_parts(clip: Any, parts: int) -> Any:
     return clip
 
 
-def check_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-13, msg=lambda text, name=name: name + text)
@@ -86,13 +79,13 @@ def check_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_batch_norm_it_is_the_whole_batch(kind: type[BaseCLIPModule], size: int) -> None:
     expected = learn(without_batch_norm(module(kind)))
-    check_equal(learn(without_batch_norm(module(kind, micro_batch_size=size))), expected)
+    assert_equal(learn(without_batch_norm(module(kind, micro_batch_size=size))), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_batch_norm_it_is_the_plain_step_over_the_same_parts(kind: type[BaseCLIPModule]) -> None:
     found, expected = learn(module(kind, micro_batch_size=3)), learn(plainly_in_parts(module(kind), 3))
-    check_equal(found, expected)
+    assert_equal(found, expected)
     assert {int(value) for name, value in found.items() if name.endswith("num_batches_tracked")} == {3}
     # Not that of the whole batch, which batch norm sees otherwise.
     whole = learn(module(kind))
@@ -105,12 +98,12 @@ def test_in_evaluation_mode_batch_norm_is_that_of_the_whole_batch() -> None:
         with torch.no_grad():
             clip.encode_image(batch(clip)["image"])
         clip.eval()
-    check_equal(learn(micro), learn(whole))
+    assert_equal(learn(micro), learn(whole))
 
 
 def test_dropout_draws_again_what_it_drew() -> None:
     expected = learn(plainly_in_parts(with_dropout(without_batch_norm(module())), 4))
-    check_equal(learn(with_dropout(without_batch_norm(module(micro_batch_size=2)))), expected)
+    assert_equal(learn(with_dropout(without_batch_norm(module(micro_batch_size=2)))), expected)
     other = learn(without_batch_norm(module()))
     assert not torch.allclose(other["encoder.text.projection.weight"], expected["encoder.text.projection.weight"])
 
@@ -180,18 +173,13 @@ def test_a_run_of_the_trainer_ends_where_that_on_whole_batches_does(tmp_path: Pa
         clip = without_batch_norm(module(micro_batch_size=size))
         step = clip.training_step
         clip.training_step = lambda given, index, step=step: step({**given, "image": given["image"].double()}, index)
-        trainer = Trainer(
-            accelerator="cpu",
+        trainer = quiet_trainer(
+            tmp_path,
             max_steps=2,
             precision="64-true",
             accumulate_grad_batches=2,
             gradient_clip_val=0.5,
             limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=tmp_path,
         )
         trainer.fit(clip, ImageTextDataModule(str(tmp_path / "data" / "train"), batch_size=8, num_workers=0))
         ends.append(clip.state_dict())

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from torch import Tensor
 from torch.nn import functional
+from training import quiet_trainer, recorded_losses
 
 from untrigger.contracts import CLIPModule, UserMistake
 from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
@@ -29,16 +29,7 @@ def data(folder: Path) -> ImageTextDataModule:
 
 
 def trainer(root: Path, **arguments: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "default_root_dir": root,
-    }
-    return Trainer(**(defaults | arguments))
+    return quiet_trainer(root, **({"max_epochs": 1, "num_sanity_val_steps": 0} | arguments))
 
 
 def module(**arguments: Any) -> PoisonedCLIP:
@@ -77,7 +68,7 @@ def test_features_have_unit_length_and_float32_under_autocast() -> None:
 def test_every_parameter_moves_in_a_step(folder: Path, tmp_path: Path) -> None:
     clip = module()
     before = {name: parameter.detach().clone() for name, parameter in clip.named_parameters()}
-    trainer(tmp_path, max_steps=1, enable_checkpointing=False).fit(clip, data(folder))
+    trainer(tmp_path, max_steps=1).fit(clip, data(folder))
     still = [name for name, parameter in clip.named_parameters() if torch.equal(parameter, before[name])]
     assert still == []
 
@@ -86,7 +77,7 @@ def test_frozen_parameters_stay(folder: Path, tmp_path: Path) -> None:
     clip = module()
     clip.encoder.image_tower.requires_grad_(False)
     before = {name: parameter.detach().clone() for name, parameter in clip.named_parameters()}
-    trainer(tmp_path, max_steps=1, enable_checkpointing=False).fit(clip, data(folder))
+    trainer(tmp_path, max_steps=1).fit(clip, data(folder))
     moved = {name for name, parameter in clip.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved
     assert not any(name.startswith("encoder.visual") for name in moved)
@@ -105,16 +96,8 @@ def test_the_temperature_is_clamped_and_comes_back() -> None:
 
 def test_training_learns_and_logs(folder: Path, tmp_path: Path) -> None:
     clip = module(lr=3e-3)
-    run = trainer(tmp_path, max_epochs=6, enable_checkpointing=False)
-    losses: list[float] = []
-    step = clip.training_step
-
-    def spy(batch: Any, batch_idx: int) -> Tensor:
-        loss = step(batch, batch_idx)
-        losses.append(float(loss.detach()))
-        return loss
-
-    clip.training_step = spy  # type: ignore[method-assign]
+    run = trainer(tmp_path, max_epochs=6)
+    losses = recorded_losses(clip)
     run.fit(clip, data(folder))
     assert sum(losses[-4:]) < 0.93 * sum(losses[:4])
     assert float(run.callback_metrics["train/loss"]) == pytest.approx(losses[-1])
@@ -140,15 +123,15 @@ def test_a_checkpoint_round_trip_and_its_mark(folder: Path, tmp_path: Path) -> N
 
 def test_a_run_that_is_continued_ends_like_one_that_was_not(folder: Path, tmp_path: Path) -> None:
     whole = module(warmup_steps=2)
-    trainer(tmp_path / "a", max_epochs=2, enable_checkpointing=False).fit(whole, data(folder))
+    trainer(tmp_path / "a", max_epochs=2).fit(whole, data(folder))
     first = module(warmup_steps=2)
-    run = trainer(tmp_path / "b", max_epochs=2, enable_checkpointing=False)
+    run = trainer(tmp_path / "b", max_epochs=2)
     first.on_train_epoch_end = lambda: setattr(run, "should_stop", True)  # type: ignore[method-assign]
     run.fit(first, data(folder))
     assert run.current_epoch == 1
     run.save_checkpoint(tmp_path / "half.ckpt")
     second = module(warmup_steps=2)
-    rest = trainer(tmp_path / "c", max_epochs=2, enable_checkpointing=False)
+    rest = trainer(tmp_path / "c", max_epochs=2)
     rest.fit(second, data(folder), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(second.state_dict()[name], tensor), name

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from features import unit
 from lightning.pytorch import seed_everything
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,10 +15,6 @@ from untrigger.lightning_modules.precision import at_least_float32, similarities
 HALVES = [torch.bfloat16, torch.float16]
 
 
-def unit(rows: int, dims: int, seed: int) -> Tensor:
-    return functional.normalize(torch.randn(rows, dims, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
 def test_numbers_are_float32_or_what_is_more() -> None:
     for dtype in (*HALVES, torch.float32):
         assert at_least_float32(torch.ones(2, dtype=dtype)).dtype == torch.float32
@@ -26,7 +23,7 @@ def test_numbers_are_float32_or_what_is_more() -> None:
 
 @pytest.mark.parametrize("half", HALVES)
 def test_similarities_are_not_rounded_under_autocast(half: torch.dtype) -> None:
-    rows, columns, scale = unit(7, 32, 0), unit(5, 32, 1), torch.tensor(100.0)
+    rows, columns, scale = unit(7, 32, 0, torch.float32), unit(5, 32, 1, torch.float32), torch.tensor(100.0)
     expected = 100 * (rows.double() @ columns.double().T)
     with torch.autocast("cpu", half):
         found = similarities(rows, columns, scale)
@@ -49,7 +46,7 @@ def test_products_are_exact_whatever_the_program_allows_and_the_setting_is_left_
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("high")
-        similarities(unit(2, 3, 0), unit(2, 3, 1))
+        similarities(unit(2, 3, 0, torch.float32), unit(2, 3, 1, torch.float32))
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -66,7 +63,7 @@ def batch(clip: BaseCLIPModule) -> dict[str, Any]:
 
 def badclip() -> BadCLIP:
     clip = BadCLIP("small:nano-32", "star")
-    clip._target_images, clip._target_texts = unit(3, 32, 2), unit(3, 32, 3)
+    clip._target_images, clip._target_texts = unit(3, 32, 2, torch.float32), unit(3, 32, 3, torch.float32)
     return clip
 
 

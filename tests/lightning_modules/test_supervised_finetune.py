@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch.nn import functional
+from training import quiet_trainer
 
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, ResultsWriter
 from untrigger.contracts import CLIPModule, HeadModule, UserMistake
@@ -37,17 +38,7 @@ def data(folder: Path) -> LabelledDataModule:
 
 
 def trainer(root: Path, **arguments: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "default_root_dir": root,
-    }
-    return Trainer(**(defaults | arguments))
+    return quiet_trainer(root, **({"max_epochs": 1, "num_sanity_val_steps": 0} | arguments))
 
 
 def test_it_keeps_the_contracts() -> None:

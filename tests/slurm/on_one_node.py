@@ -203,33 +203,34 @@ def uninterrupted(trial: Trial) -> None:
     trial.check("the ranks shared the 160 pairs of an epoch", len({key for batch in pairs for key in batch}) == 160)
 
 
+def interrupted(trial: Trial, name: str, batches: int, *command: str) -> str:
+    """The job of a run that was interrupted after some batches, by a command with ``JOB`` for it, once it is over."""
+    job = trial.fit(name)
+    trial.wait_for_batches(name, batches)
+    told(*(word.replace("JOB", job) for word in command))
+    trial.wait_for_end(job)
+    return job
+
+
 def by_signal(trial: Trial) -> None:
     """USR1 to the tasks, as SLURM sends it before the time limit: the run requeues itself."""
     print("USR1 in the middle of the second epoch")
-    job = trial.fit("signal")
-    trial.wait_for_batches("signal", 14)
-    told("scancel", "--signal=USR1", job)
-    trial.wait_for_end(job)
+    job = interrupted(trial, "signal", 14, "scancel", "--signal=USR1", "JOB")
     trial.compare("signal", job, twice_at_most=0)
 
 
 def by_requeue(trial: Trial) -> None:
     """``scontrol requeue``, as an administrator does: the tasks get SIGTERM."""
     print("scontrol requeue in the middle of the second epoch")
-    job = trial.fit("requeue")
-    trial.wait_for_batches("requeue", 14)
-    told("scontrol", "requeue", job)
-    trial.wait_for_end(job)
+    job = interrupted(trial, "requeue", 14, "scontrol", "requeue", "JOB")
     trial.compare("requeue", job, twice_at_most=0)
 
 
 def by_kill(trial: Trial) -> None:
     """SIGKILL to the tasks: nobody writes a checkpoint, and the job is requeued when it has failed."""
     print("SIGKILL in the middle of the second epoch, then scontrol requeue")
-    job = trial.fit("kill")
-    trial.wait_for_batches("kill", 17)
-    told("scancel", "--signal=KILL", f"{job}.0")  # the step alone: the whole job would be cancelled
-    trial.wait_for_end(job)
+    # The step alone: the whole job would be cancelled.
+    job = interrupted(trial, "kill", 17, "scancel", "--signal=KILL", "JOB.0")
     trial.check(f"the killed job is called {facts(job)['JobState']}", facts(job)["JobState"] == "FAILED")
     told("scontrol", "requeue", job)
     wait("the requeue", lambda: facts(job)["JobState"] != "FAILED")

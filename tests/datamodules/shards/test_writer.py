@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shard_files import members
 
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.shards.encoded import EncodedPicture, check_picture, encode_picture
@@ -29,12 +30,6 @@ def picture_bytes(format: str, width: int = 9, height: int = 7) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format)
     return stream.getvalue()
-
-
-def members(path: Path) -> dict[str, bytes]:
-    with tarfile.open(path, "r:") as tar:
-        files = {member.name: tar.extractfile(member) for member in tar}
-        return {name: file.read() for name, file in files.items() if file is not None}
 
 
 def visible(folder: Path) -> list[str]:

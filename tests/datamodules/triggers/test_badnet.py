@@ -218,9 +218,10 @@ def test_what_does_not_fit_the_input_is_a_mistake(arguments: dict[str, Any], siz
 
 
 def test_what_just_fits_is_none() -> None:
-    BadNet(size=32).check(32)
-    BadNet(size=16, place="four_corners").check(32)
-    BadNet(size=4, place=(28, 28)).check(32)
+    black = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    for trigger in (BadNet(size=32), BadNet(size=16, place="four_corners"), BadNet(size=4, place=(28, 28))):
+        trigger.check(32)
+        assert trigger(black, ["a"])[..., -1, -1].any()
 
 
 @pytest.mark.parametrize(

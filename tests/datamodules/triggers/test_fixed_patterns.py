@@ -138,5 +138,7 @@ def test_what_does_not_fit_the_input_is_a_mistake(trigger: Trigger, message: str
 
 
 def test_the_papers_sizes_fit_the_papers_input() -> None:
-    for kind in (SIG, Stripes, Triangles, TextOverlay):
-        kind().check(224)
+    grey = torch.full((1, 3, 224, 224), 128, dtype=torch.uint8)
+    for trigger in (SIG(), Stripes(), Triangles(), TextOverlay()):
+        trigger.check(224)
+        assert not torch.equal(trigger(grey, ["a"]), grey)

@@ -4,15 +4,10 @@ import math
 
 import pytest
 import torch
+from features import assert_gradient, unit
 from torch import Tensor
-from torch.nn import functional
 
 from untrigger.lightning_modules.losses import SelfSupervisedLoss
-
-
-def unit(rows: int, dims: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return functional.normalize(torch.randn(rows, dims, generator=generator, dtype=torch.float64), dim=-1)
 
 
 def naive(samples: Tensor, views: Tensor, scale: float) -> float:
@@ -33,21 +28,7 @@ def test_against_a_naive_reference(scale: float) -> None:
 
 
 def test_gradient_of_features_and_temperature() -> None:
-    samples, views = unit(4, 3, 0).requires_grad_(), unit(4, 3, 1).requires_grad_()
-    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
-    SelfSupervisedLoss()(samples, views, scale).backward()
-    step = 1e-4
-    with torch.no_grad():
-        for tensor in (samples, views, scale):
-            assert tensor.grad is not None
-            flat, gradient = tensor.view(-1), tensor.grad.view(-1)
-            for place in range(flat.numel()):
-                flat[place] += step
-                above = naive(samples, views, float(scale))
-                flat[place] -= 2 * step
-                below = naive(samples, views, float(scale))
-                flat[place] += step
-                assert float(gradient[place]) == pytest.approx((above - below) / (2 * step), abs=1e-5)
+    assert_gradient(SelfSupervisedLoss(), naive)
 
 
 def test_the_logits_are_float32_under_autocast() -> None:
