@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -62,11 +62,12 @@ class WaNet(Trigger):
         self.s = s
         self.noise = noise
         self.seed = seed
-        self._fields: dict[int, npt.NDArray[np.float64]] = {}
+        self._positions: dict[int, Positions] = {}
+        self._ranges: dict[int, _Ranges] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the fields, which are large and drawn again where they are needed."""
-        return self.__dict__ | {"_fields": {}}
+        """Without the positions, which are large and drawn again where they are needed."""
+        return self.__dict__ | {"_positions": {}, "_ranges": {}}
 
     def check(self, image_size: int) -> None:
         """As in ``Trigger``: the field is enlarged, never reduced."""
@@ -77,10 +78,7 @@ class WaNet(Trigger):
         """As in ``Trigger``."""
         size = images.shape[-1]
         self.check(size)
-        if size not in self._fields:
-            self._fields[size] = self._draw(size)
-        field = self._fields[size]
-        places = self._shaken(field, keys) if self.noise else repeat(_nearest(field), len(keys))
+        places = self._shaken(size, keys) if self.noise else repeat(self._nearest(size), len(keys))
         pictures = np.ascontiguousarray(images.cpu().permute(0, 2, 3, 1).numpy())
         warped = np.empty_like(pictures)
         for picture, positions, out in zip(pictures, places, warped, strict=True):
@@ -98,13 +96,20 @@ class WaNet(Trigger):
         places = torch.stack(torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij"))
         return ((places + moves) * UNITS).clamp(0, (size - 1) * UNITS).flip(0).numpy()
 
-    def _shaken(self, field: npt.NDArray[np.float64], keys: Sequence[str]) -> Iterator[Positions]:
+    def _nearest(self, size: int) -> Positions:
+        """The positions next to those of the field."""
+        if size not in self._positions:
+            columns, rows = np.rint(self._draw(size)).astype(np.int32)
+            corners = np.stack((columns // UNITS, rows // UNITS), axis=-1).astype(np.int16)
+            shares = (columns % UNITS + UNITS * (rows % UNITS)).astype(np.uint16)
+            self._positions[size] = Positions(corners, shares)
+        return self._positions[size]
+
+    def _shaken(self, size: int, keys: Sequence[str]) -> Iterator[Positions]:
         """The positions of the noise mode for one key after the other; each is overwritten by the next."""
-        size = field.shape[-1]
-        first = np.ceil(field * (_STEPS / UNITS) - _STEPS / 2).astype(np.int32)
-        left, upper = (first // _STEPS).astype(np.int16)
-        right_of, below = (first % _STEPS).astype(np.uint8)
-        below *= _STEPS
+        if size not in self._ranges:
+            self._ranges[size] = _Ranges.around(self._draw(size))
+        left, upper, right_of, below = self._ranges[size]
         corners = np.empty((size, size, 2), dtype=np.int16)
         for stream in keyed_streams(self.seed, "wanet noise", keys, size * size):
             # Of 16 positions in a row each has another share of the pixel: it is the share that is drawn, to the right
@@ -118,8 +123,21 @@ class WaNet(Trigger):
             yield Positions(corners, shares)
 
 
-def _nearest(field: npt.NDArray[np.float64]) -> Positions:
-    """The positions next to those of a field in units."""
-    columns, rows = np.rint(field).astype(np.int32)
-    corners = np.stack((columns // UNITS, rows // UNITS), axis=-1).astype(np.int16)
-    return Positions(corners, (columns % UNITS + UNITS * (rows % UNITS)).astype(np.uint16))
+class _Ranges(NamedTuple):
+    """For each pixel, the 16 positions in each direction that are within half a pixel of the field's, ``(S, S)``."""
+
+    left: npt.NDArray[np.int16]
+    """The pixel of the first of them."""
+    upper: npt.NDArray[np.int16]
+    right_of: npt.NDArray[np.uint8]
+    """Its share of the pixel, in 16ths: positions with a smaller one are in the pixel after."""
+    below: npt.NDArray[np.uint8]
+    """The same downwards, times 16."""
+
+    @classmethod
+    def around(cls, field: npt.NDArray[np.float64]) -> _Ranges:
+        """Those of a field in units, ``(2, S, S)``."""
+        first = np.ceil(field * (_STEPS / UNITS) - _STEPS / 2).astype(np.int32)
+        left, upper = (first // _STEPS).astype(np.int16)
+        right_of, below = (first % _STEPS).astype(np.uint8)
+        return cls(left, upper, right_of, below * np.uint8(_STEPS))
