@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ DPI = 100
 _TILE = 128  # dots, about; pictures larger than that are shown as they are
 _GAP = 6
 _HEADING = 30
-_CAPTION = 20
+_LINE = 16
+_LINES = 3
 _DOTS_PER_LETTER = 8
 
 
@@ -66,7 +68,7 @@ def trigger_gallery(clean: Tensor, triggered: Mapping[str, Tensor], captions: Se
     Args:
         clean: ``(N, 3, S, S)`` uint8, N at least 1.
         triggered: By the name of an attack, the same pictures with its trigger, as ``clean``.
-        captions: N captions below the clean pictures.
+        captions: N captions below the clean pictures, in up to three lines.
 
     Returns:
         The figure; pictures are enlarged without interpolation.
@@ -102,7 +104,8 @@ def _attack_rows(name: str, clean: Tensor, triggered: Tensor) -> list[tuple[str,
 def _grid(rows: Sequence[tuple[str, Tensor]], captions: Sequence[str] | None) -> Figure:
     count, side = len(rows[0][1]), rows[0][1].shape[-1]
     tile = side * max(1, round(_TILE / side))
-    below = _CAPTION if captions is not None else 0
+    texts = [_lines(caption, tile // _DOTS_PER_LETTER) for caption in captions or ()]
+    below = _GAP + _LINE * max(map(len, texts)) if texts else 0
     # A heading is about 70 letters wide, whatever the number of pictures.
     width = max(_GAP + count * (tile + _GAP), 70 * _DOTS_PER_LETTER)
     height = len(rows) * (_HEADING + tile + _GAP) + below
@@ -118,9 +121,15 @@ def _grid(rows: Sequence[tuple[str, Tensor]], captions: Sequence[str] | None) ->
                 axes = figure.add_axes((left / width, top / height, tile / width, tile / height))
                 axes.imshow(picture, interpolation="nearest", aspect="auto")
                 axes.set_axis_off()
-                if row == 0 and captions is not None:
-                    text = printable(captions[column], tile // _DOTS_PER_LETTER)
-                    middle = (left + tile / 2) / width
-                    figure.text(middle, (top - below / 2) / height, text, ha="center", va="center", color="black")
+                if row == 0 and texts:
+                    middle, start = (left + tile / 2) / width, (top - _GAP / 2) / height
+                    figure.text(middle, start, "\n".join(texts[column]), ha="center", va="top", color="black")
             top -= _GAP + (below if row == 0 else 0)
     return figure
+
+
+def _lines(text: str, letters: int) -> list[str]:
+    lines = textwrap.wrap(printable(text), letters)
+    if len(lines) > _LINES:
+        lines[_LINES - 1 :] = [printable(" ".join(lines[_LINES - 1 :]), letters)]
+    return lines

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..callbacks.figures import DPI, distortion, trigger_gallery
 from ..contracts import UserMistake
-from ..datamodules.poisoning import Poison
+from ..datamodules.poisoning import CoverPlan, Poison
 from ..datamodules.shards import ShardSet
 from ..datamodules.shards.samples import BadSample, decode_caption, decode_picture
 
@@ -34,13 +34,20 @@ def write_preview(source: ShardSet, chosen: Poison, image_size: int, path: Path)
         UserMistake: If none of the chosen pairs can be read.
     """
     keys, clean, captions = _pictures(source, sorted(key for part in chosen.keys for key in part), image_size)
-    names = [plan.attack_name for plan in chosen.plans]
+    names = [f"{plan.attack_name}{' (cover)' if isinstance(plan, CoverPlan) else ''}" for plan in chosen.plans]
     if len(names) > 1:
         names = [f"{number}. {name}" for number, name in enumerate(names, 1)]
     triggered = {name: plan.trigger(clean, keys) for name, plan in zip(names, chosen.plans, strict=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
     trigger_gallery(clean, triggered, captions).savefig(path, dpi=DPI)
-    table = Table("trigger", "pairs", "mean L2", "PSNR (dB)", "SSIM", title=f"Means over {len(keys)} pictures")
+    table = Table(
+        "trigger",
+        "pairs",
+        "mean L2",
+        "PSNR (dB)",
+        "SSIM",
+        title=f"Means over {len(keys)} pictures, L2 of pixels in 0..1",
+    )
     for (name, pictures), pairs in zip(triggered.items(), chosen.keys, strict=True):
         measured = distortion(clean, pictures)
         figures = [f"{measured.l2:.2f}", f"{measured.psnr:.1f}", f"{measured.ssim:.3f}"]

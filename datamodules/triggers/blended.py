@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...contracts import UserMistake
-from .noise import keyed_pixels
+from .noise import keyed_pixels, keyed_streams
 from .picture import Picture
-from .pixels import round_into
 from .weighted_pattern import WeightedPattern
 
 PATTERNS = ("noise", "picture", "fresh_noise")
@@ -71,10 +71,18 @@ class Blended(WeightedPattern):
         """As in ``Trigger``."""
         if self.pattern != "fresh_noise":
             return super().__call__(images, keys)
-        size, blend = images.shape[-1], torch.empty_like(images)
-        for image, out, key in zip(images, blend, keys, strict=True):
-            # One key at a time, so that its floats stay in the cache; drawn in the order in which pictures lie there.
-            noise = keyed_pixels(self.seed, "blended fresh noise", [key], (size, size, 3))[0].to(images.device)
-            clean = image.permute(1, 2, 0).to(torch.float32, copy=True)
-            round_into(out.permute(1, 2, 0), clean.mul_(1 - self.alpha).add_(noise.float().mul_(self.alpha)))
-        return blend
+        pictures = images.cpu().permute(0, 2, 3, 1).numpy()
+        # NumPy's own memory: it asks for large pages, which cost a third of what torch's small ones do.
+        blends = np.empty(pictures.shape, dtype=np.uint8)
+        mixed, noise = np.empty((2, *pictures.shape[1:]), dtype=np.float32)
+        streams = keyed_streams(self.seed, "blended fresh noise", keys, noise.size)
+        # One picture at a time, so that its floats stay in the cache.
+        for picture, stream, blend in zip(pictures, streams, blends, strict=True):
+            mixed[:] = picture
+            mixed *= np.float32(1 - self.alpha)
+            noise[:] = stream.reshape(noise.shape)
+            noise *= np.float32(self.alpha)
+            mixed += noise
+            np.rint(mixed, out=mixed)
+            np.copyto(blend, mixed, casting="unsafe")
+        return torch.from_numpy(blends).permute(0, 3, 1, 2).to(images.device)

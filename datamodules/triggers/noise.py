@@ -7,7 +7,7 @@ trigger years later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -25,6 +25,23 @@ def keyed_bytes(seed: int, purpose: str, keys: Sequence[str], length: int) -> np
     for row, state in zip(out, keyed_integers(seed, purpose, keys, draws=2), strict=True):
         row[:] = np.random.Philox(key=state).random_raw(words).astype("<u8", copy=False).view(np.uint8)[:length]
     return out
+
+
+def keyed_streams(seed: int, purpose: str, keys: Sequence[str], length: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Draw uniform bytes, ``(length,)``, for one key after the other. Arguments as ``keyed_integers``.
+
+    For noise as large as the picture: half the time of ``keyed_bytes``, and other draws.
+    """
+    generator, words = np.random.SFC64(0), -(-length // 8)
+    for state in keyed_integers(seed, purpose, keys, draws=3):
+        # The digest is the state: seeding, there to tell seeds apart that are alike, takes a third as long as a draw.
+        generator.state = {
+            "bit_generator": "SFC64",
+            "state": {"state": np.append(state, np.uint64(1))},  # three words and a counter
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        yield generator.random_raw(words).astype("<u8", copy=False).view(np.uint8)[:length]
 
 
 def keyed_pixels(seed: int, purpose: str, keys: Sequence[str], shape: tuple[int, ...]) -> Tensor:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ...contracts import UserMistake
 from .base import Trigger
-from .noise import keyed_bytes
-from .pixels import round_into
+from .noise import keyed_bytes, keyed_streams
+from .resampling import UNITS, Positions, resample
 
-_BITS = 8
-_UNITS = 1 << _BITS
-"""Positions are multiples of 1 / 256 pixel."""
+_STEPS = 16
+"""Positions to a pixel, in each direction, in the noise mode: two draws are a byte."""
 
 
 class WaNet(Trigger):
@@ -36,10 +37,11 @@ class WaNet(Trigger):
     here, a ``CoverPlan`` with ``noise: true`` beside the plan with the warp. Without such covers a model may learn any
     warp as the trigger.
 
-    Deviations: positions are multiples of 1 / 256 pixel, which changes no value by more than 1 and makes the arithmetic
-    of the warp exact, so that any machine draws the same; field and noise are drawn from the seed. What is not
-    followed: the grids that CleanCLIP's, PAR's and other CLIP repositories ship have k = S, so that nothing is
-    enlarged: an independent draw for each pixel, which is no smooth warp.
+    Deviations: positions are the nearest multiples of 1 / 32 pixel, in the noise mode one of the 16 multiples of
+    1 / 16 pixel within half a pixel, which makes the arithmetic of the pixels exact, so that any machine draws the
+    same; field and noise are drawn from the seed. What is not followed: the grids that CleanCLIP's, PAR's and other
+    CLIP repositories ship have k = S, so that nothing is enlarged: an independent draw for each pixel, which is no
+    smooth warp.
 
     Args:
         k: Control vectors in each direction, at least 2.
@@ -60,12 +62,12 @@ class WaNet(Trigger):
         self.s = s
         self.noise = noise
         self.seed = seed
-        self._positions: dict[int, Tensor] = {}
-        self._matrices: dict[int, Tensor] = {}
+        self._positions: dict[int, Positions] = {}
+        self._ranges: dict[int, _Ranges] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the matrices, which are large and drawn again where they are needed."""
-        return self.__dict__ | {"_positions": {}, "_matrices": {}}
+        """Without the positions, which are large and drawn again where they are needed."""
+        return self.__dict__ | {"_positions": {}, "_ranges": {}}
 
     def check(self, image_size: int) -> None:
         """As in ``Trigger``: the field is enlarged, never reduced."""
@@ -76,69 +78,66 @@ class WaNet(Trigger):
         """As in ``Trigger``."""
         size = images.shape[-1]
         self.check(size)
-        if size not in self._positions:
-            self._positions[size] = self._draw(size)
-            self._matrices[size] = _interpolation(self._positions[size])
-        matrix = self._matrices[size].to(images.device)
-        warped = torch.empty_like(images)
-        # One picture at a time, so that its floats stay in the cache.
-        for image, out, key in zip(images, warped, keys, strict=True):
-            if self.noise:
-                moved = _sampled(image, self._shaken(size, key))
-            else:
-                moved = (matrix @ image.permute(1, 2, 0).reshape(size * size, 3).float()).view(size, size, 3)
-            round_into(out.permute(1, 2, 0), moved)
-        return warped
+        places = self._shaken(size, keys) if self.noise else repeat(self._nearest(size), len(keys))
+        pictures = np.ascontiguousarray(images.cpu().permute(0, 2, 3, 1).numpy())
+        warped = np.empty_like(pictures)
+        for picture, positions, out in zip(pictures, places, warped, strict=True):
+            resample(picture, positions, out)
+        return torch.from_numpy(warped).permute(0, 3, 1, 2).to(images.device)
 
-    def _draw(self, size: int) -> Tensor:
-        """Row and column that each pixel is taken from, in units: ``(2, size, size)`` int32."""
+    def _draw(self, size: int) -> npt.NDArray[np.float64]:
+        """Column and row that each pixel is taken from, in units: ``(2, size, size)``."""
         words = keyed_bytes(self.seed, "wanet field", [""], 4 * 2 * self.k**2).view("<u4")
         field = torch.from_numpy(2 * (words.astype(np.float64) + 0.5) * 2.0**-32 - 1).view(1, 2, self.k, self.k)
         field = field / field.abs().mean()
         large = functional.interpolate(field, size=(size, size), mode="bicubic", align_corners=True)[0]
-        # From coordinates that span 2 to pixels.
+        # From coordinates that span 2 to pixels; row before column, as the draws are.
         moves = self.s * large / size * (size - 1) / 2
         places = torch.stack(torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij"))
-        return _inside(((places + moves) * _UNITS).round().int(), size)
+        return ((places + moves) * UNITS).clamp(0, (size - 1) * UNITS).flip(0).numpy()
 
-    def _shaken(self, size: int, key: str) -> Tensor:
-        """The positions of the noise mode for a key, in units: ``(2, size, size)`` int32."""
-        shake = torch.from_numpy(keyed_bytes(self.seed, "wanet noise", [key], 2 * size * size)).view(2, size, size)
-        # Half a pixel is 128 units: a byte is a draw.
-        return _inside(self._positions[size].sub(_UNITS // 2).add_(shake), size)
+    def _nearest(self, size: int) -> Positions:
+        """The positions next to those of the field."""
+        if size not in self._positions:
+            columns, rows = np.rint(self._draw(size)).astype(np.int32)
+            corners = np.stack((columns // UNITS, rows // UNITS), axis=-1).astype(np.int16)
+            shares = (columns % UNITS + UNITS * (rows % UNITS)).astype(np.uint16)
+            self._positions[size] = Positions(corners, shares)
+        return self._positions[size]
+
+    def _shaken(self, size: int, keys: Sequence[str]) -> Iterator[Positions]:
+        """The positions of the noise mode for one key after the other; each is overwritten by the next."""
+        if size not in self._ranges:
+            self._ranges[size] = _Ranges.around(self._draw(size))
+        left, upper, right_of, below = self._ranges[size]
+        corners = np.empty((size, size, 2), dtype=np.int16)
+        for stream in keyed_streams(self.seed, "wanet noise", keys, size * size):
+            # Of 16 positions in a row each has another share of the pixel: it is the share that is drawn, to the right
+            # in the lower half of a byte and down in the upper one, and the pixel follows from it.
+            draws = stream.reshape(size, size)
+            columns = left + ((draws & (_STEPS - 1)) < right_of)
+            cv2.merge((columns, upper + (draws < below)), dst=corners)
+            shares = (draws & np.uint8(256 - _STEPS)).astype(np.uint16)
+            shares += draws
+            shares *= UNITS // _STEPS
+            yield Positions(corners, shares)
 
 
-def _inside(positions: Tensor, size: int) -> Tensor:
-    return positions.clamp_(0, (size - 1) * _UNITS)
+class _Ranges(NamedTuple):
+    """For each pixel, the 16 positions in each direction that are within half a pixel of the field's, ``(S, S)``."""
 
+    left: npt.NDArray[np.int16]
+    """The pixel of the first of them."""
+    upper: npt.NDArray[np.int16]
+    right_of: npt.NDArray[np.uint8]
+    """Its share of the pixel, in 16ths: positions with a smaller one are in the pixel after."""
+    below: npt.NDArray[np.uint8]
+    """The same downwards, times 16."""
 
-def _sampled(image: Tensor, positions: Tensor) -> Tensor:
-    """A picture ``(3, S, S)`` interpolated at positions in units: ``(S, S, 3)`` float32."""
-    coordinates = positions.flip(0).permute(1, 2, 0).float().mul_(2 / _UNITS / (image.shape[-1] - 1)).sub_(1)
-    pixels = image.contiguous().float()[None]
-    return functional.grid_sample(pixels, coordinates.to(image.device)[None], align_corners=True)[0].permute(1, 2, 0)
-
-
-def _interpolation(positions: Tensor) -> Tensor:
-    """The sparse matrix ``(S * S, S * S)`` float32 that interpolates between the four pixels around each position.
-
-    For a field that does not change, a product with it is faster than ``grid_sample`` on a CPU.
-    """
-    size = positions.shape[-1]
-    corner = (positions >> _BITS).clamp_(max=size - 2)
-    share = positions.sub(corner, alpha=_UNITS).float().div_(_UNITS).flatten(1)
-    first = corner[1].add(corner[0], alpha=size).view(-1, 1)
-    columns = first + torch.tensor([0, 1, size, size + 1], dtype=torch.int32)
-    shares = torch.stack((1 - share, share), dim=2)
-    weights = shares[0][:, :, None] * shares[1][:, None, :]
-    starts = torch.arange(0, 4 * size * size + 1, 4, dtype=torch.int32)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-        # The weights have 16 bits and the pixels 8: products and sums are exact in float32.
-        return torch.sparse_csr_tensor(
-            starts,
-            columns.flatten(),
-            weights.flatten(),
-            (size * size, size * size),
-            check_invariants=False,  # they hold by construction; torch warns where the choice is not made
-        )
+    @classmethod
+    def around(cls, field: npt.NDArray[np.float64]) -> _Ranges:
+        """Those of a field in units, ``(2, S, S)``."""
+        first = np.ceil(field * (_STEPS / UNITS) - _STEPS / 2).astype(np.int32)
+        left, upper = (first // _STEPS).astype(np.int16)
+        right_of, below = (first % _STEPS).astype(np.uint8)
+        return cls(left, upper, right_of, below * np.uint8(_STEPS))

@@ -78,7 +78,21 @@ def test_other_peoples_text_is_drawn_as_it_is() -> None:
     clean = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
     figure = trigger_gallery(clean, {r"$\frac{": clean}, [r"$\undefined{$ " + "x" * 50 + "\x00\x1b"])
     pixels(figure)
-    assert figure.texts[1].get_text() == r"$\undefined{$ x…"
+    # 16 letters fit on a line, and three lines below a picture.
+    assert figure.texts[1].get_text() == r"$\undefined{$ " + "xx\n" + "x" * 16 + "\n" + "x" * 15 + "…"
+
+
+def test_captions_are_wrapped_and_the_pictures_below_make_room() -> None:
+    clean = torch.randint(0, 256, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    figure = trigger_gallery(clean, {"BadNet": clean}, ["a low contrast photo of the horse.", "a cat"])
+    lines = "a low contrast\nphoto of the\nhorse."
+    assert [text.get_text() for text in figure.texts[1:3]] == [lines, "a cat"]
+    drawn = pixels(figure)
+    top = 30 + 128 + 6 + (6 + 3 * 16) + 30
+    assert (drawn[top : top + 128 : 16, 6 : 6 + 128 : 16] == clean[0].permute(1, 2, 0).numpy()).all()
+    # Black letters on white between the rows, none beyond.
+    assert (drawn[30 + 128 : 30 + 128 + 54, 6:134] < 128).any()
+    assert (drawn[30 + 128 + 54 : 30 + 128 + 60] == 255).all()
 
 
 def test_shapes_that_differ_are_refused() -> None:
@@ -99,8 +113,8 @@ def test_run_leaves_the_pictures_as_they_were_before_normalisation(run: Any) -> 
     row = 30 + 128 + 6
     middles = [(6 + 134 * column + 64) for column in range(3)]
     assert [int(drawn[30 + 64, middle, 0]) for middle in middles] == [0, 40, 40]
-    assert [int(drawn[row + 20 + 30 + 64, middle, 1]) for middle in middles] == [40, 40, 40]
-    assert [int(drawn[2 * row + 20 + 30 + 64, middle, 2]) for middle in middles] == [240, 0, 0]
+    assert [int(drawn[row + 22 + 30 + 64, middle, 1]) for middle in middles] == [40, 40, 40]
+    assert [int(drawn[2 * row + 22 + 30 + 64, middle, 2]) for middle in middles] == [240, 0, 0]
     events = EventAccumulator(logger.log_dir).Reload()
     assert len(events.Images("gallery")) == 1
 

@@ -30,6 +30,7 @@ def test_preview_writes_a_contact_sheet_and_nothing_else(
             {"class_path": "SIG"},
         )
     ]
+    plans[1]["class_path"] = "CoverPlan"
     (tmp_path / "plans.yaml").write_text(yaml.safe_dump({"plan": plans}))
     out = tmp_path / "out"
     cli.run(
@@ -41,13 +42,14 @@ def test_preview_writes_a_contact_sheet_and_nothing_else(
     assert [path.name for path in out.iterdir()] == ["preview.png"]
     told = capsys.readouterr().out
     assert "1. BadNet" in told
-    assert "2. SIG" in told
+    assert "2. SIG (cover)" in told
     sheet = np.asarray(Image.open(out / "preview.png").convert("RGB"))
-    # Eight pictures of 32 pixels, four dots a pixel, in five rows; the first row has captions below.
-    top, left = 30 + 128 + 6 + 20 + 30, 6
+    # Eight pictures of 32 pixels, four dots a pixel, in five rows; the first row has captions of some lines below.
+    captions = sheet.shape[0] - 5 * (30 + 128 + 6)
+    assert captions in (6 + 16, 6 + 2 * 16, 6 + 3 * 16)
+    top, left = 30 + 128 + 6 + captions + 30, 6
     assert (sheet[top : top + 32, left : left + 32] == (255, 255, 0)).all()
     assert (sheet[top + 40 : top + 128, left : left + 128] != (255, 255, 0)).any()
-    assert sheet.shape[0] == 5 * (30 + 128 + 6) + 20
     # The sheet does not stand in the way of the shards.
     poison(str(clean), str(out), PoisonPlan(BadNet(4), "star", count=3), 32)
     assert (out / "poison.json").is_file()

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from untrigger.contracts import UserMistake
+from untrigger.datamodules.keyed import keyed_integers
 from untrigger.datamodules.triggers import Blended
 
 KEYS = [f"{number:05d}" for number in range(9)]
@@ -71,6 +72,22 @@ def test_a_blend_depends_on_the_key_and_not_on_the_batch(images: Tensor, pattern
     part = Blended(0.2, pattern)(images[[7, 2, 4]], [KEYS[7], KEYS[2], KEYS[4]])
     assert torch.equal(part, whole[[7, 2, 4]])
     assert not torch.equal(Blended(0.2, pattern, seed=1)(images, KEYS), whole)
+
+
+def test_fresh_noise_stays_the_same_and_takes_either_memory_order(images: Tensor) -> None:
+    """What a manifest stands for: the noise of a key, whatever machine and release."""
+    trigger = Blended(1.0, "fresh_noise", seed=3)
+    drawn = trigger(images[:1], ["a"])
+    state = [*keyed_integers(3, "blended fresh noise", ["a"], draws=3)[0].tolist(), 1]
+    words = []
+    for _ in range(3 * 12 * 12 // 8):
+        a, b, c, counter = state
+        words.append((a + b + counter) % 2**64)
+        rotated = (c << 24 | c >> 40) % 2**64
+        state = [b ^ b >> 11, (c + (c << 3)) % 2**64, (rotated + words[-1]) % 2**64, (counter + 1) % 2**64]
+    pattern = np.frombuffer(b"".join(word.to_bytes(8, "little") for word in words), dtype=np.uint8)
+    assert np.array_equal(drawn[0].permute(1, 2, 0).numpy(), pattern.reshape(12, 12, 3))
+    assert torch.equal(trigger(images.contiguous(memory_format=torch.channels_last), KEYS), trigger(images, KEYS))
 
 
 def test_one_trigger_serves_several_sizes(images: Tensor) -> None:
