@@ -327,7 +327,7 @@ class UBT(BaseCLIPModule):
         state = checkpoint["ubt"]
         self._place, self._lap, self._seconds = state["place"], state["lap"], state["seconds"]
         self._lap_is_over, self._phase_is_over = state["over"]
-        self._is_new_phase, self.alarm = False, state["alarm"]
+        self._is_new_phase, self.alarm = False, state.get("alarm")
         self.poisoned = dict(state["poisoned"])
         self.findings.load_state_dict(state["findings"])
         if self._place < len(self.phases) and state["phase"]:

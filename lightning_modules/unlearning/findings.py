@@ -86,7 +86,7 @@ class Findings:
         self.decision = state_dict["decision"].numpy()
         self.compromised = CompromisedTokens(*state_dict["compromised"])
         self.about = state_dict["about"]
-        self.figures = dict(state_dict["figures"])
+        self.figures = dict(state_dict.get("figures", {}))
 
 
 def _tensors(scores: Mapping[str, Scores]) -> dict[str, torch.Tensor]:
