@@ -263,7 +263,7 @@ class Suspicion(NamedTuple):
     keys: Sequence[str]
     """N keys."""
     scores: Mapping[str, npt.NDArray[np.float32]]
-    """By name, ``(N,)``, higher is more suspicious; the last one is what the decision rests on."""
+    """By name, ``(N,)``, higher is more suspicious; the last one ranks the pairs."""
     decision: npt.NDArray[np.int8]
     """``(N,)``, of ``DECISIONS``."""
     words: Sequence[str]

@@ -20,6 +20,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_RECORDS = Path(__file__).parent / "cells"
+
 
 def main() -> None:
     """Check, and print the table."""
@@ -31,15 +33,16 @@ def main() -> None:
     rows = []
     for bench in map(Path, arguments.benches):
         cells = {path.parent: json.loads(path.read_text()) for path in sorted(bench.glob("*/cell.json"))}
+        records = [json.loads(path.read_text()) for path in _RECORDS.glob(f"{bench.name}/*.json")]
         for folder, cell in cells.items():
             if cell["defence"] == "none" and cell["attack"] not in ("surrogate", "patch"):
-                rows.append(_row(folder, cell, cells.values(), Path(arguments.out) / bench.name / folder.name))
+                rows.append(_row(folder, cell, records, Path(arguments.out) / bench.name / folder.name))
     _print(rows, arguments.threshold)
 
 
-def _row(folder: Path, cell: dict[str, Any], cells: Any, place: Path) -> dict[str, Any]:
+def _row(folder: Path, cell: dict[str, Any], records: list[dict[str, Any]], place: Path) -> dict[str, Any]:
     """What is known of a model, and what the checks say."""
-    ubt = next((other for other in cells if other["defence"] == "UBT" and other["parent"] == cell["cell"]), None)
+    ubt = next((other for other in records if other["defence"] == "UBT" and other["parent"] == cell["cell"]), None)
     if not (place / "check.json").exists():
         command = [sys.executable, "-m", "untrigger.cli", "check", str(folder / "last.ckpt"), "--out", str(place)]
         subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

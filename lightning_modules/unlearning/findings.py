@@ -26,7 +26,7 @@ class Findings:
         keys: Their keys, in the order of the shards.
         seen: What was measured, by name: similarities under ``poisoned``, ``overfitted`` and ``forgotten``, and what
             the pieces of evidence have observed.
-        suspicion: How suspicious each pair is, by the piece of evidence; the last one is what decided.
+        suspicion: How suspicious each pair is, by the piece of evidence; the last one ranks the pairs.
         decision: ``(N,)``, BENIGN, SUSPICIOUS (left out of everything) or POISONED (to be unlearnt).
         compromised: The tokens to be forgotten.
         about: The phase that decided last; empty before.

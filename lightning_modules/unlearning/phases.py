@@ -205,6 +205,9 @@ class LookAgain(Scoring):
     pairs that were not pushed have two humps, and the upper one lies near the suspects. Of the pairs of the upper hump,
     those above its mean are poisoned and the others suspicious. Without a backdoor there is nothing to generalise to.
 
+    The final score of a pair is the sum of its fall and its first suspicion, as robust z-scores: each errs on other
+    pairs.
+
     Args:
         min_split: Least share of the variance of these falls that lies between the two humps. One normal hump has 0.64,
             a flat one 0.75.
@@ -228,6 +231,7 @@ class LookAgain(Scoring):
         threshold, quality = two_humps(fall[left])
         upper = group & (fall > threshold)
         findings.suspicion["fall"] = fall
+        findings.suspicion["final"] = robust_z(fall) + robust_z(findings.suspicion["suspicion"])
         findings.about = self.name
         if not (left & upper).any():
             findings.decision = divide(group, fall, np.zeros_like(group), 0.0)
