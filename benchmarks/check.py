@@ -45,7 +45,9 @@ def _row(folder: Path, cell: dict[str, Any], records: list[dict[str, Any]], plac
     ubt = next((other for other in records if other["defence"] == "UBT" and other["parent"] == cell["cell"]), None)
     if not (place / "check.json").exists():
         command = [sys.executable, "-m", "untrigger.cli", "check", str(folder / "last.ckpt"), "--out", str(place)]
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode not in (0, 3):
+            sys.exit(f"{place}: {done.stderr.strip().splitlines()[-1]}")
     answer = json.loads((place / "check.json").read_text())
     (result, *_) = cell["results"]
     return {

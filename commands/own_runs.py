@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,3 +31,24 @@ def run_trainer(subcommand: str, config: str | None, overrides: Sequence[str]) -
         return UntriggerCLI([subcommand, *overrides])
     with as_file(files("untrigger") / "configs" / config) as path:  # an absolute path stays what it is
         return UntriggerCLI([subcommand, "--config", str(path), *overrides])
+
+
+def fit_or_go_on(config: str, overrides: Sequence[str], folder: Path) -> UntriggerCLI:
+    """Fit in a folder, or go on with a fit that was stopped there.
+
+    Args:
+        config: See ``run_trainer``.
+        overrides: See ``run_trainer``.
+        folder: The run folder.
+
+    Raises:
+        KeyboardInterrupt: If it is stopped; it has left a checkpoint.
+    """
+    stopped = (folder / "last.ckpt").exists()
+    if not stopped:
+        (folder / "config.yaml").unlink(missing_ok=True)  # of one that had not come to its first checkpoint
+    again = ["--ckpt_path", "last"] if stopped else []
+    ran = run_trainer("fit", config, [*overrides, "--trainer.default_root_dir", str(folder), *again])
+    if ran.trainer.interrupted:
+        raise KeyboardInterrupt
+    return ran

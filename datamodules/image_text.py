@@ -8,7 +8,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
@@ -199,13 +198,7 @@ class ImageTextDataModule(LightningDataModule):
 
     def some_keys(self, count: int, seed: int) -> list[str]:
         """The keys of some training pairs, drawn at random; of all where there are no more."""
-        shards = self._pairs
-        drawn = np.random.default_rng(seed).permutation(len(shards))[:count]
-        ends = shards.counts.cumsum()
-        drawn.sort()
-        found = ends.searchsorted(drawn, side="right")
-        places = drawn - (ends - shards.counts)[found]
-        return [shards.key(shard, place) for shard, place in zip(found.tolist(), places.tolist(), strict=True)]
+        return self._pairs.some_keys(count, seed)
 
     def keys_saying(self, phrase: str) -> list[str]:
         """The keys of the training pairs whose caption has the phrase as whole words, before any poisoning."""

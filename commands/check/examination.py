@@ -6,7 +6,6 @@ import csv
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ from ...callbacks.results_table import text_cell
 from ...contracts import DECISIONS, UserMistake
 from ...datamodules.generated import write_generated_data
 from ...lightning_modules import DECREE, UBT
-from ..own_runs import run_trainer
+from ..own_runs import fit_or_go_on, run_trainer
 
 DENSITIES = ("k_distance", "slof", "dao")
 _PICTURES, _STEPS, _BATCH = 2_000, 1_200, 128
@@ -82,11 +81,10 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
     small = subject.encoder.startswith("small:")
     chosen = str(Path(config).expanduser().absolute()) if config else _SMALL if small else _LARGE
     data = ["--data.train_shards", shards]
-    module = _fit(chosen, [*subject.arguments, *data], subject.folder / "ubt").model
+    module = fit_or_go_on(chosen, [*subject.arguments, *data], subject.folder / "ubt").model
     if not isinstance(module, UBT):
         raise UserMistake(f"{config} is a config of {type(module).__name__}; a check takes one of UBT")
-    if module.alarm is None:
-        raise KeyboardInterrupt  # it was stopped, and has left a checkpoint
+    assert module.alarm is not None, "the run has ended"
     place = subject.folder / "density"
     run_trainer(
         "predict",
@@ -130,21 +128,9 @@ def invert_trigger(subject: Subject, pictures: str | None) -> Inversion:
         pictures = str(shapes / "train")
     overrides = [*subject.arguments, "--data.train_shards", pictures, "--data.batch_size", str(_BATCH)]
     overrides += ["--trainer.max_epochs", "-1", "--trainer.max_steps", str(_STEPS)]
-    ran = _fit("decree/cifar10.yaml", overrides, subject.folder / "decree")
-    module = ran.model
+    module = fit_or_go_on("decree/cifar10.yaml", overrides, subject.folder / "decree").model
     assert isinstance(module, DECREE), "the package's own config"
-    if ran.trainer.interrupted:
-        raise KeyboardInterrupt
     return Inversion(module.found, module.l1_norm, module.p_l1_norm)
-
-
-def _fit(config: str, overrides: list[str], folder: Path) -> Any:
-    """Fit, or go on with a fit that was stopped."""
-    goes_on = (folder / "last.ckpt").exists()
-    again = ["--ckpt_path", "last"] if goes_on else []
-    if (folder / "config.yaml").exists() and not goes_on:
-        (folder / "config.yaml").unlink()  # it had not come to its first checkpoint
-    return run_trainer("fit", config, [*overrides, "--trainer.default_root_dir", str(folder), *again])
 
 
 def _percentiles(table: Path, poisoned: set[str]) -> dict[str, float]:

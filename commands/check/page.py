@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from ...files import write_text
+from ..pages import page_templates
 from ..report.pictures import data_uri
 from .verdict import Verdict, name_of
 
@@ -18,18 +17,14 @@ def write_page(verdict: Verdict, folder: Path) -> None:
         verdict: What it tells.
         folder: Where to; with ``suspects.png`` and ``trigger.png``, which go into the page.
     """
-    # Words and names are other people's text: everything is escaped.
-    environment = Environment(
-        loader=PackageLoader("untrigger.commands", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("check/page.html").render(
-        verdict=verdict,
-        name=name_of(verdict.model),
-        sheet=data_uri(folder / "suspects.png"),
-        trigger=data_uri(folder / "trigger.png"),
+    page = (
+        page_templates()
+        .get_template("check/page.html")
+        .render(
+            verdict=verdict,
+            name=name_of(verdict.model),
+            sheet=data_uri(folder / "suspects.png"),
+            trigger=data_uri(folder / "trigger.png"),
+        )
     )
     write_text(folder / "check.html", page)

@@ -16,7 +16,7 @@ from ..check.examination import Subject
 from ..check.verdict import CLEAN
 from ..export.command import hand_back
 from ..export.formats import exporter_for
-from ..own_runs import run_trainer
+from ..own_runs import fit_or_go_on
 
 _BEFORE, _CLEANED, _AFTER, _MODEL = "check-before", "cleanclip", "check-after", "model"
 
@@ -85,11 +85,7 @@ def _finetuned(subject: Subject, shards: str, config: str | None) -> Path:
     given = None if config is None else str(Path(config).expanduser().absolute())
     chosen = given or ("cleanclip/cifar10.yaml" if small else "cleanclip/cc3m_100k.yaml")
     place = subject.folder / _CLEANED
-    data = ["--data.train_shards", shards, "--trainer.default_root_dir", str(place)]
-    again = ["--ckpt_path", "last"] if (place / "last.ckpt").exists() else []
-    ran = run_trainer("fit", chosen, [*subject.arguments, *data, *again])
-    if ran.trainer.interrupted:
-        raise KeyboardInterrupt
+    fit_or_go_on(chosen, [*subject.arguments, "--data.train_shards", shards], place)
     return place / "last.ckpt"
 
 

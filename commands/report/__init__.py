@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from ...contracts import UserMistake
+from ..pages import page_templates
 from ..summary import Figure, number
 from .page import AttackPart, FigureBook, attack_parts, heat_maps, scatter
 from .records import records_of
@@ -73,14 +74,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
 
 
 def _template() -> Template:
-    # Names in a run folder are other people's text: everything that is not Markup is escaped.
-    environment = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates()
     environment.filters |= {
         "percent": _percent,
         "rate": _rate,
@@ -88,7 +82,7 @@ def _template() -> Template:
         "count": _count,
         "memory": _memory,
     }
-    return environment.get_template("report.html")
+    return environment.get_template("report/report.html")
 
 
 def _anchors(attacks: Sequence[AttackPart]) -> dict[Path, str]:

@@ -118,6 +118,14 @@ class ShardSet:
         opened = self._shard(shard)
         return opened.found.keys[int(opened.positions[position])] if position < len(opened.positions) else ""
 
+    def some_keys(self, count: int, seed: int) -> list[str]:
+        """The keys of some samples, drawn at random, in their order; of all where there are no more."""
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        ends = self.counts.cumsum()
+        shards = ends.searchsorted(drawn, side="right")
+        places = drawn - (ends - self.counts)[shards]
+        return [self.key(shard, place) for shard, place in zip(shards.tolist(), places.tolist(), strict=True)]
+
     @property
     def folders(self) -> set[str]:
         """The folders that the local shards lie in."""
