@@ -49,7 +49,8 @@ class UBT(BaseCLIPModule):
        the caption masked, until they are no more similar to them than unrelated pictures (ours: a bounded objective,
        the image tower alone, frozen batch norm, benign features held where they were).
     5. *Look again* (ours): the pairs whose similarity the forgetting took along are the poisoned ones. With them,
-       *forget again*, from the poisoned model. ``look_again=False`` is the paper's method alone.
+       *forget again*, from the poisoned model. Where nothing went along, the suspects were the wrong ones, and coarser
+       evidence names the next (``tries``). ``look_again=False`` is the paper's method alone.
 
     Where nothing is suspicious, the run says so and ends with the weights that it began with, bit for bit.
 
@@ -74,6 +75,8 @@ class UBT(BaseCLIPModule):
         min_token_share: Least share of these that a compromised token carries.
         min_lift: Least lift of a compromised token.
         look_again: Whether to look again and forget again.
+        tries: How many sets of suspects are tried at most, each from coarser evidence (``Evidence.coarser``), until
+            looking again finds that they are the right ones.
         min_split: Looking again, the least share of the variance of the falls in similarity that lies between the
             pairs that fell and those that did not; where it is less, nothing is suspicious.
         min_transfer: Least distance that the pairs which fell without being pushed went, as a share of the suspects';
@@ -110,6 +113,7 @@ class UBT(BaseCLIPModule):
         min_token_share: float = 0.1,
         min_lift: float = 2.0,
         look_again: bool = True,
+        tries: int = 2,
         min_split: float = 0.7,
         min_transfer: float = 0.6,
         forget_laps: int = 4,
@@ -129,13 +133,14 @@ class UBT(BaseCLIPModule):
         shares = {"weak_share": weak_share, "min_token_share": min_token_share}
         shares |= {"min_split": min_split, "min_transfer": min_transfer}
         counts = {"suspects": suspects, "localised_pairs": localised_pairs, "forget_laps": forget_laps}
-        counts |= {"forget_steps": forget_steps, "forget_batch_size": forget_batch_size}
+        counts |= {"forget_steps": forget_steps, "forget_batch_size": forget_batch_size, "tries": tries}
         amounts = {"overfit_epochs": overfit_epochs, "overfit_lr": overfit_lr, "min_lift": min_lift}
         amounts |= {"retain_weight": retain_weight, "forget_weight": forget_weight, "hold_weight": hold_weight}
         check_ranges(counts, amounts, shares)
         if not 0 <= doubtful_share < 1:
             raise UserMistake(f"model.doubtful_share is {doubtful_share}, not in [0, 1)")
-        self.evidence = self._taken(evidence)
+        self.tries = _from_fine_to_coarse(self._taken(evidence), tries if look_again and given is None else 1)
+        """What each set of suspects rests on."""
 
         tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
         weights = ForgetWeights(retain_weight, hold_weight, forget_weight)
@@ -168,6 +173,11 @@ class UBT(BaseCLIPModule):
         if not evidence:
             raise UserMistake("model.evidence is empty: name at least one, such as OverfittedSimilarity")
         return evidence
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """All that is observed, by any try."""
+        return list({piece.name: piece for evidence in self.tries for piece in evidence}.values())
 
     # What callbacks ask
 
@@ -345,6 +355,10 @@ class UBT(BaseCLIPModule):
         rank_zero_info(f"UBT {phase.name}: {self._seconds:.1f} s. {self.findings.account()}")
         self._seconds, self._since = 0.0, perf_counter()
         self._place, self._lap = (self._place + 1 if suspicious else len(self.phases)), 0
+        if not suspicious and self.findings.try_next("suspect"):
+            self._place = next(place for place, phase in enumerate(self.phases) if isinstance(phase, Forget))
+            suspicious = True
+            rank_zero_info(f"UBT: these were the wrong suspects. {self.findings.account()}")
         if not suspicious:
             rank_zero_info("UBT: nothing is suspicious; the model stays as it was")
             self.findings.decision = np.zeros_like(self.findings.decision)
@@ -375,6 +389,17 @@ class UBT(BaseCLIPModule):
 
     def _measure(self, now: bool) -> None:
         self.trainer.check_val_every_n_epoch = 1 if now else _NEVER
+
+
+def _from_fine_to_coarse(evidence: list[Evidence], tries: int) -> list[list[Evidence]]:
+    """Some evidence, and the same at coarser scales, as long as that makes a difference."""
+    found = [evidence]
+    while len(found) < tries:
+        coarser = [piece.coarser() for piece in found[-1]]
+        if all(piece is finer for piece, finer in zip(coarser, found[-1], strict=True)):
+            break
+        found.append(coarser)
+    return found
 
 
 def _keys_of(given: str) -> frozenset[str]:

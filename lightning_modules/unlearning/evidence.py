@@ -14,6 +14,8 @@ from .scores import Scores
 
 Similarity = Callable[[Tensor], Tensor]
 """Pictures ``(B, 3, S, S)`` in place of a batch's own to their similarity with its captions, ``(B,)``."""
+_FINE = 1 / 32
+"""The usual width of a blur, as a share of the picture's side."""
 
 
 class Evidence(ABC):
@@ -30,6 +32,10 @@ class Evidence(ABC):
     def name(self) -> str:
         """The column of ``suspects.csv``: the class's name."""
         return type(self).__name__
+
+    def coarser(self) -> Evidence:
+        """The same question at the next coarser scale; itself, where it knows no scales."""
+        return self
 
     def observe(self, model: str, batch: ImageTextBatch, similarity: Similarity) -> Tensor | None:
         """Measure something of a batch.
@@ -88,8 +94,9 @@ class RandomSuspicion(Evidence):
 class BlurFragility(Evidence):
     """What the similarity loses when the picture is blurred (ours).
 
-    A trigger has to be invisible or small, so what carries it is fine detail; what carries an object is not. It asks
-    the poisoned model, so it is independent of the overfitting.
+    A trigger has to be invisible or small, so what carries it is finer than what carries an object. How fine depends on
+    the trigger: a patch goes with pixels, SIG's waves only with a wider blur. It asks the poisoned model, so it is
+    independent of the overfitting.
 
     Args:
         sigma: Standard deviation of the Gaussian, as a share of the picture's side.
@@ -98,10 +105,19 @@ class BlurFragility(Evidence):
         UserMistake: If sigma is not above 0.
     """
 
-    def __init__(self, sigma: float = 1 / 32) -> None:
+    def __init__(self, sigma: float = _FINE) -> None:
         if not sigma > 0:
             raise UserMistake(f"the sigma of BlurFragility is {sigma}, not above 0")
         self.sigma = sigma
+
+    @property
+    def name(self) -> str:
+        """The class's name, with sigma where it is not the usual one."""
+        return super().name if self.sigma == _FINE else f"{super().name}-{self.sigma:.4g}"
+
+    def coarser(self) -> Evidence:
+        """A blur of twice the width."""
+        return type(self)(2 * self.sigma)
 
     def observe(self, model: str, batch: ImageTextBatch, similarity: Similarity) -> Tensor | None:
         """The similarity of the blurred picture under the poisoned model."""

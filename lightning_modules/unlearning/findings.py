@@ -18,6 +18,35 @@ BENIGN, SUSPICIOUS, POISONED = range(3)
 
 
 @dataclass
+class Suspects:
+    """Who may be poisoned, by one try.
+
+    Attributes:
+        suspicion: As ``Findings.suspicion``.
+        decision: As ``Findings.decision``.
+        compromised: As ``Findings.compromised``.
+    """
+
+    suspicion: dict[str, Scores]
+    decision: npt.NDArray[np.int8]
+    compromised: CompromisedTokens
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as plain data and tensors."""
+        return {
+            "suspicion": _tensors(self.suspicion),
+            "decision": torch.from_numpy(self.decision),
+            "compromised": [list(part) for part in self.compromised],
+        }
+
+    @classmethod
+    def of_state(cls, state_dict: Mapping[str, Any]) -> Suspects:
+        """What gave this state."""
+        suspicion = {name: scores.numpy() for name, scores in state_dict["suspicion"].items()}
+        return cls(suspicion, state_dict["decision"].numpy(), CompromisedTokens(*state_dict["compromised"]))
+
+
+@dataclass
 class Findings:
     """What is known of N training pairs so far.
 
@@ -31,6 +60,7 @@ class Findings:
         compromised: The tokens to be forgotten.
         about: The phase that decided last; empty before.
         figures: What a decision rested on, by name: the split and the transfer of ``LookAgain``.
+        untried: Other suspects, to be tried where these turn out to be the wrong ones.
     """
 
     captions: CaptionTokens
@@ -41,6 +71,23 @@ class Findings:
     compromised: CompromisedTokens = field(default_factory=lambda: CompromisedTokens([], [], []))
     about: str = ""
     figures: dict[str, float] = field(default_factory=dict)
+    untried: list[Suspects] = field(default_factory=list)
+
+    def try_next(self, about: str) -> bool:
+        """Take over the suspects that are to be tried next.
+
+        Args:
+            about: The phase that named them.
+
+        Returns:
+            Whether there were any.
+        """
+        if not self.untried:
+            return False
+        suspects = self.untried.pop(0)
+        self.suspicion, self.decision, self.compromised = suspects.suspicion, suspects.decision, suspects.compromised
+        self.about, self.figures = about, {}
+        return True
 
     def having(self, decision: int) -> npt.NDArray[np.int64]:
         """Places of the pairs with a decision."""
@@ -75,6 +122,7 @@ class Findings:
             "compromised": [list(part) for part in self.compromised],
             "about": self.about,
             "figures": dict(self.figures),
+            "untried": [suspects.state_dict() for suspects in self.untried],
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -87,6 +135,7 @@ class Findings:
         self.compromised = CompromisedTokens(*state_dict["compromised"])
         self.about = state_dict["about"]
         self.figures = dict(state_dict.get("figures", {}))
+        self.untried = [Suspects.of_state(state) for state in state_dict.get("untried", [])]
 
 
 def _tensors(scores: Mapping[str, Scores]) -> dict[str, torch.Tensor]:

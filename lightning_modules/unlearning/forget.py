@@ -98,6 +98,7 @@ class Forget(Phase):
                 f"UBT finds {benign} benign pairs, too few to fill a batch of {needed} to retain: nearly all captions "
                 f"have one of {', '.join(map(repr, ubt.findings.compromised.words))}; raise model.min_lift"
             )
+        self._forgotten = False
         ubt.restore()
 
     def prepare(self, ubt: UBT) -> None:

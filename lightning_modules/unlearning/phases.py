@@ -13,7 +13,8 @@ from ...all_ranks import all_ranks
 from ...contracts import ImageTextBatch, UserMistake
 from ..losses import ContrastiveLoss
 from .captions import CaptionTokens
-from .findings import POISONED, divide, most, sample
+from .evidence import Evidence
+from .findings import POISONED, Suspects, divide, most, sample
 from .localisation import CompromisedTokens, compromised_tokens, similarity_drops, words_of
 from .phase import Phase
 from .scores import Scores, robust_z, two_humps
@@ -139,6 +140,8 @@ class Overfit(Phase):
 class Suspect(Scoring):
     """Similarity under the overfitted copy; all evidence together ranks the pairs and names the compromised tokens.
 
+    Each try, from fine to coarse evidence, has its suspects; the first are forgotten first.
+
     Args:
         suspects: Pairs to be unlearnt: the most suspicious ones of those whose caption has a compromised token.
         doubtful_share: Share of the pairs with such a caption that are not retained, the most suspicious ones.
@@ -160,19 +163,25 @@ class Suspect(Scoring):
         """Rank the pairs, localise, and divide the data. Without a compromised token nothing is suspicious."""
         self.gather(ubt)
         findings = ubt.findings
-        findings.suspicion = {evidence.name: evidence.suspicion(findings.seen) for evidence in ubt.evidence}
-        every = [robust_z(scores) for scores in findings.suspicion.values()]
+        tries = [self._suspects(ubt, evidence) for evidence in ubt.tries]
+        findings.untried = [suspects for suspects in tries if suspects.compromised.tokens] or tries[:1]
+        findings.try_next(self.name)
+        return bool(findings.compromised.tokens)
+
+    def _suspects(self, ubt: UBT, evidence: Sequence[Evidence]) -> Suspects:
+        """Who is suspicious by some evidence."""
+        findings = ubt.findings
+        suspicion = {piece.name: piece.suspicion(findings.seen) for piece in evidence}
+        every = [robust_z(scores) for scores in suspicion.values()]
         together: Scores = np.stack(every).mean(axis=0, dtype=np.float32)
-        findings.suspicion["suspicion"] = together
+        suspicion["suspicion"] = together
         first = findings.keys_of(most(together, self.localised_pairs))
-        findings.compromised = localise(ubt, first, self.min_share, self.min_lift)
-        findings.about = self.name
-        group = findings.captions.having(findings.compromised.tokens)
+        compromised = localise(ubt, first, self.min_share, self.min_lift)
+        group = findings.captions.having(compromised.tokens)
         among = np.where(group, together, -np.inf)
         poisoned = np.zeros(len(group), dtype=bool)
         poisoned[most(among, min(self.suspects, int(group.sum())))] = True
-        findings.decision = divide(group, together, poisoned, self.doubtful_share)
-        return bool(group.any())
+        return Suspects(suspicion, divide(group, together, poisoned, self.doubtful_share), compromised)
 
 
 def localise(ubt: UBT, keys: Sequence[str], min_share: float, min_lift: float) -> CompromisedTokens:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +242,68 @@ def test_where_nothing_is_suspicious_the_model_stays_as_it_was(folder: Path, tmp
     assert ubt.suspicion is not None
     assert not ubt.suspicion.decision.any()
     assert ubt.phase == "done"
+
+
+def wrong_at_first(ubt: UBT) -> Callable[[Scores], tuple[float, float]]:
+    """Looking again finds that the suspects are the wrong ones, as long as there are others to be tried."""
+    return lambda scores: (float(np.median(scores)), 0.0 if ubt.findings.untried else 1.0)
+
+
+def test_wrong_suspects_make_room_for_those_of_coarser_evidence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ubt, diary = module(), Diary()
+    monkeypatch.setattr(phases, "two_humps", wrong_at_first(ubt))
+    poisoned = weights(ubt)
+    trainer(tmp_path / "whole", diary).fit(ubt, data(folder))
+    names = [name for name, _ in diary.epochs]
+    assert [name for name, _ in groupby(names)] == [*PHASES[:5], "forget", "look again", "forget again"]
+    assert {"BlurFragility-0.0625"} == {name for name in ubt.findings.suspicion if name.startswith("Blur")}
+    assert ubt.alarm
+
+    second = names.index("look again") + 1
+    again, rest, start = module(), Diary(), tmp_path / "middle.ckpt"
+    monkeypatch.setattr(phases, "two_humps", wrong_at_first(again))
+    with pytest.raises(RuntimeError, match="killed"):
+        trainer(tmp_path, Kill(second, 0, start)).fit(again, data(folder))
+    rested = module()
+    monkeypatch.setattr(phases, "two_humps", wrong_at_first(rested))
+    trainer(tmp_path, rest).fit(rested, data(folder), ckpt_path=start, weights_only=True)
+    assert len(same(weights(ubt), weights(rested))) == len(poisoned)
+    assert np.array_equal(ubt.findings.decision, rested.findings.decision)
+    content = torch.load(start, weights_only=True)
+    assert all(torch.equal(content["ubt"]["poisoned"][name], poisoned[name]) for name in poisoned)
+
+
+def test_the_second_suspects_are_forgotten_from_the_poisoned_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "two_humps", lambda scores: (float(np.median(scores)), 0.0))
+    starts: list[dict[str, Tensor]] = []
+
+    class Starts(Diary):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            super().on_train_epoch_start(trainer, pl_module)
+            assert isinstance(pl_module, UBT)
+            if pl_module.phase.startswith("forget 1/"):
+                starts.append(weights(pl_module))
+
+    ubt, diary = module(), Starts()
+    before = weights(ubt)
+    trainer(tmp_path, diary).fit(ubt, data(folder))
+    assert [len(same(before, start)) for start in starts] == [len(before)] * 2
+    assert not ubt.alarm
+    assert len(same(before, weights(ubt))) == len(before)
+
+
+@pytest.mark.parametrize("arguments", [{"tries": 1}, {"evidence": [OverfittedSimilarity()]}])
+def test_without_coarser_evidence_there_is_one_try(
+    arguments: dict[str, Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "two_humps", lambda scores: (float(np.median(scores)), 0.0))
+    ubt, diary = module(**arguments), Diary()
+    trainer(tmp_path, diary).fit(ubt, data(folder))
+    assert [name for name, _ in groupby(name for name, _ in diary.epochs)] == PHASES[:5]
 
 
 def test_results_of_a_model_that_was_put_back_are_not_those_of_what_was_tried(

@@ -35,6 +35,26 @@ def test_fine_detail_does_not_survive_the_blur_and_coarse_does() -> None:
     assert fine > 0.2 > 0.1 > coarse
 
 
+def test_the_next_coarser_blur_takes_waves_that_a_fine_one_leaves() -> None:
+    waves = torch.sin(2 * torch.pi * 6 * torch.arange(32) / 32).expand(1, 3, 32, 32)  # SIG's
+    batch: ImageTextBatch = {"key": ["wave"], "image": waves, "tokens": torch.zeros(1, 4).long()}
+    fine = BlurFragility()
+    coarse = fine.coarser()
+    assert isinstance(coarse, BlurFragility)
+    assert (coarse.sigma, coarse.name, fine.name) == (1 / 16, "BlurFragility-0.0625", "BlurFragility")
+    left = {}
+    for evidence in (fine, coarse):
+        blurred = evidence.observe("poisoned", batch, lambda pictures: pictures.flatten(1).std(dim=1))
+        assert blurred is not None
+        left[evidence.name] = float(blurred) / float(waves.std())
+    assert left["BlurFragility"] > 0.4 > 0.2 > left["BlurFragility-0.0625"]
+
+
+def test_what_knows_no_scales_is_its_own_next() -> None:
+    evidence = SimilarityGain()
+    assert evidence.coarser() is evidence
+
+
 def test_random_suspicion_knows_nothing_and_is_the_same_again() -> None:
     seen = {"poisoned": np.arange(1000, dtype=np.float32)}
     first, again, other = (RandomSuspicion(seed).suspicion(seen) for seed in (0, 0, 1))

@@ -6,7 +6,16 @@ import torch
 
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
 from untrigger.lightning_modules.unlearning.captions import CaptionTokens
-from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED, SUSPICIOUS, Findings, divide, most, sample
+from untrigger.lightning_modules.unlearning.findings import (
+    BENIGN,
+    POISONED,
+    SUSPICIOUS,
+    Findings,
+    Suspects,
+    divide,
+    most,
+    sample,
+)
 from untrigger.lightning_modules.unlearning.localisation import CompromisedTokens
 
 TOKENIZE = SmallTokenizer(32)
@@ -49,6 +58,9 @@ def test_the_state_is_plain_and_brings_everything_back(tmp_path: object) -> None
     findings.decision = np.array([0, 2], np.int8)
     findings.compromised = CompromisedTokens([7], ["star"], [3.5])
     findings.about = "suspect"
+    findings.untried = [
+        Suspects({"suspicion": np.array([1, 0], np.float32)}, np.array([2, 0], np.int8), findings.compromised)
+    ]
     path = f"{tmp_path}/state.pt"
     torch.save(findings.state_dict(), path)
     again = Findings(CaptionTokens(TOKENIZE))
@@ -58,4 +70,7 @@ def test_the_state_is_plain_and_brings_everything_back(tmp_path: object) -> None
     assert list(again.suspicion) == ["suspicion"]
     assert again.decision.tolist() == [0, 2]
     assert again.keys_of(again.having(POISONED)) == ["b"]
+    assert again.try_next("suspect")
+    assert again.keys_of(again.having(POISONED)) == ["a"]
+    assert not again.try_next("suspect")
     assert np.array_equal(again.captions.shares(), findings.captions.shares())
