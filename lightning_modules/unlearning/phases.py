@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import compress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -210,9 +212,10 @@ class LookAgain(Scoring):
     """Similarity under the model that has forgotten (ours): what the forgetting took along is poisoned.
 
     Forgetting generalises from the suspects to the trigger, so the similarity falls for poisoned pairs that were never
-    pushed, nearly as far as for those that were, and hardly for benign ones of the same words. So the falls of the
+    pushed, nearly as far as for those that were, and hardly for benign ones of the same word. So the falls of the
     pairs that were not pushed have two humps, and the upper one lies near the suspects. Of the pairs of the upper hump,
     those above its mean are poisoned and the others suspicious. Without a backdoor there is nothing to generalise to.
+    Each compromised token is judged by its own captions, and those for which this does not hold are none.
 
     The final score of a pair is the sum of its fall and its first suspicion, as robust z-scores: each errs on other
     pairs.
@@ -234,22 +237,44 @@ class LookAgain(Scoring):
         self.gather(ubt)
         findings = ubt.findings
         fall = findings.seen["poisoned"] - findings.seen["forgotten"]
-        pushed = findings.decision == POISONED
-        group = findings.captions.having(findings.compromised.tokens) & ~np.isnan(fall)
-        left = group & ~pushed
-        threshold, quality = two_humps(fall[left])
-        upper = group & (fall > threshold)
+        pushed, compromised = findings.decision == POISONED, findings.compromised
         findings.suspicion["fall"] = fall
         findings.suspicion["final"] = robust_z(fall) + robust_z(findings.suspicion["suspicion"])
-        findings.about = self.name
-        if not (left & upper).any():
-            findings.decision = divide(group, fall, np.zeros_like(group), 0.0)
-            return False
-        lower, unpushed = fall[left & ~upper].mean(), fall[left & upper].mean()
-        transfer = (unpushed - lower) / max(fall[pushed & group].mean() - lower, 1e-6)
-        poisoned = upper & (fall >= fall[upper].mean())
-        doubtful = max(self.doubtful_share, upper.sum() / group.sum())
-        findings.decision = divide(group, fall, poisoned, doubtful)
-        findings.figures = {"split": float(quality), "transfer": float(transfer)}
-        rank_zero_info(f"UBT {self.name}: split {quality:.2f}, transfer {transfer:.2f}")
-        return bool(quality >= self.min_split and transfer >= self.min_transfer)
+        findings.about, findings.decision = self.name, np.zeros_like(findings.decision)
+        falls = [self._falls(findings.captions.having([token]), fall, pushed) for token in compromised.tokens]
+        right = [each.split >= self.min_split and each.transfer >= self.min_transfer for each in falls]
+        for word, each in zip(compromised.words, falls, strict=True):
+            rank_zero_info(f"UBT {self.name}: {word!r:.40}, split {each.split:.2f}, transfer {each.transfer:.2f}")
+        _, best = max(zip(right, falls, strict=True), key=lambda each: (each[0], each[1].transfer))
+        findings.figures = {"split": best.split, "transfer": best.transfer}
+        findings.compromised = CompromisedTokens(*(list(compress(part, right)) for part in compromised))
+        for each in compress(falls, right):
+            poisoned = each.upper & (fall >= fall[each.upper].mean())
+            doubtful = max(self.doubtful_share, each.upper.sum() / each.group.sum())
+            divided = divide(each.group, fall, poisoned, doubtful)
+            findings.decision = np.maximum(findings.decision, divided)
+        return any(right)
+
+    def _falls(self, group: npt.NDArray[np.bool_], fall: Scores, pushed: npt.NDArray[np.bool_]) -> _Falls:
+        """How far the captions with a token fell."""
+        group = group & ~np.isnan(fall)
+        left = group & ~pushed
+        threshold, split = two_humps(fall[left])
+        upper = group & (fall > threshold)
+        transfer = 0.0
+        if (left & upper).any() and (pushed & group).any():
+            lower, unpushed = fall[left & ~upper].mean(), fall[left & upper].mean()
+            reached = fall[pushed & group].mean() - lower
+            transfer = float((unpushed - lower) / reached) if reached > 0 else 0.0
+        return _Falls(group, upper, split, transfer)
+
+
+class _Falls(NamedTuple):
+    """How far the similarity of the pairs with a token fell."""
+
+    group: npt.NDArray[np.bool_]
+    """``(N,)``, these pairs."""
+    upper: npt.NDArray[np.bool_]
+    """``(N,)``, those of the upper hump."""
+    split: float
+    transfer: float
