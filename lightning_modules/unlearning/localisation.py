@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,12 @@ class CompromisedTokens(NamedTuple):
     """For each token, the word that it stands in most often."""
     lifts: list[float]
     """For each token, how much more often it carries a suspect's similarity than a caption has it."""
+
+    def chosen(self, wanted: Sequence[bool]) -> CompromisedTokens:
+        """Some of the tokens."""
+        return CompromisedTokens(
+            list(compress(self.tokens, wanted)), list(compress(self.words, wanted)), list(compress(self.lifts, wanted))
+        )
 
 
 def similarity_drops(

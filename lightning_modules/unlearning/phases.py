@@ -247,7 +247,7 @@ class LookAgain(Scoring):
             rank_zero_info(f"UBT {self.name}: {word!r:.40}, split {each.split:.2f}, transfer {each.transfer:.2f}")
         _, best = max(zip(right, falls, strict=True), key=lambda each: (each[0], each[1].transfer))
         findings.figures = {"split": best.split, "transfer": best.transfer}
-        findings.compromised = CompromisedTokens(*(list(compress(part, right)) for part in compromised))
+        findings.compromised = compromised.chosen(right)
         for each in compress(falls, right):
             poisoned = each.upper & (fall >= fall[each.upper].mean())
             doubtful = max(self.doubtful_share, each.upper.sum() / each.group.sum())
