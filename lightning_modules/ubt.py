@@ -20,6 +20,7 @@ from .ranges import check_ranges
 from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, SimilarityGain
 from .unlearning.captions import CaptionTokens
 from .unlearning.check_run import check_run
+from .unlearning.evidence import from_fine_to_coarse
 from .unlearning.findings import Findings
 from .unlearning.forget import Forget, ForgetWeights
 from .unlearning.localisation import CompromisedTokens
@@ -139,9 +140,7 @@ class UBT(BaseCLIPModule):
         check_ranges(counts, amounts, shares)
         if not 0 <= doubtful_share < 1:
             raise UserMistake(f"model.doubtful_share is {doubtful_share}, not in [0, 1)")
-        self.tries = _from_fine_to_coarse(self._taken(evidence), tries if look_again and given is None else 1)
-        """What each set of suspects rests on."""
-
+        self.tries = from_fine_to_coarse(self._taken(evidence), tries if look_again and given is None else 1)
         tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
         weights = ForgetWeights(retain_weight, hold_weight, forget_weight)
         forgetting = (forget_laps, forget_steps, lr, forget_batch_size, weights, local, local_loss)
@@ -389,17 +388,6 @@ class UBT(BaseCLIPModule):
 
     def _measure(self, now: bool) -> None:
         self.trainer.check_val_every_n_epoch = 1 if now else _NEVER
-
-
-def _from_fine_to_coarse(evidence: list[Evidence], tries: int) -> list[list[Evidence]]:
-    """Some evidence, and the same at coarser scales, as long as that makes a difference."""
-    found = [evidence]
-    while len(found) < tries:
-        coarser = [piece.coarser() for piece in found[-1]]
-        if all(piece is finer for piece, finer in zip(coarser, found[-1], strict=True)):
-            break
-        found.append(coarser)
-    return found
 
 
 def _keys_of(given: str) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from copy import copy
 
 import numpy as np
 from torch import Tensor
@@ -117,7 +118,9 @@ class BlurFragility(Evidence):
 
     def coarser(self) -> Evidence:
         """A blur of twice the width."""
-        return type(self)(2 * self.sigma)
+        wider = copy(self)
+        wider.sigma = 2 * self.sigma
+        return wider
 
     def observe(self, model: str, batch: ImageTextBatch, similarity: Similarity) -> Tensor | None:
         """The similarity of the blurred picture under the poisoned model."""
@@ -130,3 +133,14 @@ class BlurFragility(Evidence):
     def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
         """See ``Evidence``."""
         return seen["poisoned"] - seen[f"{self.name}/poisoned"]
+
+
+def from_fine_to_coarse(evidence: list[Evidence], tries: int) -> list[list[Evidence]]:
+    """Some evidence, and the same at coarser scales, as long as that makes a difference."""
+    found = [evidence]
+    while len(found) < tries:
+        coarser = [piece.coarser() for piece in found[-1]]
+        if all(piece is finer for piece, finer in zip(coarser, found[-1], strict=True)):
+            break
+        found.append(coarser)
+    return found

@@ -16,7 +16,7 @@ from ...contracts import ImageTextBatch, UserMistake
 from ..losses import ContrastiveLoss
 from .captions import CaptionTokens
 from .evidence import Evidence
-from .findings import POISONED, Suspects, divide, most, sample
+from .findings import BENIGN, POISONED, Suspects, divide, most, sample
 from .localisation import CompromisedTokens, compromised_tokens, similarity_drops, words_of
 from .phase import Phase
 from .scores import Scores, robust_z, two_humps
@@ -165,8 +165,11 @@ class Suspect(Scoring):
         """Rank the pairs, localise, and divide the data. Without a compromised token nothing is suspicious."""
         self.gather(ubt)
         findings = ubt.findings
-        tries = [self._suspects(ubt, evidence) for evidence in ubt.tries]
-        findings.untried = [suspects for suspects in tries if suspects.compromised.tokens] or tries[:1]
+        first, *others = (self._suspects(ubt, evidence) for evidence in ubt.tries)
+        # That too few pairs are benign is an error of the first try, and no reason to end a run that has had it.
+        needed = ubt.data.global_batch_size
+        others = [each for each in others if each.compromised.tokens and (each.decision == BENIGN).sum() >= needed]
+        findings.untried = [first, *others] if first.compromised.tokens or not others else others
         findings.try_next(self.name)
         return bool(findings.compromised.tokens)
 

@@ -19,6 +19,7 @@ from untrigger.datamodules.shards import ShardSet
 from untrigger.lightning_modules import UBT, BlurFragility, Evidence, OverfittedSimilarity
 from untrigger.lightning_modules.unlearning import phases
 from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED
+from untrigger.lightning_modules.unlearning.localisation import CompromisedTokens
 from untrigger.lightning_modules.unlearning.scores import Scores
 
 PHASES = ["score", "overfit", "suspect", "forget", "look again", "forget again"]
@@ -294,6 +295,40 @@ def test_the_second_suspects_are_forgotten_from_the_poisoned_model(
     assert [len(same(before, start)) for start in starts] == [len(before)] * 2
     assert not ubt.alarm
     assert len(same(before, weights(ubt))) == len(before)
+
+
+class EachWord(Evidence):
+    """At its coarser scale, every caption's word is compromised."""
+
+    def __init__(self, coarse: bool = False) -> None:
+        self.coarse = coarse
+
+    def coarser(self) -> Evidence:
+        return EachWord(coarse=True)
+
+    def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
+        return seen["poisoned"] if self.coarse else seen["overfitted"]
+
+
+def test_a_second_try_that_leaves_nothing_benign_is_left_out(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "two_humps", lambda scores: (float(np.median(scores)), 0.0))
+    found: list[CompromisedTokens] = []
+
+    def localise(ubt: UBT, *_: Any) -> CompromisedTokens:
+        captions = ubt.findings.captions
+        every = np.flatnonzero(captions.shares()).tolist()
+        tokens = every if found else [token for token in every if captions.having([token]).mean() < 0.5][:1]
+        found.append(CompromisedTokens(tokens, [str(token) for token in tokens], [9.0] * len(tokens)))
+        return found[-1]
+
+    monkeypatch.setattr(phases, "localise", localise)
+    ubt, diary = module(evidence=[EachWord()], doubtful_share=0.99), Diary()
+    trainer(tmp_path, diary).fit(ubt, data(folder))
+    assert len(found) == 2
+    assert [name for name, _ in groupby(name for name, _ in diary.epochs)] == PHASES[:5]
+    assert not ubt.alarm
 
 
 @pytest.mark.parametrize("arguments", [{"tries": 1}, {"evidence": [OverfittedSimilarity()]}])
