@@ -8,7 +8,14 @@ from .density import LocalDensityCLIP
 from .poisoned_clip import PoisonedCLIP
 from .supervised_finetune import SupervisedFinetune
 from .ubt import UBT
-from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, RandomSuspicion, SimilarityGain
+from .unlearning import (
+    BlurFragility,
+    ContrastRobustness,
+    Evidence,
+    OverfittedSimilarity,
+    RandomSuspicion,
+    SimilarityGain,
+)
 
 __all__ = [
     "DECREE",
@@ -17,6 +24,7 @@ __all__ = [
     "BaseCLIPModule",
     "BlurFragility",
     "CleanCLIP",
+    "ContrastRobustness",
     "Evidence",
     "LocalDensityCLIP",
     "OverfittedSimilarity",

@@ -17,10 +17,10 @@ from ..contracts import DECISIONS, ImageTextBatch, ImageTextData, ResumedLoader,
 from ..key_lists import read_keys
 from .base import BaseCLIPModule
 from .ranges import check_ranges
-from .unlearning import BlurFragility, Evidence, OverfittedSimilarity, SimilarityGain
+from .unlearning import BlurFragility, ContrastRobustness, Evidence, OverfittedSimilarity, SimilarityGain
 from .unlearning.captions import CaptionTokens
 from .unlearning.check_run import check_run
-from .unlearning.evidence import from_fine_to_coarse
+from .unlearning.evidence import in_turn
 from .unlearning.findings import Findings
 from .unlearning.forget import Forget, ForgetWeights
 from .unlearning.localisation import CompromisedTokens
@@ -50,8 +50,9 @@ class UBT(BaseCLIPModule):
        the caption masked, until they are no more similar to them than unrelated pictures (ours: a bounded objective,
        the image tower alone, frozen batch norm, benign features held where they were).
     5. *Look again* (ours): the pairs whose similarity the forgetting took along are the poisoned ones. With them,
-       *forget again*, from the poisoned model. Where nothing went along, the suspects were the wrong ones, and coarser
-       evidence names the next (``tries``). ``look_again=False`` is the paper's method alone.
+       *forget again*, from the poisoned model. Where nothing went along, the suspects were the wrong ones, and other
+       evidence names the next: coarser, then that which is asked ``alone``. ``look_again=False`` is the paper's method
+       without any of this.
 
     Where nothing is suspicious, the run says so and ends with the weights that it began with, bit for bit.
 
@@ -67,6 +68,8 @@ class UBT(BaseCLIPModule):
     Args:
         evidence: What the suspicion rests on. Unless given, ``OverfittedSimilarity``, ``SimilarityGain`` and
             ``BlurFragility``.
+        alone: Evidence that is tried where all this names the wrong suspects, each piece by itself. Unless given,
+            ``BlurFragility`` and ``ContrastRobustness``; neither needs the overfitting.
         weak_share: Share of the pairs, those of weakest similarity, on which the copy is overfitted.
         overfit_epochs: Epochs of it; with 0 the copy is the poisoned model.
         overfit_lr: Its learning rate.
@@ -76,8 +79,9 @@ class UBT(BaseCLIPModule):
         min_token_share: Least share of these that a compromised token carries.
         min_lift: Least lift of a compromised token.
         look_again: Whether to look again and forget again.
-        tries: How many sets of suspects are tried at most, each from coarser evidence (``Evidence.coarser``), until
-            looking again finds that they are the right ones.
+        tries: How many sets of suspects are tried at most, until looking again finds that they are the right ones:
+            those of ``evidence``, those of the same evidence at a coarser scale (``Evidence.coarser``), and those of
+            each piece ``alone``.
         min_split: Looking again, the least share of the variance of the falls in similarity that lies between the
             pairs that fell and those that did not; where it is less, nothing is suspicious.
         min_transfer: Least distance that the pairs which fell without being pushed went, as a share of the suspects';
@@ -105,6 +109,7 @@ class UBT(BaseCLIPModule):
         self,
         *args: Any,
         evidence: list[Evidence] | None = None,
+        alone: list[Evidence] | None = None,
         weak_share: float = 0.1,
         overfit_epochs: int = 5,
         overfit_lr: float = 3e-4,
@@ -114,9 +119,9 @@ class UBT(BaseCLIPModule):
         min_token_share: float = 0.1,
         min_lift: float = 2.0,
         look_again: bool = True,
-        tries: int = 2,
-        min_split: float = 0.7,
-        min_transfer: float = 0.6,
+        tries: int = 4,
+        min_split: float = 0.65,
+        min_transfer: float = 0.65,
         forget_laps: int = 4,
         forget_steps: int = 20,
         forget_batch_size: int = 64,
@@ -140,7 +145,11 @@ class UBT(BaseCLIPModule):
         check_ranges(counts, amounts, shares)
         if not 0 <= doubtful_share < 1:
             raise UserMistake(f"model.doubtful_share is {doubtful_share}, not in [0, 1)")
-        self.tries = from_fine_to_coarse(self._taken(evidence), tries if look_again and given is None else 1)
+        together = self._taken("evidence", evidence, [OverfittedSimilarity(), SimilarityGain(), BlurFragility()])
+        if not together:
+            raise UserMistake("model.evidence is empty: name at least one, such as OverfittedSimilarity")
+        one_by_one = self._taken("alone", alone, [BlurFragility(), ContrastRobustness()])
+        self.tries = in_turn(together, one_by_one)[: tries if look_again and given is None else 1]
         tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
         weights = ForgetWeights(retain_weight, hold_weight, forget_weight)
         forgetting = (forget_laps, forget_steps, lr, forget_batch_size, weights, local, local_loss)
@@ -162,16 +171,12 @@ class UBT(BaseCLIPModule):
         self.restored = False
         """See ``PhasedModule``."""
 
-    def _taken(self, evidence: list[Evidence] | None) -> list[Evidence]:
+    def _taken(self, name: str, evidence: list[Evidence] | None, usual: list[Evidence]) -> list[Evidence]:
         """What the suspicion rests on."""
         # Objects would make a checkpoint that is more than tensors and plain data.
-        if any(isinstance(piece, Evidence) for piece in self.hparams.get("evidence") or ()):
-            del self.hparams["evidence"]
-        if evidence is None:
-            return [OverfittedSimilarity(), SimilarityGain(), BlurFragility()]
-        if not evidence:
-            raise UserMistake("model.evidence is empty: name at least one, such as OverfittedSimilarity")
-        return evidence
+        if any(isinstance(piece, Evidence) for piece in self.hparams.get(name) or ()):
+            del self.hparams[name]
+        return usual if evidence is None else evidence
 
     @property
     def evidence(self) -> list[Evidence]:

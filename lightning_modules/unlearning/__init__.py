@@ -1,5 +1,12 @@
 """The parts of UBT: its phases, the evidence that they weigh, and what they find."""
 
-from .evidence import BlurFragility, Evidence, OverfittedSimilarity, RandomSuspicion, SimilarityGain
+from .evidence import BlurFragility, ContrastRobustness, Evidence, OverfittedSimilarity, RandomSuspicion, SimilarityGain
 
-__all__ = ["BlurFragility", "Evidence", "OverfittedSimilarity", "RandomSuspicion", "SimilarityGain"]
+__all__ = [
+    "BlurFragility",
+    "ContrastRobustness",
+    "Evidence",
+    "OverfittedSimilarity",
+    "RandomSuspicion",
+    "SimilarityGain",
+]

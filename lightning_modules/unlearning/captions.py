@@ -8,14 +8,21 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
+from scipy.sparse.linalg import lsqr
 from torch import Tensor
 
 from ...all_ranks import all_ranks
+from .scores import Scores
 
 _WAITING = 64
 """Batches that stay on the device before they are looked at."""
 _STRETCH = 10_000
 """Captions whose tokens are counted at once."""
+_FEW = 10
+"""Captions that a token needs to explain half of what they have in common."""
+_STEPS = 100
+"""Of the least squares at most; more change ranks no longer."""
 
 
 class CaptionTokens:
@@ -70,6 +77,27 @@ class CaptionTokens:
         found = np.zeros(self._count, dtype=bool)
         found[rows[np.isin(every, tokens)]] = True
         return found
+
+    def unexplained(self, scores: Scores) -> Scores:
+        """What is left of the scores of N pairs when their words are taken into account.
+
+        Args:
+            scores: ``(N,)``; NaN stays NaN.
+
+        Returns:
+            ``(N,)``, the residuals of a ridge regression on which tokens a caption has. A token in few captions
+            explains next to nothing, so that an outlier does not explain itself.
+        """
+        every, rows = self._flat()
+        tokens, columns = np.unique(every, return_inverse=True)
+        known = np.isfinite(scores)
+        if not len(tokens) or not known.any():
+            return scores
+        has = csr_array((np.ones(len(rows)), (rows, columns)), shape=(self._count, len(tokens)))
+        has.data[:] = 1  # twice in a caption is once
+        above = np.where(known, scores - scores[known].mean(dtype=np.float64), 0.0)
+        weights = lsqr(has, above, damp=_FEW**0.5, iter_lim=_STEPS)[0]
+        return np.where(known, above - has @ weights, scores).astype(np.float32)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything, as tensors."""

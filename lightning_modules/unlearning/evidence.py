@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 
 import numpy as np
@@ -17,6 +17,8 @@ Similarity = Callable[[Tensor], Tensor]
 """Pictures ``(B, 3, S, S)`` in place of a batch's own to their similarity with its captions, ``(B,)``."""
 _FINE = 1 / 32
 """The usual width of a blur, as a share of the picture's side."""
+_FAINT = 0.25
+"""What is usually left of the contrast."""
 
 
 class Evidence(ABC):
@@ -27,7 +29,13 @@ class Evidence(ABC):
 
     Under the name of a model, ``poisoned`` or ``overfitted``, every pair's similarity is there anyway; what else is
     needed is observed while the pairs stream by.
+
+    Attributes:
+        among_words: Whether a pair is compared with what its words lead to expect (``CaptionTokens.unexplained``) and
+            not with all pairs. It takes out what differs from class to class, and what a trigger in the caption adds.
     """
+
+    among_words: bool = False
 
     @property
     def name(self) -> str:
@@ -135,12 +143,48 @@ class BlurFragility(Evidence):
         return seen["poisoned"] - seen[f"{self.name}/poisoned"]
 
 
-def from_fine_to_coarse(evidence: list[Evidence], tries: int) -> list[list[Evidence]]:
-    """Some evidence, and the same at coarser scales, as long as that makes a difference."""
-    found = [evidence]
-    while len(found) < tries:
-        coarser = [piece.coarser() for piece in found[-1]]
-        if all(piece is finer for piece, finer in zip(coarser, found[-1], strict=True)):
-            break
-        found.append(coarser)
-    return found
+class ContrastRobustness(Evidence):
+    """What the similarity gains when the picture loses most of its contrast (ours), among pairs of the same words.
+
+    A warp has neither a scale that a blur would take nor a colour: it is there as long as there are contours. What an
+    object is recognised by goes with the contrast, how much of it differs from class to class.
+
+    Args:
+        factor: Of the normalised picture, so that 0 is the mean colour.
+
+    Raises:
+        UserMistake: If it is not in (0, 1).
+    """
+
+    among_words = True
+
+    def __init__(self, factor: float = _FAINT) -> None:
+        if not 0 < factor < 1:
+            raise UserMistake(f"the factor of ContrastRobustness is {factor}, not between 0 and 1")
+        self.factor = factor
+
+    @property
+    def name(self) -> str:
+        """The class's name, with the factor where it is not the usual one."""
+        return super().name if self.factor == _FAINT else f"{super().name}-{self.factor:.4g}"
+
+    def observe(self, model: str, batch: ImageTextBatch, similarity: Similarity) -> Tensor | None:
+        """The similarity of the faint picture under the poisoned model."""
+        return similarity(self.factor * batch["image"]) if model == "poisoned" else None
+
+    def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
+        """See ``Evidence``."""
+        return seen[f"{self.name}/poisoned"] - seen["poisoned"]
+
+
+def in_turn(evidence: Sequence[Evidence], alone: Sequence[Evidence]) -> list[list[Evidence]]:
+    """What the suspicion rests on, try by try.
+
+    Args:
+        evidence: First together, and then at a coarser scale, where that makes a difference.
+        alone: Then each of these by itself.
+    """
+    coarser = [piece.coarser() for piece in evidence]
+    if all(piece is finer for piece, finer in zip(coarser, evidence, strict=True)):
+        return [list(evidence), *([piece] for piece in alone)]
+    return [list(evidence), coarser, *([piece] for piece in alone)]

@@ -142,7 +142,7 @@ class Overfit(Phase):
 class Suspect(Scoring):
     """Similarity under the overfitted copy; all evidence together ranks the pairs and names the compromised tokens.
 
-    Each try, from fine to coarse evidence, has its suspects; the first are forgotten first.
+    Each try has its evidence and its suspects; the first are forgotten first.
 
     Args:
         suspects: Pairs to be unlearnt: the most suspicious ones of those whose caption has a compromised token.
@@ -177,7 +177,11 @@ class Suspect(Scoring):
         """Who is suspicious by some evidence."""
         findings = ubt.findings
         suspicion = {piece.name: piece.suspicion(findings.seen) for piece in evidence}
-        every = [robust_z(scores) for scores in suspicion.values()]
+        compared = [
+            findings.captions.unexplained(scores) if piece.among_words else scores
+            for piece, scores in zip(evidence, suspicion.values(), strict=True)
+        ]
+        every = [robust_z(scores) for scores in compared]
         together: Scores = np.stack(every).mean(axis=0, dtype=np.float32)
         suspicion["suspicion"] = together
         first = findings.keys_of(most(together, self.localised_pairs))

@@ -20,7 +20,7 @@ from untrigger.lightning_modules import UBT, BlurFragility, Evidence, Overfitted
 from untrigger.lightning_modules.unlearning import phases
 from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED
 from untrigger.lightning_modules.unlearning.localisation import CompromisedTokens
-from untrigger.lightning_modules.unlearning.scores import Scores
+from untrigger.lightning_modules.unlearning.scores import Scores, robust_z
 
 PHASES = ["score", "overfit", "suspect", "forget", "look again", "forget again"]
 
@@ -253,7 +253,7 @@ def wrong_at_first(ubt: UBT) -> Callable[[Scores], tuple[float, float]]:
 def test_wrong_suspects_make_room_for_those_of_coarser_evidence(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ubt, diary = module(), Diary()
+    ubt, diary = module(tries=2), Diary()
     monkeypatch.setattr(phases, "two_humps", wrong_at_first(ubt))
     poisoned = weights(ubt)
     trainer(tmp_path / "whole", diary).fit(ubt, data(folder))
@@ -263,11 +263,11 @@ def test_wrong_suspects_make_room_for_those_of_coarser_evidence(
     assert ubt.alarm
 
     second = names.index("look again") + 1
-    again, rest, start = module(), Diary(), tmp_path / "middle.ckpt"
+    again, rest, start = module(tries=2), Diary(), tmp_path / "middle.ckpt"
     monkeypatch.setattr(phases, "two_humps", wrong_at_first(again))
     with pytest.raises(RuntimeError, match="killed"):
         trainer(tmp_path, Kill(second, 0, start)).fit(again, data(folder))
-    rested = module()
+    rested = module(tries=2)
     monkeypatch.setattr(phases, "two_humps", wrong_at_first(rested))
     trainer(tmp_path, rest).fit(rested, data(folder), ckpt_path=start, weights_only=True)
     assert len(same(weights(ubt), weights(rested))) == len(poisoned)
@@ -289,7 +289,7 @@ def test_the_second_suspects_are_forgotten_from_the_poisoned_model(
             if pl_module.phase.startswith("forget 1/"):
                 starts.append(weights(pl_module))
 
-    ubt, diary = module(), Starts()
+    ubt, diary = module(tries=2), Starts()
     before = weights(ubt)
     trainer(tmp_path, diary).fit(ubt, data(folder))
     assert [len(same(before, start)) for start in starts] == [len(before)] * 2
@@ -324,15 +324,43 @@ def test_a_second_try_that_leaves_nothing_benign_is_left_out(
         return found[-1]
 
     monkeypatch.setattr(phases, "localise", localise)
-    ubt, diary = module(evidence=[EachWord()], doubtful_share=0.99), Diary()
+    ubt, diary = module(evidence=[EachWord()], alone=[], doubtful_share=0.99), Diary()
     trainer(tmp_path, diary).fit(ubt, data(folder))
     assert len(found) == 2
     assert [name for name, _ in groupby(name for name, _ in diary.epochs)] == PHASES[:5]
     assert not ubt.alarm
 
 
-@pytest.mark.parametrize("arguments", [{"tries": 1}, {"evidence": [OverfittedSimilarity()]}])
-def test_without_coarser_evidence_there_is_one_try(
+def some_word(ubt: UBT, *_: Any) -> CompromisedTokens:
+    """A word that less than half of the captions have, whoever is suspicious."""
+    captions = ubt.findings.captions
+    token = next(token for token in np.flatnonzero(captions.shares()).tolist() if captions.having([token]).mean() < 0.5)
+    return CompromisedTokens([token], [str(token)], [9.0])
+
+
+class AmongWords(OverfittedSimilarity):
+    """The paper's evidence, among pairs of the same words."""
+
+    among_words = True
+
+
+def test_evidence_that_is_asked_alone_is_compared_among_words(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ubt, diary = module(evidence=[OverfittedSimilarity()], alone=[BlurFragility(), AmongWords()]), Diary()
+    monkeypatch.setattr(phases, "two_humps", wrong_at_first(ubt))
+    monkeypatch.setattr(phases, "localise", some_word)
+    trainer(tmp_path, diary).fit(ubt, data(folder))
+    assert [name for name, _ in groupby(name for name, _ in diary.epochs)].count("look again") == 3
+    findings = ubt.findings
+    assert list(findings.suspicion) == ["AmongWords", "suspicion", "fall", "final"]
+    raw = findings.suspicion["AmongWords"]
+    np.testing.assert_allclose(findings.suspicion["suspicion"], robust_z(findings.captions.unexplained(raw)), rtol=1e-5)
+    assert np.corrcoef(findings.suspicion["suspicion"], raw)[0, 1] < 0.99
+
+
+@pytest.mark.parametrize("arguments", [{"tries": 1}, {"evidence": [OverfittedSimilarity()], "alone": []}])
+def test_without_other_evidence_there_is_one_try(
     arguments: dict[str, Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phases, "two_humps", lambda scores: (float(np.median(scores)), 0.0))

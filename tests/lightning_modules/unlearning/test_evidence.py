@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from untrigger.contracts import ImageTextBatch, UserMistake
-from untrigger.lightning_modules import BlurFragility, OverfittedSimilarity, RandomSuspicion, SimilarityGain
+from untrigger.lightning_modules import (
+    BlurFragility,
+    ContrastRobustness,
+    OverfittedSimilarity,
+    RandomSuspicion,
+    SimilarityGain,
+)
+from untrigger.lightning_modules.unlearning.evidence import in_turn
 
 BEFORE, AFTER = np.array([0.1, 0.5, 0.3], np.float32), np.array([0.6, 0.4, 0.3], np.float32)
 
@@ -55,6 +62,39 @@ def test_what_knows_no_scales_is_its_own_next() -> None:
     assert evidence.coarser() is evidence
 
 
+def test_contours_survive_the_loss_of_contrast_and_colour_does_not() -> None:
+    images = torch.zeros(2, 3, 32, 32)
+    images[0, :, :16] = 1  # a contour
+    images[1] = 1  # a colour
+    batch: ImageTextBatch = {"key": ["contour", "colour"], "image": images, "tokens": torch.zeros(2, 4).long()}
+
+    def similarity(pictures: Tensor) -> Tensor:
+        contour = pictures.flatten(1).std(dim=1) > 0.1
+        return torch.where(contour, 0.5, pictures.mean(dim=(1, 2, 3)).clamp(0, 1))
+
+    evidence = ContrastRobustness()
+    assert evidence.among_words
+    assert evidence.observe("overfitted", batch, similarity) is None
+    faint = evidence.observe("poisoned", batch, similarity)
+    assert faint is not None
+    seen = {"poisoned": similarity(images).numpy(), "ContrastRobustness/poisoned": faint.numpy()}
+    assert evidence.suspicion(seen) == pytest.approx([0.0, -0.75])
+    assert ContrastRobustness(0.5).name == "ContrastRobustness-0.5"
+
+
+def test_evidence_is_weighed_together_then_coarser_then_one_by_one() -> None:
+    gain, blur, contrast = SimilarityGain(), BlurFragility(), ContrastRobustness()
+    names = [[piece.name for piece in pieces] for pieces in in_turn([gain, blur], [blur, contrast])]
+    assert names == [
+        ["SimilarityGain", "BlurFragility"],
+        ["SimilarityGain", "BlurFragility-0.0625"],
+        ["BlurFragility"],
+        ["ContrastRobustness"],
+    ]
+    assert in_turn([gain], [contrast]) == [[gain], [contrast]]
+    assert in_turn([gain], []) == [[gain]]
+
+
 def test_random_suspicion_knows_nothing_and_is_the_same_again() -> None:
     seen = {"poisoned": np.arange(1000, dtype=np.float32)}
     first, again, other = (RandomSuspicion(seed).suspicion(seen) for seed in (0, 0, 1))
@@ -66,3 +106,9 @@ def test_random_suspicion_knows_nothing_and_is_the_same_again() -> None:
 def test_a_blur_of_nothing_is_a_mistake() -> None:
     with pytest.raises(UserMistake, match="not above 0"):
         BlurFragility(0.0)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, -1.0])
+def test_no_contrast_and_all_of_it_are_mistakes(factor: float) -> None:
+    with pytest.raises(UserMistake, match="not between 0 and 1"):
+        ContrastRobustness(factor)
