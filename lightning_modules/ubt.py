@@ -69,7 +69,7 @@ class UBT(BaseCLIPModule):
         evidence: What the suspicion rests on. Unless given, ``OverfittedSimilarity``, ``SimilarityGain`` and
             ``BlurFragility``.
         alone: Evidence that is tried where all this names the wrong suspects, each piece by itself. Unless given,
-            ``BlurFragility`` and ``ContrastRobustness``; neither needs the overfitting.
+            ``BlurFragility`` and ``ContrastRobustness``; neither asks the copy.
         weak_share: Share of the pairs, those of weakest similarity, on which the copy is overfitted.
         overfit_epochs: Epochs of it; with 0 the copy is the poisoned model.
         overfit_lr: Its learning rate.
@@ -165,6 +165,7 @@ class UBT(BaseCLIPModule):
         self.phases = [phase for phase in phases if phase.laps]
         self.findings = Findings(CaptionTokens(tokenize))
         self.poisoned: dict[str, Tensor] = {}
+        self._begun_with: list[str] | None = None
         self._parts: dict[str, Tensor] = {}
         self._place, self._lap, self._seconds, self._since = 0, 0, 0.0, perf_counter()
         self._lap_is_over, self._phase_is_over, self._is_new_phase = False, False, True
@@ -255,6 +256,7 @@ class UBT(BaseCLIPModule):
         if self._place >= len(self.phases):
             self.trainer.should_stop = True
             return
+        self._check_evidence()
         if not self.poisoned:
             self.poisoned = {name: tensor.detach().cpu().clone() for name, tensor in self.encoder.state_dict().items()}
             self._now.begin(self)
@@ -262,6 +264,16 @@ class UBT(BaseCLIPModule):
         if self._lap_is_over:  # the checkpoint is from behind the last batch: Lightning goes on with the next epoch
             self._go_on()
         self._measure(False)
+
+    def _check_evidence(self) -> None:
+        """Whether a run that goes on has observed what its suspects will rest on."""
+        names = [piece.name for piece in self.evidence]
+        if self._begun_with in (None, names) or not any(isinstance(p, Suspect) for p in self.phases[self._place :]):
+            return
+        raise UserMistake(
+            f"this run was begun with other evidence than {', '.join(names)}: begin it again, or give model.evidence, "
+            "model.alone and model.tries as they were"
+        )
 
     def on_train_start(self) -> None:
         """Make what the phase needs, at the start or after a restart."""
@@ -326,6 +338,7 @@ class UBT(BaseCLIPModule):
         """Add what a restart needs beside the weights of the encoder, which may be the copy's."""
         running = self._place < len(self.phases)
         checkpoint["ubt"] = {
+            "evidence": [piece.name for piece in self.evidence],
             "place": self._place,
             "lap": self._lap,
             "over": [self._lap_is_over, self._phase_is_over],
@@ -339,6 +352,7 @@ class UBT(BaseCLIPModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it over."""
         state = checkpoint["ubt"]
+        self._begun_with = state.get("evidence", [])
         self._place, self._lap, self._seconds = state["place"], state["lap"], state["seconds"]
         self._lap_is_over, self._phase_is_over = state["over"]
         self._is_new_phase, self.alarm = False, state.get("alarm")
@@ -359,7 +373,7 @@ class UBT(BaseCLIPModule):
         rank_zero_info(f"UBT {phase.name}: {self._seconds:.1f} s. {self.findings.account()}")
         self._seconds, self._since = 0.0, perf_counter()
         self._place, self._lap = (self._place + 1 if suspicious else len(self.phases)), 0
-        if not suspicious and self.findings.try_next("suspect"):
+        if not suspicious and self.findings.try_next():
             self._place = next(place for place, phase in enumerate(self.phases) if isinstance(phase, Forget))
             suspicious = True
             rank_zero_info(f"UBT: these were the wrong suspects. {self.findings.account()}")

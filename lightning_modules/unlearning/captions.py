@@ -22,7 +22,7 @@ _STRETCH = 10_000
 _FEW = 10
 """Captions that a token needs to explain half of what they have in common."""
 _STEPS = 100
-"""Of the least squares at most; more change ranks no longer."""
+"""Of the least squares at most."""
 
 
 class CaptionTokens:
@@ -85,19 +85,22 @@ class CaptionTokens:
             scores: ``(N,)``; NaN stays NaN.
 
         Returns:
-            ``(N,)``, the residuals of a ridge regression on which tokens a caption has. A token in few captions
-            explains next to nothing, so that an outlier does not explain itself.
+            ``(N,)``, the residuals of a ridge regression on which tokens a caption has. One token in few captions
+            explains next to nothing, so that an outlier with a rare word hardly explains itself.
         """
         every, rows = self._flat()
-        tokens, columns = np.unique(every, return_inverse=True)
         known = np.isfinite(scores)
-        if not len(tokens) or not known.any():
-            return scores
-        has = csr_array((np.ones(len(rows)), (rows, columns)), shape=(self._count, len(tokens)))
+        left = scores.copy()
+        if not len(every) or not known.any():
+            return left
+        starts = np.append(0, np.cumsum(self._lengths[0], dtype=np.int64))
+        has = csr_array((np.ones(len(rows), np.float32), every.copy(), starts), shape=(self._count, every.max() + 1))
+        has.sum_duplicates()
         has.data[:] = 1  # twice in a caption is once
-        above = np.where(known, scores - scores[known].mean(dtype=np.float64), 0.0)
-        weights = lsqr(has, above, damp=_FEW**0.5, iter_lim=_STEPS)[0]
-        return np.where(known, above - has @ weights, scores).astype(np.float32)
+        has = has[known]
+        above = scores[known] - scores[known].mean(dtype=np.float64)
+        left[known] = above - has @ lsqr(has, above, damp=_FEW**0.5, iter_lim=_STEPS)[0]
+        return left
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything, as tensors."""

@@ -22,17 +22,18 @@ _FAINT = 0.25
 
 
 class Evidence(ABC):
-    """One way to suspect a pair. ``model.evidence`` takes a list of them.
+    """One way to suspect a pair. ``model.evidence`` and ``model.alone`` take lists of them.
 
-    All are averaged, in standard deviations from the median (``scores.robust_z``): where poison stands out far in one
-    piece of evidence, that counts more than a middling place in the others.
+    Those of ``evidence`` are averaged, in standard deviations from the median (``scores.robust_z``): where poison
+    stands out far in one piece of evidence, that counts more than a middling place in the others.
 
     Under the name of a model, ``poisoned`` or ``overfitted``, every pair's similarity is there anyway; what else is
     needed is observed while the pairs stream by.
 
     Attributes:
         among_words: Whether a pair is compared with what its words lead to expect (``CaptionTokens.unexplained``) and
-            not with all pairs. It takes out what differs from class to class, and what a trigger in the caption adds.
+            not with all pairs. It takes out what differs from class to class, and also what a word adds whose captions
+            are nearly all poisoned, such as a trigger.
     """
 
     among_words: bool = False
@@ -43,7 +44,7 @@ class Evidence(ABC):
         return type(self).__name__
 
     def coarser(self) -> Evidence:
-        """The same question at the next coarser scale; itself, where it knows no scales."""
+        """The same question at the next coarser scale, under another name; itself, where it knows no scales."""
         return self
 
     def observe(self, model: str, batch: ImageTextBatch, similarity: Similarity) -> Tensor | None:
@@ -178,13 +179,20 @@ class ContrastRobustness(Evidence):
 
 
 def in_turn(evidence: Sequence[Evidence], alone: Sequence[Evidence]) -> list[list[Evidence]]:
-    """What the suspicion rests on, try by try.
+    """What the suspicion rests on, try by try; nothing twice.
 
     Args:
         evidence: First together, and then at a coarser scale, where that makes a difference.
         alone: Then each of these by itself.
+
+    Raises:
+        UserMistake: If two pieces of a try have the same name.
     """
-    coarser = [piece.coarser() for piece in evidence]
-    if all(piece is finer for piece, finer in zip(coarser, evidence, strict=True)):
-        return [list(evidence), *([piece] for piece in alone)]
-    return [list(evidence), coarser, *([piece] for piece in alone)]
+    tries = [list(evidence), [piece.coarser() for piece in evidence], *([piece] for piece in alone)]
+    named: dict[tuple[str, ...], list[Evidence]] = {}
+    for each in tries:
+        names = tuple(piece.name for piece in each)
+        if len(set(names)) < len(names):
+            raise UserMistake(f"model.evidence has two of one name: {', '.join(names)}")
+        named.setdefault(names, each)
+    return list(named.values())

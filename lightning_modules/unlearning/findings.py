@@ -58,8 +58,9 @@ class Findings:
         suspicion: How suspicious each pair is, by the piece of evidence; the last one ranks the pairs.
         decision: ``(N,)``, BENIGN, SUSPICIOUS (left out of everything) or POISONED (to be unlearnt).
         compromised: The tokens to be forgotten.
-        about: The phase that decided last; empty before.
+        about: What decided last, ``suspect``, ``look again`` or, of the n-th try, ``suspect n``; empty before.
         figures: What a decision rested on, by name: the split and the transfer of ``LookAgain``.
+        tried: How many sets of suspects have had their turn.
         untried: Other suspects, to be tried where these turn out to be the wrong ones.
     """
 
@@ -71,22 +72,21 @@ class Findings:
     compromised: CompromisedTokens = field(default_factory=lambda: CompromisedTokens([], [], []))
     about: str = ""
     figures: dict[str, float] = field(default_factory=dict)
+    tried: int = 0
     untried: list[Suspects] = field(default_factory=list)
 
-    def try_next(self, about: str) -> bool:
+    def try_next(self) -> bool:
         """Take over the suspects that are to be tried next.
-
-        Args:
-            about: The phase that named them.
 
         Returns:
             Whether there were any.
         """
         if not self.untried:
             return False
+        self.tried += 1
         suspects = self.untried.pop(0)
         self.suspicion, self.decision, self.compromised = suspects.suspicion, suspects.decision, suspects.compromised
-        self.about, self.figures = about, {}
+        self.about, self.figures = "suspect" if self.tried == 1 else f"suspect {self.tried}", {}
         return True
 
     def having(self, decision: int) -> npt.NDArray[np.int64]:
@@ -122,6 +122,7 @@ class Findings:
             "compromised": [list(part) for part in self.compromised],
             "about": self.about,
             "figures": dict(self.figures),
+            "tried": self.tried,
             "untried": [suspects.state_dict() for suspects in self.untried],
         }
 
@@ -135,6 +136,7 @@ class Findings:
         self.compromised = CompromisedTokens(*state_dict["compromised"])
         self.about = state_dict["about"]
         self.figures = dict(state_dict.get("figures", {}))
+        self.tried = state_dict.get("tried", 1)
         self.untried = [Suspects.of_state(state) for state in state_dict.get("untried", [])]
 
 

@@ -140,7 +140,7 @@ class Overfit(Phase):
 
 
 class Suspect(Scoring):
-    """Similarity under the overfitted copy; all evidence together ranks the pairs and names the compromised tokens.
+    """Similarity under the overfitted copy; the evidence of each try ranks the pairs and names the compromised tokens.
 
     Each try has its evidence and its suspects; the first are forgotten first.
 
@@ -170,18 +170,17 @@ class Suspect(Scoring):
         needed = ubt.data.global_batch_size
         others = [each for each in others if each.compromised.tokens and (each.decision == BENIGN).sum() >= needed]
         findings.untried = [first, *others] if first.compromised.tokens or not others else others
-        findings.try_next(self.name)
+        findings.try_next()
         return bool(findings.compromised.tokens)
 
     def _suspects(self, ubt: UBT, evidence: Sequence[Evidence]) -> Suspects:
         """Who is suspicious by some evidence."""
         findings = ubt.findings
         suspicion = {piece.name: piece.suspicion(findings.seen) for piece in evidence}
-        compared = [
-            findings.captions.unexplained(scores) if piece.among_words else scores
-            for piece, scores in zip(evidence, suspicion.values(), strict=True)
-        ]
-        every = [robust_z(scores) for scores in compared]
+        for piece in evidence:
+            if piece.among_words:
+                suspicion[piece.name] = ubt.agreed(findings.captions.unexplained(suspicion[piece.name]))
+        every = [robust_z(scores) for scores in suspicion.values()]
         together: Scores = np.stack(every).mean(axis=0, dtype=np.float32)
         suspicion["suspicion"] = together
         first = findings.keys_of(most(together, self.localised_pairs))

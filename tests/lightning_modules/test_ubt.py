@@ -20,7 +20,7 @@ from untrigger.lightning_modules import UBT, BlurFragility, Evidence, Overfitted
 from untrigger.lightning_modules.unlearning import phases
 from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED
 from untrigger.lightning_modules.unlearning.localisation import CompromisedTokens
-from untrigger.lightning_modules.unlearning.scores import Scores, robust_z
+from untrigger.lightning_modules.unlearning.scores import Scores
 
 PHASES = ["score", "overfit", "suspect", "forget", "look again", "forget again"]
 
@@ -303,6 +303,10 @@ class EachWord(Evidence):
     def __init__(self, coarse: bool = False) -> None:
         self.coarse = coarse
 
+    @property
+    def name(self) -> str:
+        return "EachWord-coarse" if self.coarse else "EachWord"
+
     def coarser(self) -> Evidence:
         return EachWord(coarse=True)
 
@@ -354,9 +358,19 @@ def test_evidence_that_is_asked_alone_is_compared_among_words(
     assert [name for name, _ in groupby(name for name, _ in diary.epochs)].count("look again") == 3
     findings = ubt.findings
     assert list(findings.suspicion) == ["AmongWords", "suspicion", "fall", "final"]
-    raw = findings.suspicion["AmongWords"]
-    np.testing.assert_allclose(findings.suspicion["suspicion"], robust_z(findings.captions.unexplained(raw)), rtol=1e-5)
+    raw = findings.seen["overfitted"]
+    assert np.array_equal(findings.suspicion["AmongWords"], findings.captions.unexplained(raw))
     assert np.corrcoef(findings.suspicion["suspicion"], raw)[0, 1] < 0.99
+
+
+def test_a_run_goes_on_with_the_evidence_that_it_was_begun_with(folder: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.ckpt"
+    with pytest.raises(RuntimeError, match="killed"):
+        trainer(tmp_path, Kill(1, 0, start)).fit(module(alone=[]), data(folder))
+    with pytest.raises(UserMistake, match=r"begun with other evidence than .*ContrastRobustness: begin it again"):
+        trainer(tmp_path).fit(module(), data(folder), ckpt_path=start, weights_only=True)
+    trainer(tmp_path, diary := Diary()).fit(module(alone=[]), data(folder), ckpt_path=start, weights_only=True)
+    assert diary.epochs[-1][0] in PHASES[4:]
 
 
 @pytest.mark.parametrize("arguments", [{"tries": 1}, {"evidence": [OverfittedSimilarity()], "alone": []}])

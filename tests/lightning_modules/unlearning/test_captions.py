@@ -76,6 +76,11 @@ def test_a_rare_word_explains_no_outlier_and_the_unknown_stays_unknown() -> None
     silent = CaptionTokens(TOKENIZE)
     silent.add(TOKENIZE(["", ""]))
     assert silent.unexplained(scores[:2]).tolist() == [1.0, 1.0]
+    # What is unknown is no evidence about its words.
+    doubled = CaptionTokens(TOKENIZE)
+    doubled.add(TOKENIZE([*captions, "blue", *["star"] * 50]))
+    unknown = np.append(scores[:101], np.full(50, np.nan, np.float32))
+    np.testing.assert_allclose(doubled.unexplained(unknown)[:101], left[:101], atol=1e-5)
     assert np.isnan(tokens.unexplained(np.full(102, np.nan, np.float32))).all()
 
 

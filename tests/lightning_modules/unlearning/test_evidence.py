@@ -93,6 +93,9 @@ def test_evidence_is_weighed_together_then_coarser_then_one_by_one() -> None:
     ]
     assert in_turn([gain], [contrast]) == [[gain], [contrast]]
     assert in_turn([gain], []) == [[gain]]
+    assert in_turn([contrast], [contrast, gain]) == [[contrast], [gain]]
+    with pytest.raises(UserMistake, match="two of one name: SimilarityGain, SimilarityGain"):
+        in_turn([gain, SimilarityGain()], [])
 
 
 def test_random_suspicion_knows_nothing_and_is_the_same_again() -> None:

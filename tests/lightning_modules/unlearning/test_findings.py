@@ -57,7 +57,7 @@ def test_the_state_is_plain_and_brings_everything_back(tmp_path: object) -> None
     findings.suspicion = {"suspicion": np.array([0, 1], np.float32)}
     findings.decision = np.array([0, 2], np.int8)
     findings.compromised = CompromisedTokens([7], ["star"], [3.5])
-    findings.about = "suspect"
+    findings.about, findings.tried = "suspect", 1
     findings.untried = [
         Suspects({"suspicion": np.array([1, 0], np.float32)}, np.array([2, 0], np.int8), findings.compromised)
     ]
@@ -70,7 +70,8 @@ def test_the_state_is_plain_and_brings_everything_back(tmp_path: object) -> None
     assert list(again.suspicion) == ["suspicion"]
     assert again.decision.tolist() == [0, 2]
     assert again.keys_of(again.having(POISONED)) == ["b"]
-    assert again.try_next("suspect")
+    assert again.try_next()
     assert again.keys_of(again.having(POISONED)) == ["a"]
-    assert not again.try_next("suspect")
+    assert again.about == "suspect 2"
+    assert not again.try_next()
     assert np.array_equal(again.captions.shares(), findings.captions.shares())
