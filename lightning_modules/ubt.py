@@ -120,7 +120,7 @@ class UBT(BaseCLIPModule):
         min_lift: float = 2.0,
         look_again: bool = True,
         tries: int = 4,
-        min_split: float = 0.7,
+        min_split: float = 0.65,
         min_transfer: float = 0.6,
         forget_laps: int = 4,
         forget_steps: int = 20,
