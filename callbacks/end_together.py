@@ -8,6 +8,7 @@ import time
 from threading import Event, Thread, Timer
 
 import torch.distributed
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
@@ -22,7 +23,8 @@ class EndTogether(Callback):
 
     Without it they would wait in a collective for the rank that has failed: half an hour or for ever, as neither NCCL
     nor ``srun`` (unless with ``--kill-on-bad-exit``) sees that a process is missing. A rank that waits runs no Python,
-    so a thread looks into the store of the process group, and ends the process.
+    so a thread looks into the store of the process group, and ends the process. A rank that Lightning started ends
+    after the one that started it, which Lightning would kill otherwise, exit code and all.
 
     Args:
         poll_seconds: How often each rank looks.
@@ -32,13 +34,15 @@ class EndTogether(Callback):
 
     def __init__(self, poll_seconds: float = 1.0, grace_seconds: float = 15.0) -> None:
         self._poll, self._grace = poll_seconds, grace_seconds
-        self._over = Event()
+        self._over, self._told = Event(), Event()
         self._watch: Thread | None = None
+        self._parent: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start looking, where there are other ranks."""
         if _is_shared(trainer) and self._watch is None:
             self._over.clear()
+            self._parent = os.getppid() if _is_child(trainer) else None
             self._watch = Thread(target=self._look, args=(_get_default_store(), trainer.global_rank), daemon=True)
             self._watch.start()
 
@@ -52,6 +56,8 @@ class EndTogether(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tell the other ranks, and wait until they know: the store may end with this process."""
         self._over.set()
+        if self._told.is_set() and self._watch is not None:
+            self._watch.join()  # this process ends with that thread
         if not isinstance(exception, Exception) or not _is_shared(trainer):
             return  # an interruption, which reaches every rank by itself
         is_mistake = isinstance(exception, UserMistake)
@@ -75,13 +81,29 @@ class EndTogether(Callback):
                 store.add(_SEEN, 1)
             except RuntimeError:
                 return  # the process that kept the store is gone
-            _end(f"rank {rank} ends because of {told}", int(code))
+            self._told.set()
+            _tell(f"rank {rank} ends because of {told}")
+            # The rank that failed takes its grace to be heard, and another for its own end.
+            last = time.monotonic() + 3 * self._grace
+            while self._parent == os.getppid() and time.monotonic() < last:
+                time.sleep(self._poll / 10)
+            os._exit(int(code))  # anything gentler would wait for the collective
+
+
+def _is_child(trainer: Trainer) -> bool:
+    """Whether Lightning started this rank from another."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
 
 
 def _is_shared(trainer: Trainer) -> bool:
     return trainer.world_size > 1 and torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def _end(told: str, code: int) -> None:
+def _tell(told: str) -> None:
     print(f"untrigger: error: {told}", file=sys.stderr, flush=True)
-    os._exit(code)  # anything gentler would wait for the collective
+
+
+def _end(told: str, code: int) -> None:
+    _tell(told)
+    os._exit(code)

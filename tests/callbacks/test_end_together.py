@@ -16,7 +16,8 @@ from untrigger.callbacks import EndTogether
 
 rank, failing, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-trainer = SimpleNamespace(world_size=2, global_rank=rank)
+strategy = SimpleNamespace(cluster_environment=None)
+trainer = SimpleNamespace(world_size=2, global_rank=rank, local_rank=rank, strategy=strategy)
 together = EndTogether(poll_seconds=0.1, grace_seconds=1.0)
 together.setup(trainer, None, "fit")
 dist.barrier()
@@ -54,3 +55,43 @@ def test_every_rank_ends_with_the_reason_of_the_one_that_failed(tmp_path: Path) 
 
 def test_a_run_that_ends_well_ends_quietly(tmp_path: Path) -> None:
     assert [(code, out) for code, out, _ in run(tmp_path, -1)] == [(0, "all well\n")] * 2
+
+
+CHILD = """
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments import LightningEnvironment
+
+from untrigger.callbacks import EndTogether
+
+rank, meet = int(sys.argv[1]), sys.argv[2]
+child = subprocess.Popen([sys.executable, *sys.orig_argv[1:3], "1", meet]) if rank == 0 else None
+dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=2)
+strategy = SimpleNamespace(cluster_environment=LightningEnvironment())
+trainer = SimpleNamespace(world_size=2, global_rank=rank, local_rank=rank, strategy=strategy)
+together = EndTogether(poll_seconds=0.1, grace_seconds=30.0)
+together.setup(trainer, None, "fit")
+if child is None:
+    try:
+        dist.all_reduce(torch.ones(1))
+    except RuntimeError as error:  # the other one is gone
+        together.on_exception(trainer, None, error)
+    sys.exit("the reason should have ended this")
+together.on_exception(trainer, None, KeyError("x"))
+time.sleep(2)
+print("the child", "waits" if child.poll() is None else "has ended")
+"""
+
+
+def test_a_rank_that_another_has_started_ends_after_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, "0", str(tmp_path / "meet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "the child waits\n"), done.stderr
+    told = [line for line in done.stderr.splitlines() if "untrigger: error" in line]
+    assert told == ["untrigger: error: rank 1 ends because of rank 0: KeyError: 'x'"]
+    assert "should have ended" not in done.stderr
