@@ -14,6 +14,7 @@ from .unlearning import (
     Evidence,
     OverfittedSimilarity,
     RandomSuspicion,
+    RepeatedPictures,
     SimilarityGain,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "OverfittedSimilarity",
     "PoisonedCLIP",
     "RandomSuspicion",
+    "RepeatedPictures",
     "SimilarityGain",
     "SupervisedFinetune",
 ]

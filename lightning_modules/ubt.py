@@ -17,7 +17,14 @@ from ..contracts import DECISIONS, ImageTextBatch, ImageTextData, ResumedLoader,
 from ..key_lists import read_keys
 from .base import BaseCLIPModule
 from .ranges import check_ranges
-from .unlearning import BlurFragility, ContrastRobustness, Evidence, OverfittedSimilarity, SimilarityGain
+from .unlearning import (
+    BlurFragility,
+    ContrastRobustness,
+    Evidence,
+    OverfittedSimilarity,
+    RepeatedPictures,
+    SimilarityGain,
+)
 from .unlearning.captions import CaptionTokens
 from .unlearning.check_run import check_run
 from .unlearning.evidence import in_turn
@@ -69,7 +76,7 @@ class UBT(BaseCLIPModule):
         evidence: What the suspicion rests on. Unless given, ``OverfittedSimilarity``, ``SimilarityGain`` and
             ``BlurFragility``.
         alone: Evidence that is tried where all this names the wrong suspects, each piece by itself. Unless given,
-            ``BlurFragility`` and ``ContrastRobustness``; neither asks the copy.
+            ``BlurFragility``, ``ContrastRobustness`` and ``RepeatedPictures``; none asks the copy.
         weak_share: Share of the pairs, those of weakest similarity, on which the copy is overfitted.
         overfit_epochs: Epochs of it; with 0 the copy is the poisoned model.
         overfit_lr: Its learning rate.
@@ -119,7 +126,7 @@ class UBT(BaseCLIPModule):
         min_token_share: float = 0.1,
         min_lift: float = 2.0,
         look_again: bool = True,
-        tries: int = 4,
+        tries: int = 5,
         min_split: float = 0.65,
         min_transfer: float = 0.6,
         forget_laps: int = 4,
@@ -148,7 +155,7 @@ class UBT(BaseCLIPModule):
         together = self._taken("evidence", evidence, [OverfittedSimilarity(), SimilarityGain(), BlurFragility()])
         if not together:
             raise UserMistake("model.evidence is empty: name at least one, such as OverfittedSimilarity")
-        one_by_one = self._taken("alone", alone, [BlurFragility(), ContrastRobustness()])
+        one_by_one = self._taken("alone", alone, [BlurFragility(), ContrastRobustness(), RepeatedPictures()])
         self.tries = in_turn(together, one_by_one)[: tries if look_again and given is None else 1]
         tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
         weights = ForgetWeights(retain_weight, hold_weight, forget_weight)

@@ -1,6 +1,14 @@
 """The parts of UBT: its phases, the evidence that they weigh, and what they find."""
 
-from .evidence import BlurFragility, ContrastRobustness, Evidence, OverfittedSimilarity, RandomSuspicion, SimilarityGain
+from .evidence import (
+    BlurFragility,
+    ContrastRobustness,
+    Evidence,
+    OverfittedSimilarity,
+    RandomSuspicion,
+    RepeatedPictures,
+    SimilarityGain,
+)
 
 __all__ = [
     "BlurFragility",
@@ -8,5 +16,6 @@ __all__ = [
     "Evidence",
     "OverfittedSimilarity",
     "RandomSuspicion",
+    "RepeatedPictures",
     "SimilarityGain",
 ]

@@ -53,6 +53,7 @@ class Score(Scoring):
         self.gather(ubt)
         self._captions.gather()
         ubt.findings.captions = self._captions
+        ubt.findings.seen["caption"] = self._captions.numbers()
         return True
 
     def state_dict(self) -> dict[str, Any]:
@@ -183,12 +184,13 @@ class Suspect(Scoring):
         every = [robust_z(scores) for scores in suspicion.values()]
         together: Scores = np.stack(every).mean(axis=0, dtype=np.float32)
         suspicion["suspicion"] = together
-        first = findings.keys_of(most(together, self.localised_pairs))
-        compromised = localise(ubt, first, self.min_share, self.min_lift)
+        stands_out = together > 0  # above the middle
+        first = findings.keys_of(most(together, min(self.localised_pairs, int(stands_out.sum()))))
+        compromised = localise(ubt, first, self.min_share, self.min_lift) if first else CompromisedTokens([], [], [])
         group = findings.captions.having(compromised.tokens)
-        among = np.where(group, together, -np.inf)
+        among = group & stands_out
         poisoned = np.zeros(len(group), dtype=bool)
-        poisoned[most(among, min(self.suspects, int(group.sum())))] = True
+        poisoned[most(np.where(among, together, -np.inf), min(self.suspects, int(among.sum())))] = True
         return Suspects(suspicion, divide(group, together, poisoned, self.doubtful_share), compromised)
 
 
