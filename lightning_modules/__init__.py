@@ -10,8 +10,8 @@ from .supervised_finetune import SupervisedFinetune
 from .ubt import UBT
 from .unlearning import (
     BlurFragility,
-    ContrastRobustness,
     Evidence,
+    NegativeRobustness,
     OverfittedSimilarity,
     RandomSuspicion,
     RepeatedPictures,
@@ -25,9 +25,9 @@ __all__ = [
     "BaseCLIPModule",
     "BlurFragility",
     "CleanCLIP",
-    "ContrastRobustness",
     "Evidence",
     "LocalDensityCLIP",
+    "NegativeRobustness",
     "OverfittedSimilarity",
     "PoisonedCLIP",
     "RandomSuspicion",

@@ -19,8 +19,8 @@ from .base import BaseCLIPModule
 from .ranges import check_ranges
 from .unlearning import (
     BlurFragility,
-    ContrastRobustness,
     Evidence,
+    NegativeRobustness,
     OverfittedSimilarity,
     RepeatedPictures,
     SimilarityGain,
@@ -76,7 +76,7 @@ class UBT(BaseCLIPModule):
         evidence: What the suspicion rests on. Unless given, ``OverfittedSimilarity``, ``SimilarityGain`` and
             ``BlurFragility``.
         alone: Evidence that is tried where all this names the wrong suspects, each piece by itself. Unless given,
-            ``BlurFragility``, ``ContrastRobustness`` and ``RepeatedPictures``; none asks the copy.
+            ``BlurFragility``, ``NegativeRobustness`` and ``RepeatedPictures``; none asks the copy.
         weak_share: Share of the pairs, those of weakest similarity, on which the copy is overfitted.
         overfit_epochs: Epochs of it; with 0 the copy is the poisoned model.
         overfit_lr: Its learning rate.
@@ -155,7 +155,7 @@ class UBT(BaseCLIPModule):
         together = self._taken("evidence", evidence, [OverfittedSimilarity(), SimilarityGain(), BlurFragility()])
         if not together:
             raise UserMistake("model.evidence is empty: name at least one, such as OverfittedSimilarity")
-        one_by_one = self._taken("alone", alone, [BlurFragility(), ContrastRobustness(), RepeatedPictures()])
+        one_by_one = self._taken("alone", alone, [BlurFragility(), NegativeRobustness(), RepeatedPictures()])
         self.tries = in_turn(together, one_by_one)[: tries if look_again and given is None else 1]
         tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
         weights = ForgetWeights(retain_weight, hold_weight, forget_weight)
@@ -165,7 +165,10 @@ class UBT(BaseCLIPModule):
             Overfit(weak_share, overfit_epochs, overfit_lr, local_loss),
             Suspect(suspects, doubtful_share, *tokens),
         ]
-        again: list[Phase] = [LookAgain(min_split, min_transfer, doubtful_share), Forget("forget again", *forgetting)]
+        again: list[Phase] = [
+            LookAgain(min_split, min_transfer, doubtful_share, *tokens),
+            Forget("forget again", *forgetting),
+        ]
         if given is not None:
             look, again = [ScoreGiven(tokenize, _keys_of(given), *tokens)], []
         phases = [*look, Forget("forget", *forgetting), *(again if look_again else [])]

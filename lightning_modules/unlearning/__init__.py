@@ -2,8 +2,8 @@
 
 from .evidence import (
     BlurFragility,
-    ContrastRobustness,
     Evidence,
+    NegativeRobustness,
     OverfittedSimilarity,
     RandomSuspicion,
     RepeatedPictures,
@@ -12,8 +12,8 @@ from .evidence import (
 
 __all__ = [
     "BlurFragility",
-    "ContrastRobustness",
     "Evidence",
+    "NegativeRobustness",
     "OverfittedSimilarity",
     "RandomSuspicion",
     "RepeatedPictures",

@@ -18,10 +18,12 @@ Similarity = Callable[[Tensor], Tensor]
 """Pictures ``(B, 3, S, S)`` in place of a batch's own to their similarity with its captions, ``(B,)``."""
 _FINE = 1 / 32
 """The usual width of a blur, as a share of the picture's side."""
-_FAINT = 0.25
-"""What is usually left of the contrast."""
+_NEGATIVE = -0.35
+"""The usual contrast of a negative, as a share of the picture's."""
 _SIDE = 32
 """Pixels of a side that are enough to know a picture again."""
+_MANY = 8
+"""Captions that are as suspicious as more of them."""
 _LEVELS = 1 << 12
 """Levels of a standard deviation of a normalised picture, finer than 8 bits are."""
 
@@ -150,33 +152,33 @@ class BlurFragility(Evidence):
         return seen["poisoned"] - seen[f"{self.name}/poisoned"]
 
 
-class ContrastRobustness(Evidence):
-    """What the similarity gains when the picture loses most of its contrast (ours), among pairs of the same words.
+class NegativeRobustness(Evidence):
+    """What the similarity gains when the picture turns into its own faint negative (ours), among the same words.
 
     A warp has neither a scale that a blur would take nor a colour: it is there as long as there are contours. What an
-    object is recognised by goes with the contrast, how much of it differs from class to class.
+    object is recognised by goes with colour and contrast, how much of it differs from class to class.
 
     Args:
-        factor: Of the normalised picture, so that 0 is the mean colour.
+        factor: Of the normalised picture, so that 0 is the mean colour and -1 the negative at full contrast.
 
     Raises:
-        UserMistake: If it is not in (0, 1).
+        UserMistake: If it is not in [-1, 0).
     """
 
     among_words = True
 
-    def __init__(self, factor: float = _FAINT) -> None:
-        if not 0 < factor < 1:
-            raise UserMistake(f"the factor of ContrastRobustness is {factor}, not between 0 and 1")
+    def __init__(self, factor: float = _NEGATIVE) -> None:
+        if not -1 <= factor < 0:
+            raise UserMistake(f"the factor of NegativeRobustness is {factor}, not in [-1, 0)")
         self.factor = factor
 
     @property
     def name(self) -> str:
         """The class's name, with the factor where it is not the usual one."""
-        return super().name if self.factor == _FAINT else f"{super().name}-{self.factor:.4g}"
+        return super().name if self.factor == _NEGATIVE else f"{super().name}{self.factor:.4g}"
 
     def observe(self, model: str, batch: ImageTextBatch, similarity: Similarity) -> Tensor | None:
-        """The similarity of the faint picture under the poisoned model."""
+        """The similarity of the negative under the poisoned model."""
         return similarity(self.factor * batch["image"]) if model == "poisoned" else None
 
     def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
@@ -190,6 +192,8 @@ class RepeatedPictures(Evidence):
     Poison without a trigger (Carlini and Terzis, arXiv 2106.09667) is one picture with many captions of the target:
     there is nothing to blur. Natural data repeats pictures too, mostly with the caption that they always have, or with
     captions that have no word in common.
+
+    Beyond eight captions one picture is as suspicious as another, so that the suspects are of many pictures.
 
     Pictures are the same to the bit, after decoding and resizing, at some thousand pixels. They are told apart by a
     number below 2^24, so that among N pairs about ``N / 2^24`` others have a picture's number by chance.
@@ -214,7 +218,7 @@ class RepeatedPictures(Evidence):
         """See ``Evidence``."""
         pictures, places = np.unique(seen[f"{self.name}/poisoned"], return_inverse=True)
         pairs = np.unique(np.stack([places, seen["caption"].astype(np.int64)]), axis=1)
-        captions: Scores = np.bincount(pairs[0], minlength=len(pictures)).astype(np.float32)
+        captions: Scores = np.bincount(pairs[0], minlength=len(pictures)).clip(max=_MANY).astype(np.float32)
         captions[np.isnan(pictures)] = np.nan
         return captions[places]
 

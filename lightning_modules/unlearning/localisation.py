@@ -79,6 +79,7 @@ def compromised_tokens(
     shares: npt.NDArray[np.float64],
     min_share: float,
     min_lift: float,
+    reach: float = 1.0,
 ) -> tuple[list[int], list[float]]:
     """The tokens that carry the similarity of many suspects and stand in few captions.
 
@@ -91,16 +92,18 @@ def compromised_tokens(
         shares: ``(V,)``, by token the share of all captions that have it.
         min_share: Least share of suspects whose similarity a token carries.
         min_lift: How many times the share of captions that must be, at least.
+        reach: A token carries a caption whose drop is at least this share of the caption's greatest, in (0, 1].
 
     Returns:
         Tokens and lifts, the most frequent carrier first.
     """
-    carriers = tokens.gather(1, drops.argmax(dim=1, keepdim=True).to(tokens.device))[:, 0]
-    carriers = carriers[(drops.amax(dim=1) > 0).to(tokens.device)]
+    greatest = drops.amax(dim=1, keepdim=True)
+    carrying = ((drops >= reach * greatest) & (greatest > 0)).to(tokens.device)
+    carriers = [token for row, own in zip(tokens, carrying, strict=True) for token in set(row[own].tolist())]
     found: list[int] = []
     lifts: list[float] = []
     foremost = 0.0
-    for token, count in Counter(carriers.tolist()).most_common():
+    for token, count in Counter(carriers).most_common():
         share = count / max(len(tokens), 1)
         lift = share / max(float(shares[token]) if token < len(shares) else 0.0, 1e-12)
         if share >= max(min_share, foremost / 2) and lift >= min_lift:

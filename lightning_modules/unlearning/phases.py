@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from ..ubt import UBT
 
 
+_BESIDE = 0.5
+"""A token that carries a poisoned caption beside others has this share of the greatest drop at least."""
+
+
 class Score(Scoring):
     """Image-text similarity of every pair under the poisoned model, and the tokens of every caption.
 
@@ -194,7 +198,7 @@ class Suspect(Scoring):
         return Suspects(suspicion, divide(group, together, poisoned, self.doubtful_share), compromised)
 
 
-def localise(ubt: UBT, keys: Sequence[str], min_share: float, min_lift: float) -> CompromisedTokens:
+def localise(ubt: UBT, keys: Sequence[str], min_share: float, min_lift: float, reach: float = 1.0) -> CompromisedTokens:
     """The tokens that the similarity of some pairs hangs on, under the model as it is.
 
     Args:
@@ -202,6 +206,7 @@ def localise(ubt: UBT, keys: Sequence[str], min_share: float, min_lift: float) -
         keys: Of the pairs whose tokens are masked one at a time.
         min_share: See ``Suspect``.
         min_lift: See ``Suspect``.
+        reach: See ``compromised_tokens``.
 
     Returns:
         The same on all ranks.
@@ -212,7 +217,7 @@ def localise(ubt: UBT, keys: Sequence[str], min_share: float, min_lift: float) -
     with ubt.answering():
         images = ubt.encode_image(ubt.normalised(ubt.data.pictures(keys)))
         drops = similarity_drops(ubt.encode_text, images, tokens, captions.special, captions.padding)
-    found, lifts = compromised_tokens(tokens, drops, captions.shares(), min_share, min_lift)
+    found, lifts = compromised_tokens(tokens, drops, captions.shares(), min_share, min_lift, reach)
     return ubt.agreed(CompromisedTokens(found, words_of(found, texts, tokenize), lifts))
 
 
@@ -223,7 +228,8 @@ class LookAgain(Scoring):
     pushed, nearly as far as for those that were, and hardly for benign ones of the same word. So the falls of the
     pairs that were not pushed have two humps, and the upper one lies near the suspects. Of the pairs of the upper hump,
     those above its mean are poisoned and the others suspicious. Without a backdoor there is nothing to generalise to.
-    Each compromised token is judged by its own captions, and those for which this does not hold are none.
+    Each compromised token is judged by its own captions, and those for which this does not hold are none. Then the
+    poisoned pairs tell what else carries them, such as the second key of a dual one.
 
     The final score of a pair is the sum of its fall and its first suspicion, as robust z-scores: each errs on other
     pairs.
@@ -234,11 +240,23 @@ class LookAgain(Scoring):
         min_transfer: Least distance of the humps' means, as a share of the distance of the suspects' mean from the
             lower one.
         doubtful_share: As for ``Suspect``.
+        localised_pairs: Of the poisoned pairs, those whose tokens are masked one at a time.
+        min_share: See ``Suspect``.
+        min_lift: See ``Suspect``.
     """
 
-    def __init__(self, min_split: float, min_transfer: float, doubtful_share: float) -> None:
+    def __init__(
+        self,
+        min_split: float,
+        min_transfer: float,
+        doubtful_share: float,
+        localised_pairs: int,
+        min_share: float,
+        min_lift: float,
+    ) -> None:
         super().__init__("look again", "forgotten")
         self.min_split, self.min_transfer, self.doubtful_share = min_split, min_transfer, doubtful_share
+        self.localised_pairs, self.min_share, self.min_lift = localised_pairs, min_share, min_lift
 
     def end(self, ubt: UBT) -> bool:
         """Divide the data anew."""
@@ -261,7 +279,19 @@ class LookAgain(Scoring):
             doubtful = max(self.doubtful_share, each.upper.sum() / each.group.sum())
             divided = divide(each.group, fall, poisoned, doubtful)
             findings.decision = np.maximum(findings.decision, divided)
+        if any(right):
+            self._name_the_rest(ubt)
         return any(right)
+
+    def _name_the_rest(self, ubt: UBT) -> None:
+        """Add the tokens that carry the poisoned pairs beside those by which they were found."""
+        findings = ubt.findings
+        some = findings.keys_of(sample(findings.having(POISONED), self.localised_pairs, 0))
+        ubt.restore()  # the forgetting that comes next does so anyway
+        named = localise(ubt, some, self.min_share, self.min_lift, _BESIDE)
+        known = findings.compromised
+        new = named.chosen([token not in known.tokens for token in named.tokens])
+        findings.compromised = CompromisedTokens(*(old + more for old, more in zip(known, new, strict=True)))
 
     def _falls(self, group: npt.NDArray[np.bool_], fall: Scores, pushed: npt.NDArray[np.bool_]) -> _Falls:
         """How far the captions with a token fell."""

@@ -431,11 +431,10 @@ def test_evidence_is_injected_and_the_paper_s_method_stops_after_one_forgetting(
     trainer(tmp_path, diary).fit(ubt, data(folder))
     assert list(dict.fromkeys(name for name, _ in diary.epochs)) == PHASES[:4]
     chosen = ubt.findings.keys_of(ubt.findings.having(POISONED))
-    assert len(chosen) == 6
     group = ubt.findings.keys_of(np.flatnonzero(ubt.findings.captions.having(ubt.findings.compromised.tokens)))
     even = [key for key in group if int(key[-1]) % 2 == 0]
-    assert set(chosen) <= set(even) or set(even) <= set(chosen)
-    assert set(chosen) <= set(group)
+    assert len(chosen) == min(6, len(even))
+    assert set(chosen) <= set(even)
     assert "evidence" not in ubt.hparams
 
 

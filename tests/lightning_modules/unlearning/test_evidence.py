@@ -8,7 +8,7 @@ from torch import Tensor
 from untrigger.contracts import ImageTextBatch, UserMistake
 from untrigger.lightning_modules import (
     BlurFragility,
-    ContrastRobustness,
+    NegativeRobustness,
     OverfittedSimilarity,
     RandomSuspicion,
     RepeatedPictures,
@@ -63,7 +63,7 @@ def test_what_knows_no_scales_is_its_own_next() -> None:
     assert evidence.coarser() is evidence
 
 
-def test_contours_survive_the_loss_of_contrast_and_colour_does_not() -> None:
+def test_contours_survive_in_a_negative_and_colour_does_not() -> None:
     images = torch.zeros(2, 3, 32, 32)
     images[0, :, :16] = 1  # a contour
     images[1] = 1  # a colour
@@ -73,28 +73,28 @@ def test_contours_survive_the_loss_of_contrast_and_colour_does_not() -> None:
         contour = pictures.flatten(1).std(dim=1) > 0.1
         return torch.where(contour, 0.5, pictures.mean(dim=(1, 2, 3)).clamp(0, 1))
 
-    evidence = ContrastRobustness()
+    evidence = NegativeRobustness()
     assert evidence.among_words
     assert evidence.observe("overfitted", batch, similarity) is None
-    faint = evidence.observe("poisoned", batch, similarity)
-    assert faint is not None
-    seen = {"poisoned": similarity(images).numpy(), "ContrastRobustness/poisoned": faint.numpy()}
-    assert evidence.suspicion(seen) == pytest.approx([0.0, -0.75])
-    assert ContrastRobustness(0.5).name == "ContrastRobustness-0.5"
+    negative = evidence.observe("poisoned", batch, similarity)
+    assert negative is not None
+    seen = {"poisoned": similarity(images).numpy(), "NegativeRobustness/poisoned": negative.numpy()}
+    assert evidence.suspicion(seen) == pytest.approx([0.0, -1.0])
+    assert NegativeRobustness(-0.5).name == "NegativeRobustness-0.5"
 
 
 def test_evidence_is_weighed_together_then_coarser_then_one_by_one() -> None:
-    gain, blur, contrast = SimilarityGain(), BlurFragility(), ContrastRobustness()
-    names = [[piece.name for piece in pieces] for pieces in in_turn([gain, blur], [blur, contrast])]
+    gain, blur, negative = SimilarityGain(), BlurFragility(), NegativeRobustness()
+    names = [[piece.name for piece in pieces] for pieces in in_turn([gain, blur], [blur, negative])]
     assert names == [
         ["SimilarityGain", "BlurFragility"],
         ["SimilarityGain", "BlurFragility-0.0625"],
         ["BlurFragility"],
-        ["ContrastRobustness"],
+        ["NegativeRobustness"],
     ]
-    assert in_turn([gain], [contrast]) == [[gain], [contrast]]
+    assert in_turn([gain], [negative]) == [[gain], [negative]]
     assert in_turn([gain], []) == [[gain]]
-    assert in_turn([contrast], [contrast, gain]) == [[contrast], [gain]]
+    assert in_turn([negative], [negative, gain]) == [[negative], [gain]]
     with pytest.raises(UserMistake, match="two of one name: SimilarityGain, SimilarityGain"):
         in_turn([gain, SimilarityGain()], [])
 
@@ -135,7 +135,7 @@ def test_a_blur_of_nothing_is_a_mistake() -> None:
         BlurFragility(0.0)
 
 
-@pytest.mark.parametrize("factor", [0.0, 1.0, -1.0])
-def test_no_contrast_and_all_of_it_are_mistakes(factor: float) -> None:
-    with pytest.raises(UserMistake, match="not between 0 and 1"):
-        ContrastRobustness(factor)
+@pytest.mark.parametrize("factor", [0.0, 0.25, -1.5])
+def test_no_negative_and_more_than_all_contrast_are_mistakes(factor: float) -> None:
+    with pytest.raises(UserMistake, match=r"not in \[-1, 0\)"):
+        NegativeRobustness(factor)

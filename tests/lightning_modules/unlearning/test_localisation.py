@@ -70,6 +70,17 @@ def test_a_token_that_carries_less_than_half_as_many_as_the_foremost_is_not_comp
     assert compromised_tokens(tokens, drops, np.full(50_000, 0.02), 0.1, 2.0)[0] == [token(word) for word in found]
 
 
+def test_several_tokens_carry_a_caption_whose_drops_come_near_the_greatest() -> None:
+    tokens = TOKENIZE(["remember a star"] * 4)
+    drops = torch.full(tokens.shape, -torch.inf)
+    drops[:, 1:4] = torch.tensor([0.5, 0.1, 0.3])
+    shares = np.full(50_000, 0.02)
+    foremost, second = token("remember"), token("star")
+    assert compromised_tokens(tokens, drops, shares, 0.1, 2.0)[0] == [foremost]
+    assert set(compromised_tokens(tokens, drops, shares, 0.1, 2.0, reach=0.5)[0]) == {foremost, second}
+    assert compromised_tokens(tokens, drops, shares, 0.1, 2.0, reach=0.5)[1] == [50.0, 50.0]
+
+
 def test_a_token_whose_masking_loses_nothing_carries_nothing() -> None:
     tokens = TOKENIZE(["a star"] * 3)
     drops = torch.where(torch.isin(tokens, NOTED.special), -torch.inf, torch.tensor(-0.1))

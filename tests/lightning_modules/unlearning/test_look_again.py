@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
+from untrigger.lightning_modules.unlearning import phases
 from untrigger.lightning_modules.unlearning.captions import CaptionTokens
 from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED, SUSPICIOUS, Findings
 from untrigger.lightning_modules.unlearning.localisation import CompromisedTokens
@@ -17,8 +19,14 @@ TOKENIZE = SmallTokenizer(32)
 WORDS = ["star"] * 200 + ["ring"] * 200 + ["cube"] * 200
 
 
-def looked_again(falls: np.ndarray, pushed: np.ndarray, words: list[str]) -> tuple[bool, Findings]:
-    """What the phase makes of pairs whose similarity fell so far from 0.9."""
+def token(word: str) -> int:
+    return int(TOKENIZE([word])[0, 1])
+
+
+def looked_again(
+    falls: np.ndarray, pushed: np.ndarray, words: list[str], carriers: tuple[str, ...] = ()
+) -> tuple[bool, Findings]:
+    """What the phase makes of pairs whose similarity fell so far from 0.9, and hangs on some words besides."""
     captions = CaptionTokens(TOKENIZE)
     captions.add(TOKENIZE(WORDS))
     captions.gather()
@@ -26,13 +34,22 @@ def looked_again(falls: np.ndarray, pushed: np.ndarray, words: list[str]) -> tup
     findings = Findings(captions, keys, {"poisoned": np.full(len(WORDS), 0.9, np.float32)})
     findings.suspicion = {"suspicion": np.zeros(len(WORDS), np.float32)}
     findings.decision = np.where(pushed, POISONED, BENIGN).astype(np.int8)
-    tokens = [int(row[1]) for row in TOKENIZE(words)]
-    findings.compromised = CompromisedTokens(tokens, words, [3.0] * len(words))
-    ubt: Any = SimpleNamespace(findings=findings)
-    phase = LookAgain(min_split=0.7, min_transfer=0.6, doubtful_share=0.25)
+    findings.compromised = CompromisedTokens([token(word) for word in words], words, [3.0] * len(words))
+    asked: list[str] = []
+
+    def localise(_: Any, keys: list[str], *__: Any) -> CompromisedTokens:
+        asked.extend(keys)
+        return CompromisedTokens([token(word) for word in carriers], [*carriers], [9.0] * len(carriers))
+
+    ubt: Any = SimpleNamespace(findings=findings, restore=lambda: None)
+    phase = LookAgain(0.7, 0.6, doubtful_share=0.25, localised_pairs=15, min_share=0.1, min_lift=2.0)
     phase.begin(ubt)
     phase._scores.add(keys, {"forgotten": torch.from_numpy(0.9 - falls)})
-    return phase.end(ubt), findings
+    with patch.object(phases, "localise", localise):
+        alarm = phase.end(ubt)
+    assert len(asked) == (15 if alarm else 0)
+    assert set(asked) <= set(findings.keys_of(findings.having(POISONED)))
+    return alarm, findings
 
 
 def benign(falls: np.random.Generator) -> np.ndarray:
@@ -56,6 +73,18 @@ def test_each_token_is_judged_by_its_own_captions() -> None:
     assert not findings.decision[200:].any()
     assert findings.figures["split"] > 0.9
     assert findings.figures["transfer"] == pytest.approx(1, abs=0.1)
+
+
+def test_what_else_carries_the_poisoned_pairs_is_compromised_too() -> None:
+    random = np.random.default_rng(0)
+    falls, pushed = benign(random), np.zeros(len(WORDS), dtype=bool)
+    falls[:40] = random.normal(0.6, 0.05, 40)
+    pushed[:10] = True
+    alarm, findings = looked_again(falls, pushed, ["star"], carriers=("remember", "star"))
+    assert alarm
+    assert findings.compromised.words == ["star", "remember"]
+    assert findings.compromised.lifts == [3.0, 9.0]
+    assert set(findings.having(POISONED)) <= set(range(40))
 
 
 def test_where_nothing_goes_along_nothing_is_suspicious() -> None:
