@@ -32,6 +32,11 @@ class CompromisedTokens(NamedTuple):
             list(compress(self.tokens, wanted)), list(compress(self.words, wanted)), list(compress(self.lifts, wanted))
         )
 
+    def and_others(self, others: CompromisedTokens) -> CompromisedTokens:
+        """These, and those of the others that are not among them."""
+        new = others.chosen([token not in self.tokens for token in others.tokens])
+        return CompromisedTokens(self.tokens + new.tokens, self.words + new.words, self.lifts + new.lifts)
+
 
 def similarity_drops(
     encode_text: Callable[[Tensor], Tensor], images: Tensor, tokens: Tensor, special: Tensor, padding: int

@@ -289,9 +289,7 @@ class LookAgain(Scoring):
         some = findings.keys_of(sample(findings.having(POISONED), self.localised_pairs, 0))
         ubt.restore()  # the forgetting that comes next does so anyway
         named = localise(ubt, some, self.min_share, self.min_lift, _BESIDE)
-        known = findings.compromised
-        new = named.chosen([token not in known.tokens for token in named.tokens])
-        findings.compromised = CompromisedTokens(*(old + more for old, more in zip(known, new, strict=True)))
+        findings.compromised = findings.compromised.and_others(named)
 
     def _falls(self, group: npt.NDArray[np.bool_], fall: Scores, pushed: npt.NDArray[np.bool_]) -> _Falls:
         """How far the captions with a token fell."""
