@@ -135,7 +135,8 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         start = 0
         for part in loaded:
             end = start + len(part.samples)
-            yield StreamItem(_rows(whole, start, end) if part.samples else {}, part.bad, part.spares)
+            batch = self.complete(_rows(whole, start, end)) if part.samples else {}
+            yield StreamItem(batch, part.bad, part.spares)
             start = end
 
     @abstractmethod
@@ -149,6 +150,10 @@ class ShardStream(IterableDataset[StreamItem], ABC):
     @abstractmethod
     def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
         """Make a batch, or several at once. A sample becomes the same whatever is beside it."""
+
+    def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Do what depends on the whole batch and on nothing else: after a restart, others are assembled with it."""
+        return batch
 
     def stack(self, samples: Sequence[Sample]) -> Tensor:
         """Pictures as ``(N, 3, S, S)`` uint8, in channels-last memory."""
@@ -270,17 +275,22 @@ class ImageTextStream(ShardStream):
         return keys, images, captions
 
     def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
-        """Make a training batch, pictures still in 8 bit."""
+        """Make a training batch, pictures still in 8 bit and captions not yet tokens."""
         keys, images, captions = self.pairs(samples)
         views = self.views
-        batch = {"key": keys, "image": images, "tokens": self.tokenize(captions)}
+        batch: dict[str, Any] = {"key": keys, "image": images, "tokens": captions}
         if views.augmentation is not None:
             batch["image"] = views.augmentation(images, views.seeds("augmentation", epoch, keys))
         if views.image is not None:
             batch["image_view"] = views.image(images, views.seeds("image view", epoch, keys))
         if views.text is not None:
-            batch["tokens_view"] = self.tokenize(views.text(captions, views.seeds("text view", epoch, keys)))
+            batch["tokens_view"] = views.text(captions, views.seeds("text view", epoch, keys))
         return batch
+
+    def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Make tokens of the captions: a tokeniser may cut them to the longest one, and kernels round by the length."""
+        tokens = {name: self.tokenize(batch[name]) for name in ("tokens", "tokens_view") if name in batch}
+        return batch | tokens
 
 
 class ZeroShotStream(ShardStream):

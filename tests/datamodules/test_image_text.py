@@ -24,6 +24,7 @@ from untrigger.datamodules import (
 )
 from untrigger.datamodules.poisoning import Poison, write_manifest
 from untrigger.datamodules.shards import ShardSet
+from untrigger.lightning_modules.encoders.small import SmallTokenizer
 
 WritePairs = Callable[..., list[str]]
 
@@ -311,6 +312,7 @@ def test_batches_are_the_same_however_many_are_made_at_once(
         "num_workers": workers,
         "batch_size": 4,
     }
+    preprocessing = preprocessing._replace(tokenize=SmallTokenizer(32))  # cuts to the longest caption that it is given
     at_once: list[int] = []
     assemble = stream.ImageTextStream.assemble
 
