@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pictures
@@ -22,7 +23,7 @@ _NEGATIVE = -0.35
 """The usual contrast of a negative, as a share of the picture's."""
 _SIDE = 32
 """Pixels of a side that are enough to know a picture again."""
-_MANY = 8
+_MANY = 4
 """Captions that are as suspicious as more of them."""
 _LEVELS = 1 << 12
 """Levels of a standard deviation of a normalised picture, finer than 8 bits are."""
@@ -76,6 +77,17 @@ class Evidence(ABC):
                 equal captions share (``CaptionTokens.numbers``); and this evidence's own observations under
                 ``NAME/poisoned`` and ``NAME/overfitted``.
         """
+
+    def beyond_doubt(self, suspicion: Scores) -> npt.NDArray[np.bool_]:
+        """Which pairs are poisoned if looking again finds that the suspects of their word are: ``(N,)``.
+
+        Args:
+            suspicion: ``(N,)``, as ``suspicion`` gave it.
+
+        Returns:
+            None of them, unless a class says otherwise.
+        """
+        return np.zeros(len(suspicion), dtype=bool)
 
 
 class OverfittedSimilarity(Evidence):
@@ -193,7 +205,9 @@ class RepeatedPictures(Evidence):
     there is nothing to blur. Natural data repeats pictures too, mostly with the caption that they always have, or with
     captions that have no word in common.
 
-    Beyond eight captions one picture is as suspicious as another, so that the suspects are of many pictures.
+    With four captions a picture is as suspicious as with more, so that the suspects are of many pictures. Where
+    forgetting them says that they are the right ones, all such pictures with the word are unlearnt: one says nothing of
+    another.
 
     Pictures are the same to the bit, after decoding and resizing, at some thousand pixels. They are told apart by a
     number below 2^24, so that among N pairs about ``N / 2^24`` others have a picture's number by chance.
@@ -221,6 +235,10 @@ class RepeatedPictures(Evidence):
         captions: Scores = np.bincount(pairs[0], minlength=len(pictures)).clip(max=_MANY).astype(np.float32)
         captions[np.isnan(pictures)] = np.nan
         return captions[places]
+
+    def beyond_doubt(self, suspicion: Scores) -> npt.NDArray[np.bool_]:
+        """Pictures with four captions or more."""
+        return suspicion >= _MANY
 
 
 def in_turn(evidence: Sequence[Evidence], alone: Sequence[Evidence]) -> list[list[Evidence]]:

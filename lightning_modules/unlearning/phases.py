@@ -274,8 +274,10 @@ class LookAgain(Scoring):
         _, best = max(zip(right, falls, strict=True), key=lambda each: (each[0], each[1].transfer))
         findings.figures = {"split": best.split, "transfer": best.transfer}
         findings.compromised = compromised.chosen(right)
+        asked = [piece for piece in ubt.evidence if piece.name in findings.suspicion]
+        certain = np.any([piece.beyond_doubt(findings.suspicion[piece.name]) for piece in asked], axis=0)
         for each in compress(falls, right):
-            poisoned = each.upper & (fall >= fall[each.upper].mean())
+            poisoned = each.upper & (fall >= fall[each.upper].mean()) | each.group & certain
             doubtful = max(self.doubtful_share, each.upper.sum() / each.group.sum())
             divided = divide(each.group, fall, poisoned, doubtful)
             findings.decision = np.maximum(findings.decision, divided)
