@@ -8,13 +8,12 @@ import time
 from threading import Event, Thread, Timer
 
 import torch.distributed
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
 from ..contracts import UserMistake
 
-_FAILED, _SEEN = "untrigger/failed", "untrigger/seen"
+_FAILED, _SEEN, _FIRST = "untrigger/failed", "untrigger/seen", "untrigger/first"
 _MISTAKE, _ERROR = 2, 1
 
 
@@ -36,14 +35,18 @@ class EndTogether(Callback):
         self._poll, self._grace = poll_seconds, grace_seconds
         self._over, self._told = Event(), Event()
         self._watch: Thread | None = None
-        self._parent: int | None = None
+        self._starter: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start looking, where there are other ranks."""
         if _is_shared(trainer) and self._watch is None:
             self._over.clear()
-            self._parent = os.getppid() if _is_child(trainer) else None
-            self._watch = Thread(target=self._look, args=(_get_default_store(), trainer.global_rank), daemon=True)
+            store, first = _get_default_store(), f"{_FIRST}/{trainer.node_rank}"
+            if trainer.local_rank == 0:
+                store.set(first, str(os.getpid()))
+            # Whether it was the node's first rank that started this one.
+            self._starter = os.getppid() if int(store.get(first)) == os.getppid() else None
+            self._watch = Thread(target=self._look, args=(store, trainer.global_rank), daemon=True)
             self._watch.start()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -63,11 +66,15 @@ class EndTogether(Callback):
         is_mistake = isinstance(exception, UserMistake)
         code, kind = (_MISTAKE, "") if is_mistake else (_ERROR, f"{type(exception).__name__}: ")
         told = f"rank {trainer.global_rank}: {kind}{' '.join(str(exception).split())}"
-        store, last = _get_default_store(), time.monotonic() + self._grace
-        store.set(_FAILED, f"{code} {told}")
-        store.add(_SEEN, 1)
-        while store.add(_SEEN, 0) < trainer.world_size and time.monotonic() < last:
-            time.sleep(self._poll / 10)
+        try:
+            store, last = _get_default_store(), time.monotonic() + self._grace
+            store.set(_FAILED, f"{code} {told}")
+            store.add(_SEEN, 1)
+            while store.add(_SEEN, 0) < trainer.world_size and time.monotonic() < last:
+                time.sleep(self._poll / 10)
+        except RuntimeError:
+            return  # the process that kept the store is gone
+        self._outlive_starter()
         end = Timer(self._grace, _end, (told, code))
         end.daemon = True
         end.start()
@@ -78,22 +85,19 @@ class EndTogether(Callback):
                 if not store.check([_FAILED]):
                     continue
                 code, _, told = store.get(_FAILED).decode().partition(" ")
+                self._told.set()
                 store.add(_SEEN, 1)
             except RuntimeError:
                 return  # the process that kept the store is gone
-            self._told.set()
             _tell(f"rank {rank} ends because of {told}")
-            # The rank that failed takes its grace to be heard, and another for its own end.
-            last = time.monotonic() + 3 * self._grace
-            while self._parent == os.getppid() and time.monotonic() < last:
-                time.sleep(self._poll / 10)
+            self._outlive_starter()
             os._exit(int(code))  # anything gentler would wait for the collective
 
-
-def _is_child(trainer: Trainer) -> bool:
-    """Whether Lightning started this rank from another."""
-    environment = getattr(trainer.strategy, "cluster_environment", None)
-    return isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
+    def _outlive_starter(self) -> None:
+        """Wait until the rank that started this one has ended; it may take its grace to be heard, and one to end."""
+        last = time.monotonic() + 3 * self._grace
+        while self._starter == os.getppid() and time.monotonic() < last:
+            time.sleep(self._poll / 10)
 
 
 def _is_shared(trainer: Trainer) -> bool:

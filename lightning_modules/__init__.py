@@ -14,7 +14,6 @@ from .unlearning import (
     NegativeRobustness,
     OverfittedSimilarity,
     RandomSuspicion,
-    RepeatedPictures,
     SimilarityGain,
 )
 
@@ -31,7 +30,6 @@ __all__ = [
     "OverfittedSimilarity",
     "PoisonedCLIP",
     "RandomSuspicion",
-    "RepeatedPictures",
     "SimilarityGain",
     "SupervisedFinetune",
 ]

@@ -22,7 +22,6 @@ from .unlearning import (
     Evidence,
     NegativeRobustness,
     OverfittedSimilarity,
-    RepeatedPictures,
     SimilarityGain,
 )
 from .unlearning.captions import CaptionTokens
@@ -56,10 +55,10 @@ class UBT(BaseCLIPModule):
     4. *Forget* locally (theirs): the poisoned pictures are pushed away from the compromised tokens alone, the rest of
        the caption masked, until they are no more similar to them than unrelated pictures (ours: a bounded objective,
        the image tower alone, frozen batch norm, benign features held where they were).
-    5. *Look again* (ours): the pairs whose similarity the forgetting took along are the poisoned ones. With them,
-       *forget again*, from the poisoned model. Where nothing went along, the suspects were the wrong ones, and other
-       evidence names the next: coarser, then that which is asked ``alone``. ``look_again=False`` is the paper's method
-       without any of this.
+    5. *Look again* (ours): the pairs whose similarity the forgetting took along are the poisoned ones, and what else
+       carries them is compromised too. With them, *forget again*, from the poisoned model. Where nothing went along, the
+       suspects were the wrong ones, and other evidence names the next: coarser, then that which is asked ``alone``.
+       ``look_again=False`` is the paper's method without any of this.
 
     Where nothing is suspicious, the run says so and ends with the weights that it began with, bit for bit.
 
@@ -76,13 +75,13 @@ class UBT(BaseCLIPModule):
         evidence: What the suspicion rests on. Unless given, ``OverfittedSimilarity``, ``SimilarityGain`` and
             ``BlurFragility``.
         alone: Evidence that is tried where all this names the wrong suspects, each piece by itself. Unless given,
-            ``BlurFragility``, ``NegativeRobustness`` and ``RepeatedPictures``; none asks the copy.
+            ``BlurFragility`` and ``NegativeRobustness``; neither asks the copy.
         weak_share: Share of the pairs, those of weakest similarity, on which the copy is overfitted.
         overfit_epochs: Epochs of it; with 0 the copy is the poisoned model.
         overfit_lr: Its learning rate.
         suspects: Pairs that the first forgetting unlearns.
         doubtful_share: Share of the pairs with a compromised token, the most suspicious, that is not retained.
-        localised_pairs: Most suspicious pairs in which tokens are masked.
+        localised_pairs: Most suspicious pairs in which tokens are masked; looking again, as many poisoned ones.
         min_token_share: Least share of these that a compromised token carries.
         min_lift: Least lift of a compromised token.
         look_again: Whether to look again and forget again.
@@ -126,7 +125,7 @@ class UBT(BaseCLIPModule):
         min_token_share: float = 0.1,
         min_lift: float = 2.0,
         look_again: bool = True,
-        tries: int = 5,
+        tries: int = 4,
         min_split: float = 0.65,
         min_transfer: float = 0.6,
         forget_laps: int = 4,
@@ -155,7 +154,7 @@ class UBT(BaseCLIPModule):
         together = self._taken("evidence", evidence, [OverfittedSimilarity(), SimilarityGain(), BlurFragility()])
         if not together:
             raise UserMistake("model.evidence is empty: name at least one, such as OverfittedSimilarity")
-        one_by_one = self._taken("alone", alone, [BlurFragility(), NegativeRobustness(), RepeatedPictures()])
+        one_by_one = self._taken("alone", alone, [BlurFragility(), NegativeRobustness()])
         self.tries = in_turn(together, one_by_one)[: tries if look_again and given is None else 1]
         tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
         weights = ForgetWeights(retain_weight, hold_weight, forget_weight)

@@ -6,7 +6,6 @@ from .evidence import (
     NegativeRobustness,
     OverfittedSimilarity,
     RandomSuspicion,
-    RepeatedPictures,
     SimilarityGain,
 )
 
@@ -16,6 +15,5 @@ __all__ = [
     "NegativeRobustness",
     "OverfittedSimilarity",
     "RandomSuspicion",
-    "RepeatedPictures",
     "SimilarityGain",
 ]

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import lsqr
 from torch import Tensor
 
 from ...all_ranks import all_ranks
-from .scores import PRIME, Scores
+from .scores import Scores
 
 _WAITING = 64
 """Batches that stay on the device before they are looked at."""
@@ -101,19 +101,6 @@ class CaptionTokens:
         above = scores[known] - scores[known].mean(dtype=np.float64)
         left[known] = above - has @ lsqr(has, above, damp=_FEW**0.5, iter_lim=_STEPS)[0]
         return left
-
-    def numbers(self) -> Scores:
-        """A number of each caption, which equal captions share and others hardly ever, below 2^24: ``(N,)``."""
-        every, _ = self._flat()
-        lengths = self._lengths[0]
-        starts = np.append(0, np.cumsum(lengths, dtype=np.int64))
-        factors = np.random.default_rng(0).integers(1, PRIME, size=int(lengths.max(initial=0)))
-        sums = np.zeros(self._count, np.int64)
-        for place, factor in enumerate(factors.tolist()):
-            longer = np.flatnonzero(lengths > place)
-            sums[longer] += (every[starts[longer] + place].astype(np.int64) + 1) * factor
-        numbers: Scores = (sums % PRIME).astype(np.float32)
-        return numbers
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything, as tensors."""

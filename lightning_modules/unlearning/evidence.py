@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pictures
 
 from ...contracts import ImageTextBatch, UserMistake
-from .scores import PRIME, Scores
+from .scores import Scores
 
 Similarity = Callable[[Tensor], Tensor]
 """Pictures ``(B, 3, S, S)`` in place of a batch's own to their similarity with its captions, ``(B,)``."""
@@ -21,12 +19,6 @@ _FINE = 1 / 32
 """The usual width of a blur, as a share of the picture's side."""
 _NEGATIVE = -0.35
 """The usual contrast of a negative, as a share of the picture's."""
-_SIDE = 32
-"""Pixels of a side that are enough to know a picture again."""
-_MANY = 4
-"""Captions that are as suspicious as more of them."""
-_LEVELS = 1 << 12
-"""Levels of a standard deviation of a normalised picture, finer than 8 bits are."""
 
 
 class Evidence(ABC):
@@ -59,7 +51,8 @@ class Evidence(ABC):
         """Measure something of a batch.
 
         Args:
-            model: ``poisoned`` or ``overfitted``, the model that scores the pairs now.
+            model: What scores the pairs now: ``poisoned``, ``overfitted`` or, when suspects have been named,
+                ``forgotten``.
             batch: The pairs, without augmentation.
             similarity: What this model makes of changed pictures.
 
@@ -73,21 +66,9 @@ class Evidence(ABC):
         """How suspicious each pair is, the more the higher: ``(N,)``.
 
         Args:
-            seen: By name ``(N,)``: the similarities under ``poisoned`` and ``overfitted``; ``caption``, a number that
-                equal captions share (``CaptionTokens.numbers``); and this evidence's own observations under
-                ``NAME/poisoned`` and ``NAME/overfitted``.
+            seen: By name ``(N,)``: the similarities under ``poisoned`` and ``overfitted``, and this evidence's own
+                observations under ``NAME/poisoned`` and ``NAME/overfitted``.
         """
-
-    def beyond_doubt(self, suspicion: Scores) -> npt.NDArray[np.bool_]:
-        """Which pairs are poisoned if looking again finds that the suspects of their word are: ``(N,)``.
-
-        Args:
-            suspicion: ``(N,)``, as ``suspicion`` gave it.
-
-        Returns:
-            None of them, unless a class says otherwise.
-        """
-        return np.zeros(len(suspicion), dtype=bool)
 
 
 class OverfittedSimilarity(Evidence):
@@ -196,49 +177,6 @@ class NegativeRobustness(Evidence):
     def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
         """See ``Evidence``."""
         return seen[f"{self.name}/poisoned"] - seen["poisoned"]
-
-
-class RepeatedPictures(Evidence):
-    """How many captions the very same picture has (ours).
-
-    Poison without a trigger (Carlini and Terzis, arXiv 2106.09667) is one picture with many captions of the target:
-    there is nothing to blur. Natural data repeats pictures too, mostly with the caption that they always have, or with
-    captions that have no word in common.
-
-    With four captions a picture is as suspicious as with more, so that the suspects are of many pictures. Where
-    forgetting them says that they are the right ones, all such pictures with the word are unlearnt: one says nothing of
-    another.
-
-    Pictures are the same to the bit, after decoding and resizing, at some thousand pixels. They are told apart by a
-    number below 2^24, so that among N pairs about ``N / 2^24`` others have a picture's number by chance.
-    """
-
-    def __init__(self) -> None:
-        self._factors: Tensor | None = None
-
-    def observe(self, model: str, batch: ImageTextBatch, similarity: Similarity) -> Tensor | None:
-        """A number of the picture."""
-        if model != "poisoned":
-            return None
-        step = max(1, batch["image"].shape[-1] // _SIDE)
-        # Whole numbers: a sum of them is the same in whatever order a device adds it up.
-        levels = (batch["image"][:, :, ::step, ::step].float() * _LEVELS).round().long().flatten(1)
-        if self._factors is None or self._factors.shape != levels.shape[1:] or self._factors.device != levels.device:
-            drawn = torch.randint(1, PRIME, levels.shape[1:], generator=torch.Generator().manual_seed(0))
-            self._factors = drawn.to(levels.device)
-        return (levels * self._factors).sum(dim=1) % PRIME
-
-    def suspicion(self, seen: Mapping[str, Scores]) -> Scores:
-        """See ``Evidence``."""
-        pictures, places = np.unique(seen[f"{self.name}/poisoned"], return_inverse=True)
-        pairs = np.unique(np.stack([places, seen["caption"].astype(np.int64)]), axis=1)
-        captions: Scores = np.bincount(pairs[0], minlength=len(pictures)).clip(max=_MANY).astype(np.float32)
-        captions[np.isnan(pictures)] = np.nan
-        return captions[places]
-
-    def beyond_doubt(self, suspicion: Scores) -> npt.NDArray[np.bool_]:
-        """Pictures with four captions or more."""
-        return suspicion >= _MANY
 
 
 def in_turn(evidence: Sequence[Evidence], alone: Sequence[Evidence]) -> list[list[Evidence]]:

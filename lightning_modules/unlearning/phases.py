@@ -57,7 +57,6 @@ class Score(Scoring):
         self.gather(ubt)
         self._captions.gather()
         ubt.findings.captions = self._captions
-        ubt.findings.seen["caption"] = self._captions.numbers()
         return True
 
     def state_dict(self) -> dict[str, Any]:
@@ -188,13 +187,12 @@ class Suspect(Scoring):
         every = [robust_z(scores) for scores in suspicion.values()]
         together: Scores = np.stack(every).mean(axis=0, dtype=np.float32)
         suspicion["suspicion"] = together
-        stands_out = together > 0  # above the middle
-        first = findings.keys_of(most(together, min(self.localised_pairs, int(stands_out.sum()))))
-        compromised = localise(ubt, first, self.min_share, self.min_lift) if first else CompromisedTokens([], [], [])
+        first = findings.keys_of(most(together, self.localised_pairs))
+        compromised = localise(ubt, first, self.min_share, self.min_lift)
         group = findings.captions.having(compromised.tokens)
-        among = group & stands_out
+        among = np.where(group, together, -np.inf)
         poisoned = np.zeros(len(group), dtype=bool)
-        poisoned[most(np.where(among, together, -np.inf), min(self.suspects, int(among.sum())))] = True
+        poisoned[most(among, min(self.suspects, int(group.sum())))] = True
         return Suspects(suspicion, divide(group, together, poisoned, self.doubtful_share), compromised)
 
 
@@ -274,24 +272,30 @@ class LookAgain(Scoring):
         _, best = max(zip(right, falls, strict=True), key=lambda each: (each[0], each[1].transfer))
         findings.figures = {"split": best.split, "transfer": best.transfer}
         findings.compromised = compromised.chosen(right)
-        asked = [piece for piece in ubt.evidence if piece.name in findings.suspicion]
-        certain = np.any([piece.beyond_doubt(findings.suspicion[piece.name]) for piece in asked], axis=0)
         for each in compress(falls, right):
-            poisoned = each.upper & (fall >= fall[each.upper].mean()) | each.group & certain
+            poisoned = each.upper & (fall >= fall[each.upper].mean())
             doubtful = max(self.doubtful_share, each.upper.sum() / each.group.sum())
             divided = divide(each.group, fall, poisoned, doubtful)
             findings.decision = np.maximum(findings.decision, divided)
         if any(right):
-            self._name_the_rest(ubt)
+            self._name_the_rest(ubt, fall)
         return any(right)
 
-    def _name_the_rest(self, ubt: UBT) -> None:
-        """Add the tokens that carry the poisoned pairs beside those by which they were found."""
+    def _name_the_rest(self, ubt: UBT, fall: Scores) -> None:
+        """Add the tokens that carry the poisoned pairs beside those by which they were found.
+
+        One of these may have been judged above and found wrong: of its captions too few are poisoned to tell.
+        """
         findings = ubt.findings
         some = findings.keys_of(sample(findings.having(POISONED), self.localised_pairs, 0))
         ubt.restore()  # the forgetting that comes next does so anyway
         named = localise(ubt, some, self.min_share, self.min_lift, _BESIDE)
+        found = findings.compromised.tokens
         findings.compromised = findings.compromised.and_others(named)
+        nobody = np.zeros(len(fall), dtype=bool)
+        for token in findings.compromised.tokens[len(found) :]:
+            group = findings.captions.having([token]) & ~np.isnan(fall)
+            findings.decision = np.maximum(findings.decision, divide(group, fall, nobody, self.doubtful_share))
 
     def _falls(self, group: npt.NDArray[np.bool_], fall: Scores, pushed: npt.NDArray[np.bool_]) -> _Falls:
         """How far the captions with a token fell."""

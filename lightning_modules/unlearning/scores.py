@@ -14,8 +14,6 @@ from ...all_ranks import all_ranks
 
 Scores = npt.NDArray[np.float32]
 """``(N,)``, a number for each pair."""
-PRIME = 16_777_213
-"""The largest that scores hold exactly: what is told apart by a number is counted by it."""
 
 
 class PassScores:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import sys
 import time
@@ -16,8 +18,7 @@ from untrigger.callbacks import EndTogether
 
 rank, failing, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-strategy = SimpleNamespace(cluster_environment=None)
-trainer = SimpleNamespace(world_size=2, global_rank=rank, local_rank=rank, strategy=strategy)
+trainer = SimpleNamespace(world_size=2, global_rank=rank, local_rank=rank, node_rank=0)
 together = EndTogether(poll_seconds=0.1, grace_seconds=1.0)
 together.setup(trainer, None, "fit")
 dist.barrier()
@@ -65,17 +66,18 @@ from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import LightningEnvironment
 
 from untrigger.callbacks import EndTogether
 
-rank, meet = int(sys.argv[1]), sys.argv[2]
-child = subprocess.Popen([sys.executable, *sys.orig_argv[1:3], "1", meet]) if rank == 0 else None
+rank, meet, both_fail = int(sys.argv[1]), sys.argv[2], bool(sys.argv[3])
+child = subprocess.Popen([sys.executable, *sys.orig_argv[1:3], "1", *sys.argv[2:]]) if rank == 0 else None
 dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=2)
-strategy = SimpleNamespace(cluster_environment=LightningEnvironment())
-trainer = SimpleNamespace(world_size=2, global_rank=rank, local_rank=rank, strategy=strategy)
+trainer = SimpleNamespace(world_size=2, global_rank=rank, local_rank=rank, node_rank=0)
 together = EndTogether(poll_seconds=0.1, grace_seconds=30.0)
 together.setup(trainer, None, "fit")
+if child is None and both_fail:
+    together.on_exception(trainer, None, KeyError("x"))
+    sys.exit("rank 1 had its end")
 if child is None:
     try:
         dist.all_reduce(torch.ones(1))
@@ -88,10 +90,12 @@ print("the child", "waits" if child.poll() is None else "has ended")
 """
 
 
-def test_a_rank_that_another_has_started_ends_after_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CHILD, "0", str(tmp_path / "meet")]
+@pytest.mark.parametrize("both_fail", [False, True])
+def test_a_rank_that_another_has_started_ends_after_it(both_fail: bool, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, "0", str(tmp_path / "meet"), "x" if both_fail else ""]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stdout) == (0, "the child waits\n"), done.stderr
-    told = [line for line in done.stderr.splitlines() if "untrigger: error" in line]
-    assert told == ["untrigger: error: rank 1 ends because of rank 0: KeyError: 'x'"]
+    # The pipe is closed when both have ended.
+    end = "rank 1 had its end" if both_fail else "untrigger: error: rank 1 ends because of rank 0: KeyError: 'x'"
+    assert done.stderr.splitlines()[-1] == end
     assert "should have ended" not in done.stderr

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from PIL import Image
 from torch import Tensor, nn
 
 from untrigger.callbacks import CleanAccuracy, LastCheckpoint, ResultsWriter
 from untrigger.contracts import CLIPModule, DetectingModule, ImageTextBatch, PhasedModule, UserMistake
-from untrigger.datamodules import BadNet, GivenPicture, ImageTextDataModule, PoisonPlan, SingleImagePlan
+from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.datamodules.shards import ShardSet
-from untrigger.lightning_modules import UBT, BlurFragility, Evidence, OverfittedSimilarity, RepeatedPictures
+from untrigger.lightning_modules import UBT, BlurFragility, Evidence, OverfittedSimilarity
 from untrigger.lightning_modules.unlearning import phases
 from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED
 from untrigger.lightning_modules.unlearning.localisation import CompromisedTokens
@@ -364,25 +363,11 @@ def test_evidence_that_is_asked_alone_is_compared_among_words(
     assert np.corrcoef(findings.suspicion["suspicion"], raw)[0, 1] < 0.99
 
 
-def test_a_picture_with_many_captions_is_found_among_the_pairs(folder: Path, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "given.png")
-    given = GivenPicture([str(tmp_path / "given.png")])
-    plan = SingleImagePlan(given, "star", count=12, templates=["a {c}", "one {c}", "the {c}"])
-    ubt = module(evidence=[RepeatedPictures()], alone=[], suspects=40)
-    trainer(tmp_path).fit(ubt, data(folder, poison=plan))
-    captions = ubt.findings.suspicion["RepeatedPictures"]
-    # The generated data draws some small pictures twice, and others never.
-    assert sorted(captions)[-13:] == [captions[captions < 3].max(), *[3] * 12]
-    group = ubt.findings.captions.having(ubt.findings.compromised.tokens)
-    assert 0 < len(ubt.findings.having(POISONED)) <= (group & (captions > 1)).sum()
-
-
 def test_a_run_goes_on_with_the_evidence_that_it_was_begun_with(folder: Path, tmp_path: Path) -> None:
     start = tmp_path / "start.ckpt"
     with pytest.raises(RuntimeError, match="killed"):
         trainer(tmp_path, Kill(1, 0, start)).fit(module(alone=[]), data(folder))
-    with pytest.raises(UserMistake, match=r"begun with other evidence than .*RepeatedPictures: begin it again"):
+    with pytest.raises(UserMistake, match=r"begun with other evidence than .*NegativeRobustness: begin it again"):
         trainer(tmp_path).fit(module(), data(folder), ckpt_path=start, weights_only=True)
     trainer(tmp_path, diary := Diary()).fit(module(alone=[]), data(folder), ckpt_path=start, weights_only=True)
     assert diary.epochs[-1][0] in PHASES[4:]
@@ -431,10 +416,11 @@ def test_evidence_is_injected_and_the_paper_s_method_stops_after_one_forgetting(
     trainer(tmp_path, diary).fit(ubt, data(folder))
     assert list(dict.fromkeys(name for name, _ in diary.epochs)) == PHASES[:4]
     chosen = ubt.findings.keys_of(ubt.findings.having(POISONED))
+    assert len(chosen) == 6
     group = ubt.findings.keys_of(np.flatnonzero(ubt.findings.captions.having(ubt.findings.compromised.tokens)))
     even = [key for key in group if int(key[-1]) % 2 == 0]
-    assert len(chosen) == min(6, len(even))
-    assert set(chosen) <= set(even)
+    assert set(chosen) <= set(even) or set(even) <= set(chosen)
+    assert set(chosen) <= set(group)
     assert "evidence" not in ubt.hparams
 
 

@@ -51,15 +51,6 @@ def test_having_finds_the_captions_with_any_of_the_tokens() -> None:
     assert tokens.having([]).tolist() == [False] * 5
 
 
-def test_equal_captions_have_equal_numbers_and_others_have_others() -> None:
-    captions = ["a red star", "a star red", "red star", "a red star", "a red", "a red red", "", "!"]
-    numbers = noted(captions).numbers()
-    assert numbers.dtype == np.float32
-    assert numbers[0] == numbers[3]
-    assert len(set(numbers.tolist())) == len(set(captions))
-    assert numbers.max() < 1 << 24
-
-
 def test_what_words_do_not_explain_is_the_residual_of_a_ridge_regression() -> None:
     rng = np.random.default_rng(0)
     words = ["star", "ring", "red", "blue"]

@@ -11,7 +11,6 @@ from untrigger.lightning_modules import (
     NegativeRobustness,
     OverfittedSimilarity,
     RandomSuspicion,
-    RepeatedPictures,
     SimilarityGain,
 )
 from untrigger.lightning_modules.unlearning.evidence import in_turn
@@ -105,29 +104,6 @@ def test_random_suspicion_knows_nothing_and_is_the_same_again() -> None:
     assert (first == again).all()
     assert abs(np.corrcoef(first, seen["poisoned"])[0, 1]) < 0.1
     assert abs(np.corrcoef(first, other)[0, 1]) < 0.1
-
-
-@pytest.mark.parametrize("side", [32, 224])
-def test_a_picture_with_many_captions_stands_out_and_one_that_keeps_its_caption_does_not(side: int) -> None:
-    images = torch.randint(0, 256, (9, 3, side, side), generator=torch.Generator().manual_seed(0)) / 255
-    images[1] = images[2] = images[0]
-    images[4] = images[5] = images[3]
-    images[7] = images[6]
-    images[7, 0, 0, 0] += 1 / 255
-    evidence = RepeatedPictures()
-    tokens = torch.zeros(9, 4).long()
-    parts = []
-    for first, last in ((0, 2), (2, 9)):  # the same in whatever batch
-        batch: ImageTextBatch = {"key": [], "image": images[first:last], "tokens": tokens[first:last]}
-        seen = evidence.observe("poisoned", batch, lambda pictures: pictures.mean(dim=(1, 2, 3)))
-        assert seen is not None
-        parts.append(seen.float())
-    numbers = torch.cat(parts).numpy()
-    assert evidence.observe("overfitted", batch, lambda pictures: pictures) is None
-    numbers[8] = np.nan  # could not be read
-    captions = np.array([5, 6, 7, 8, 8, 8, 1, 2, 3], np.float32)
-    found = evidence.suspicion({"RepeatedPictures/poisoned": numbers, "caption": captions})
-    assert found == pytest.approx([3, 3, 3, 1, 1, 1, 1, 1, np.nan], nan_ok=True)
 
 
 def test_a_blur_of_nothing_is_a_mistake() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from untrigger.lightning_modules import RepeatedPictures
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
 from untrigger.lightning_modules.unlearning import phases
 from untrigger.lightning_modules.unlearning.captions import CaptionTokens
@@ -30,7 +28,6 @@ def looked_again(
     pushed: np.ndarray,
     words: list[str],
     carriers: tuple[str, ...] = (),
-    suspicion: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> tuple[bool, Findings]:
     """What the phase makes of pairs whose similarity fell so far from 0.9, and hangs on some words besides."""
     captions = CaptionTokens(TOKENIZE)
@@ -38,16 +35,19 @@ def looked_again(
     captions.gather()
     keys = [f"{place:03d}" for place in range(len(WORDS))]
     findings = Findings(captions, keys, {"poisoned": np.full(len(WORDS), 0.9, np.float32)})
-    findings.suspicion = {"suspicion": np.zeros(len(WORDS), np.float32), **suspicion}
+    findings.suspicion = {"suspicion": np.zeros(len(WORDS), np.float32)}
     findings.decision = np.where(pushed, POISONED, BENIGN).astype(np.int8)
     findings.compromised = CompromisedTokens([token(word) for word in words], words, [3.0] * len(words))
     asked: list[str] = []
+    restored: list[bool] = []
 
-    def localise(_: Any, keys: list[str], *__: Any) -> CompromisedTokens:
+    def localise(ubt: Any, keys: list[str], min_share: float, min_lift: float, reach: float) -> CompromisedTokens:
+        assert restored, "what is masked is the poisoned model's similarity"
+        assert 0 < reach < 1
         asked.extend(keys)
         return CompromisedTokens([token(word) for word in carriers], [*carriers], [9.0] * len(carriers))
 
-    ubt: Any = SimpleNamespace(findings=findings, evidence=[RepeatedPictures()], restore=lambda: None)
+    ubt: Any = SimpleNamespace(findings=findings, restore=lambda: restored.append(True))
     phase = LookAgain(0.7, 0.6, doubtful_share=0.25, localised_pairs=15, min_share=0.1, min_lift=2.0)
     phase.begin(ubt)
     phase._scores.add(keys, {"forgotten": torch.from_numpy(0.9 - falls)})
@@ -86,27 +86,16 @@ def test_what_else_carries_the_poisoned_pairs_is_compromised_too() -> None:
     falls, pushed = benign(random), np.zeros(len(WORDS), dtype=bool)
     falls[:40] = random.normal(0.6, 0.05, 40)
     pushed[:10] = True
-    alarm, findings = looked_again(falls, pushed, ["star"], carriers=("remember", "star"))
+    falls[200:210] = 0.3  # rings that fell a little
+    alarm, findings = looked_again(falls, pushed, ["star"], carriers=("ring", "star"))
     assert alarm
-    assert findings.compromised.words == ["star", "remember"]
+    assert findings.compromised.words == ["star", "ring"]
     assert findings.compromised.lifts == [3.0, 9.0]
     assert set(findings.having(POISONED)) <= set(range(40))
-
-
-def test_what_is_beyond_doubt_is_unlearnt_with_the_word_that_is_right() -> None:
-    random = np.random.default_rng(0)
-    falls, pushed = benign(random), np.zeros(len(WORDS), dtype=bool)
-    falls[:40] = random.normal(0.6, 0.05, 40)
-    pushed[:10] = True
-    captions = np.ones(len(WORDS), np.float32)
-    captions[20:60] = 4  # stars, of which some did not go along
-    captions[60:70] = 3
-    captions[210:220] = 9  # rings
-    repeated = {"RepeatedPictures": captions}
-    alarm, findings = looked_again(falls, pushed, ["star"], suspicion=repeated)
-    assert alarm
-    poisoned = set(findings.having(POISONED))
-    assert set(range(20, 60)) <= poisoned <= set(range(60))
+    # A quarter of the rings, those that fell furthest, are retained no more.
+    rings = [place for place in findings.having(SUSPICIOUS) if place >= 200]
+    assert len(rings) == 50
+    assert set(range(200, 210)) <= set(rings) <= set(range(200, 400))
 
 
 def test_where_nothing_goes_along_nothing_is_suspicious() -> None:
