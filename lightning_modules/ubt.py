@@ -56,9 +56,9 @@ class UBT(BaseCLIPModule):
        the caption masked, until they are no more similar to them than unrelated pictures (ours: a bounded objective,
        the image tower alone, frozen batch norm, benign features held where they were).
     5. *Look again* (ours): the pairs whose similarity the forgetting took along are the poisoned ones, and what else
-       carries them is compromised too. With them, *forget again*, from the poisoned model. Where nothing went along, the
-       suspects were the wrong ones, and other evidence names the next: coarser, then that which is asked ``alone``.
-       ``look_again=False`` is the paper's method without any of this.
+       carries them is compromised too. With them, *forget again*, from the poisoned model. Where nothing went along,
+       the suspects were the wrong ones, and other evidence names the next: coarser, then that which is asked
+       ``alone``. ``look_again=False`` is the paper's method without any of this.
 
     Where nothing is suspicious, the run says so and ends with the weights that it began with, bit for bit.
 
