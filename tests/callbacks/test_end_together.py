@@ -62,6 +62,9 @@ CHILD = """
 import subprocess
 import sys
 import time
+
+rank, meet, both_fail = int(sys.argv[1]), sys.argv[2], bool(sys.argv[3])
+child = subprocess.Popen([sys.executable, *sys.orig_argv[1:3], "1", *sys.argv[2:]]) if rank == 0 else None
 from types import SimpleNamespace
 
 import torch
@@ -69,8 +72,6 @@ import torch.distributed as dist
 
 from untrigger.callbacks import EndTogether
 
-rank, meet, both_fail = int(sys.argv[1]), sys.argv[2], bool(sys.argv[3])
-child = subprocess.Popen([sys.executable, *sys.orig_argv[1:3], "1", *sys.argv[2:]]) if rank == 0 else None
 dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=2)
 trainer = SimpleNamespace(world_size=2, global_rank=rank, local_rank=rank, node_rank=0)
 together = EndTogether(poll_seconds=0.1, grace_seconds=30.0)
