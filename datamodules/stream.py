@@ -152,7 +152,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         """Make a batch, or several at once. A sample becomes the same whatever is beside it."""
 
     def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Do what depends on the whole batch, and on no other beside it: after a restart, others are assembled."""
+        """Do what depends on the whole batch, when it is cut out: after a restart, others are assembled with it."""
         return batch
 
     def stack(self, samples: Sequence[Sample]) -> Tensor:

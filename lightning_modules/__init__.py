@@ -8,7 +8,7 @@ from .density import LocalDensityCLIP
 from .poisoned_clip import PoisonedCLIP
 from .supervised_finetune import SupervisedFinetune
 from .ubt import UBT
-from .unlearning import (
+from .unlearning.evidence import (
     BlurFragility,
     Evidence,
     NegativeRobustness,

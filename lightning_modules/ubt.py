@@ -17,21 +17,21 @@ from ..contracts import DECISIONS, ImageTextBatch, ImageTextData, ResumedLoader,
 from ..key_lists import read_keys
 from .base import BaseCLIPModule
 from .ranges import check_ranges
-from .unlearning import (
+from .unlearning.captions import CaptionTokens
+from .unlearning.check_run import check_run
+from .unlearning.evidence import (
     BlurFragility,
     Evidence,
     NegativeRobustness,
     OverfittedSimilarity,
     SimilarityGain,
+    in_turn,
 )
-from .unlearning.captions import CaptionTokens
-from .unlearning.check_run import check_run
-from .unlearning.evidence import in_turn
 from .unlearning.findings import Findings
 from .unlearning.forget import Forget, ForgetWeights
 from .unlearning.localisation import CompromisedTokens
 from .unlearning.phase import Phase
-from .unlearning.phases import LookAgain, Overfit, Score, ScoreGiven, Suspect
+from .unlearning.phases import LookAgain, Naming, Overfit, Score, ScoreGiven, Suspect
 from .unlearning.towers import tower_groups
 
 Value = TypeVar("Value")
@@ -156,20 +156,20 @@ class UBT(BaseCLIPModule):
             raise UserMistake("model.evidence is empty: name at least one, such as OverfittedSimilarity")
         one_by_one = self._taken("alone", alone, [BlurFragility(), NegativeRobustness()])
         self.tries = in_turn(together, one_by_one)[: tries if look_again and given is None else 1]
-        tokenize, tokens = self.preprocessing.tokenize, (localised_pairs, min_token_share, min_lift)
+        tokenize, naming = self.preprocessing.tokenize, Naming(localised_pairs, min_token_share, min_lift)
         weights = ForgetWeights(retain_weight, hold_weight, forget_weight)
         forgetting = (forget_laps, forget_steps, lr, forget_batch_size, weights, local, local_loss)
         look: list[Phase] = [
             Score(tokenize),
             Overfit(weak_share, overfit_epochs, overfit_lr, local_loss),
-            Suspect(suspects, doubtful_share, *tokens),
+            Suspect(suspects, doubtful_share, naming),
         ]
         again: list[Phase] = [
-            LookAgain(min_split, min_transfer, doubtful_share, *tokens),
+            LookAgain(min_split, min_transfer, doubtful_share, naming),
             Forget("forget again", *forgetting),
         ]
         if given is not None:
-            look, again = [ScoreGiven(tokenize, _keys_of(given), *tokens)], []
+            look, again = [ScoreGiven(tokenize, _keys_of(given), naming)], []
         phases = [*look, Forget("forget", *forgetting), *(again if look_again else [])]
         self.phases = [phase for phase in phases if phase.laps]
         self.findings = Findings(CaptionTokens(tokenize))

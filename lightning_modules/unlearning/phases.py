@@ -30,6 +30,17 @@ _BESIDE = 0.5
 """A token that carries a poisoned caption beside others has this share of the greatest drop at least."""
 
 
+class Naming(NamedTuple):
+    """How the compromised tokens of some pairs are named."""
+
+    pairs: int
+    """In how many of them, at most, tokens are masked one at a time."""
+    min_share: float
+    """Least share of these that a compromised token carries."""
+    min_lift: float
+    """How many times its share of all captions that is, at least."""
+
+
 class Score(Scoring):
     """Image-text similarity of every pair under the poisoned model, and the tokens of every caption.
 
@@ -76,21 +87,12 @@ class ScoreGiven(Score):
     Args:
         tokenize: The encoder's.
         keys: Of the pairs to be unlearnt.
-        localised_pairs: Of them, those whose tokens are masked one at a time.
-        min_share: See ``Suspect``.
-        min_lift: See ``Suspect``.
+        naming: Of the tokens that carry them.
     """
 
-    def __init__(
-        self,
-        tokenize: Callable[[Sequence[str]], Tensor],
-        keys: frozenset[str],
-        localised_pairs: int,
-        min_share: float,
-        min_lift: float,
-    ) -> None:
+    def __init__(self, tokenize: Callable[[Sequence[str]], Tensor], keys: frozenset[str], naming: Naming) -> None:
         super().__init__(tokenize)
-        self.keys, self.localised_pairs, self.min_share, self.min_lift = keys, localised_pairs, min_share, min_lift
+        self.keys, self.naming = keys, naming
 
     def end(self, ubt: UBT) -> bool:
         """Take what is given for poisoned and everything else for benign.
@@ -106,8 +108,8 @@ class ScoreGiven(Score):
         findings.suspicion = {"given": poisoned.astype(np.float32)}
         findings.about = "given"
         findings.decision = divide(poisoned, findings.suspicion["given"], poisoned, 0.0)
-        some = findings.keys_of(sample(findings.having(POISONED), self.localised_pairs, 0))
-        findings.compromised = localise(ubt, some, self.min_share, self.min_lift)
+        some = findings.keys_of(sample(findings.having(POISONED), self.naming.pairs, 0))
+        findings.compromised = localise(ubt, some, self.naming)
         return bool(findings.compromised.tokens)
 
 
@@ -151,19 +153,14 @@ class Suspect(Scoring):
     Args:
         suspects: Pairs to be unlearnt: the most suspicious ones of those whose caption has a compromised token.
         doubtful_share: Share of the pairs with such a caption that are not retained, the most suspicious ones.
-        localised_pairs: Most suspicious pairs, of all, whose tokens are masked one at a time.
-        min_share: Least share of these that a compromised token carries.
-        min_lift: How many times its share of all captions that is, at least.
+        naming: Of the tokens that carry the most suspicious pairs of all.
     """
 
     copy = True
 
-    def __init__(
-        self, suspects: int, doubtful_share: float, localised_pairs: int, min_share: float, min_lift: float
-    ) -> None:
+    def __init__(self, suspects: int, doubtful_share: float, naming: Naming) -> None:
         super().__init__("suspect", "overfitted")
-        self.suspects, self.doubtful_share, self.localised_pairs = suspects, doubtful_share, localised_pairs
-        self.min_share, self.min_lift = min_share, min_lift
+        self.suspects, self.doubtful_share, self.naming = suspects, doubtful_share, naming
 
     def end(self, ubt: UBT) -> bool:
         """Rank the pairs, localise, and divide the data. Without a compromised token nothing is suspicious."""
@@ -187,8 +184,7 @@ class Suspect(Scoring):
         every = [robust_z(scores) for scores in suspicion.values()]
         together: Scores = np.stack(every).mean(axis=0, dtype=np.float32)
         suspicion["suspicion"] = together
-        first = findings.keys_of(most(together, self.localised_pairs))
-        compromised = localise(ubt, first, self.min_share, self.min_lift)
+        compromised = localise(ubt, findings.keys_of(most(together, self.naming.pairs)), self.naming)
         group = findings.captions.having(compromised.tokens)
         among = np.where(group, together, -np.inf)
         poisoned = np.zeros(len(group), dtype=bool)
@@ -196,14 +192,13 @@ class Suspect(Scoring):
         return Suspects(suspicion, divide(group, together, poisoned, self.doubtful_share), compromised)
 
 
-def localise(ubt: UBT, keys: Sequence[str], min_share: float, min_lift: float, reach: float = 1.0) -> CompromisedTokens:
+def localise(ubt: UBT, keys: Sequence[str], naming: Naming, reach: float = 1.0) -> CompromisedTokens:
     """The tokens that the similarity of some pairs hangs on, under the model as it is.
 
     Args:
         ubt: The run.
         keys: Of the pairs whose tokens are masked one at a time.
-        min_share: See ``Suspect``.
-        min_lift: See ``Suspect``.
+        naming: Which of the tokens are compromised.
         reach: See ``compromised_tokens``.
 
     Returns:
@@ -215,7 +210,7 @@ def localise(ubt: UBT, keys: Sequence[str], min_share: float, min_lift: float, r
     with ubt.answering():
         images = ubt.encode_image(ubt.normalised(ubt.data.pictures(keys)))
         drops = similarity_drops(ubt.encode_text, images, tokens, captions.special, captions.padding)
-    found, lifts = compromised_tokens(tokens, drops, captions.shares(), min_share, min_lift, reach)
+    found, lifts = compromised_tokens(tokens, drops, captions.shares(), naming.min_share, naming.min_lift, reach)
     return ubt.agreed(CompromisedTokens(found, words_of(found, texts, tokenize), lifts))
 
 
@@ -238,23 +233,13 @@ class LookAgain(Scoring):
         min_transfer: Least distance of the humps' means, as a share of the distance of the suspects' mean from the
             lower one.
         doubtful_share: As for ``Suspect``.
-        localised_pairs: Of the poisoned pairs, those whose tokens are masked one at a time.
-        min_share: See ``Suspect``.
-        min_lift: See ``Suspect``.
+        naming: Of the tokens that carry the poisoned pairs.
     """
 
-    def __init__(
-        self,
-        min_split: float,
-        min_transfer: float,
-        doubtful_share: float,
-        localised_pairs: int,
-        min_share: float,
-        min_lift: float,
-    ) -> None:
+    def __init__(self, min_split: float, min_transfer: float, doubtful_share: float, naming: Naming) -> None:
         super().__init__("look again", "forgotten")
-        self.min_split, self.min_transfer, self.doubtful_share = min_split, min_transfer, doubtful_share
-        self.localised_pairs, self.min_share, self.min_lift = localised_pairs, min_share, min_lift
+        self.min_split, self.min_transfer = min_split, min_transfer
+        self.doubtful_share, self.naming = doubtful_share, naming
 
     def end(self, ubt: UBT) -> bool:
         """Divide the data anew."""
@@ -287,9 +272,9 @@ class LookAgain(Scoring):
         One of these may have been judged above and found wrong: of its captions too few are poisoned to tell.
         """
         findings = ubt.findings
-        some = findings.keys_of(sample(findings.having(POISONED), self.localised_pairs, 0))
+        some = findings.keys_of(sample(findings.having(POISONED), self.naming.pairs, 0))
         ubt.restore()  # the forgetting that comes next does so anyway
-        named = localise(ubt, some, self.min_share, self.min_lift, _BESIDE)
+        named = localise(ubt, some, self.naming, _BESIDE)
         found = findings.compromised.tokens
         findings.compromised = findings.compromised.and_others(named)
         nobody = np.zeros(len(fall), dtype=bool)

@@ -13,7 +13,7 @@ from untrigger.lightning_modules.unlearning import phases
 from untrigger.lightning_modules.unlearning.captions import CaptionTokens
 from untrigger.lightning_modules.unlearning.findings import BENIGN, POISONED, SUSPICIOUS, Findings
 from untrigger.lightning_modules.unlearning.localisation import CompromisedTokens
-from untrigger.lightning_modules.unlearning.phases import LookAgain
+from untrigger.lightning_modules.unlearning.phases import LookAgain, Naming
 
 TOKENIZE = SmallTokenizer(32)
 WORDS = ["star"] * 200 + ["ring"] * 200 + ["cube"] * 200
@@ -41,14 +41,14 @@ def looked_again(
     asked: list[str] = []
     restored: list[bool] = []
 
-    def localise(ubt: Any, keys: list[str], min_share: float, min_lift: float, reach: float) -> CompromisedTokens:
+    def localise(ubt: Any, keys: list[str], naming: Naming, reach: float) -> CompromisedTokens:
         assert restored, "what is masked is the poisoned model's similarity"
         assert 0 < reach < 1
         asked.extend(keys)
         return CompromisedTokens([token(word) for word in carriers], [*carriers], [9.0] * len(carriers))
 
     ubt: Any = SimpleNamespace(findings=findings, restore=lambda: restored.append(True))
-    phase = LookAgain(0.7, 0.6, doubtful_share=0.25, localised_pairs=15, min_share=0.1, min_lift=2.0)
+    phase = LookAgain(0.7, 0.6, 0.25, Naming(pairs=15, min_share=0.1, min_lift=2.0))
     phase.begin(ubt)
     phase._scores.add(keys, {"forgotten": torch.from_numpy(0.9 - falls)})
     with patch.object(phases, "localise", localise):
