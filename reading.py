@@ -1,0 +1,172 @@
+"""The one door for what is read: whatever a parser raises becomes the one line that the user is shown.
+
+Files come from anywhere: a model or a data set may be made to break its reader, and most are merely odd. No reader
+lists the exceptions that its author thought of; it runs inside ``reading``. What a file may cost is bounded before it
+is parsed: ``read_bytes`` takes regular files up to a size, and each format has the budgets that its tricks call for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from .contracts import UserMistake
+from .printable import printable
+
+MOST_BYTES = 64 << 20
+"""Of a file that is held in memory as a whole: tables, lists, manifests, pictures."""
+
+_LONGEST_PATH = 300
+_LONGEST_REASON = 200
+_BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"PK": "a zip archive"}
+
+
+@contextmanager
+def reading(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn every error of the block into one line with the file and the reason.
+
+    A ``UserMistake`` passes as it is, and so do ``KeyboardInterrupt`` and ``SystemExit``.
+
+    Args:
+        what: What is read, for the message: ``key list``.
+        path: The file or folder.
+
+    Raises:
+        UserMistake: If the block raises any other exception, which is its cause.
+    """
+    try:
+        yield
+    except UserMistake:
+        raise
+    except Exception as error:  # a parser on hostile bytes may raise anything
+        raise UserMistake(f"{what} {shown(path)} cannot be read: {reason(error)}") from error
+
+
+def read_bytes(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) -> bytes:
+    """Read a whole file.
+
+    Args:
+        path: A regular file: neither a pipe nor a device, which may never end.
+        what: What it is, for messages.
+        most: Bytes that it may have.
+
+    Raises:
+        UserMistake: If it is not there, is no regular file, is too large or cannot be read.
+    """
+    with reading(what, path):
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise UserMistake(f"{what} {shown(path)} is a folder; give a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise UserMistake(f"{what} {shown(path)} is not a regular file; give one")
+        with open(path, "rb") as stream:
+            content = stream.read(most + 1)
+        if len(content) > most:
+            raise UserMistake(f"{what} {shown(path)} is larger than {_size(most)}, which no such file should be")
+        return content
+
+
+def read_text(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) -> str:
+    """Read a UTF-8 text file; a byte order mark is left out, line ends stay as they are.
+
+    Args:
+        path: A regular file.
+        what: What it is, for messages.
+        most: Bytes that it may have.
+
+    Raises:
+        UserMistake: As ``read_bytes``, or if it is not UTF-8.
+    """
+    content = read_bytes(path, what, most)
+    with reading(what, path):
+        return content.decode("utf-8-sig")
+
+
+def read_lines(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) -> list[str]:
+    """Read the lines of a UTF-8 text file, without white space around them and without blank ones.
+
+    A line ends at LF, CR LF or CR, and at none of the other characters at which Python splits texts: a class name or a
+    key may hold one.
+
+    Args:
+        path: A regular file.
+        what: What it is, for messages.
+        most: Bytes that it may have.
+
+    Raises:
+        UserMistake: As ``read_text``.
+    """
+    lines = read_text(path, what, most).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_json(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: A regular file.
+        what: What it is, for messages.
+        most: Bytes that it may have.
+
+    Raises:
+        UserMistake: As ``read_text``, or if it is not JSON.
+    """
+    text = read_text(path, what, most)
+    with reading(what, path):
+        return json.loads(text)
+
+
+def user_path(path: str | os.PathLike[str], what: str) -> Path:
+    """A path as a shell would take it, with ``~`` for the user's home.
+
+    Args:
+        path: As the user wrote it.
+        what: What it is, for messages.
+
+    Raises:
+        UserMistake: If there is no such user, or the system takes no such path.
+    """
+    with reading(what, path):
+        found = Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            found.stat()
+        return found
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as a message shows it: quoted where it has characters that steer a terminal, cut where it is too long."""
+    text = os.fsdecode(path)
+    text = text if len(text) <= _LONGEST_PATH else f"{text[:_LONGEST_PATH]}… ({len(text)} characters)"
+    return text if text.isprintable() else ascii(text)
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one short line that can be printed."""
+    if isinstance(error, OSError) and error.strerror:
+        known = {FileNotFoundError: "it does not exist", IsADirectoryError: "it is a folder"}
+        return known.get(type(error), error.strerror)
+    if isinstance(error, UnicodeDecodeError):
+        is_other = next((name for mark, name in _BYTE_ORDER_MARKS.items() if error.object.startswith(mark)), None)
+        guess = f"; it looks like {is_other}" if is_other else ""
+        return f"it is not UTF-8 text (byte 0x{error.object[error.start]:02x} at {error.start}){guess}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    said = " ".join(printable(str(error)[: 4 * _LONGEST_REASON]).split())
+    said = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
+    kind = type(error).__name__
+    if isinstance(error, KeyError):
+        return f"it lacks {said}"
+    return f"{said} ({kind})" if said else kind
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >> 20 else f"{count} bytes"
