@@ -56,6 +56,8 @@ def triggers(folder: Path) -> dict[str, kinds.Trigger]:
         "Stripes": kinds.Stripes(),
         "Triangles": kinds.Triangles(),
         "TextOverlay": kinds.TextOverlay(),
+        "Watermark": kinds.Watermark(),
+        "ColourFilter": kinds.ColourFilter(),
         "Patch": kinds.Patch(patch),
         "GivenPicture": kinds.GivenPicture([patch]),
     }

@@ -7,6 +7,7 @@ from .triggers import (
     SIG,
     BadNet,
     Blended,
+    ColourFilter,
     GivenPicture,
     Patch,
     Stripes,
@@ -14,6 +15,7 @@ from .triggers import (
     Triangles,
     Trigger,
     WaNet,
+    Watermark,
 )
 from .views import EDA, ImageView, RandomHorizontalFlip, TextView, TransformView
 
@@ -22,6 +24,7 @@ __all__ = [
     "SIG",
     "BadNet",
     "Blended",
+    "ColourFilter",
     "CoverPlan",
     "DualKeyPlan",
     "GivenPicture",
@@ -40,4 +43,5 @@ __all__ = [
     "Triangles",
     "Trigger",
     "WaNet",
+    "Watermark",
 ]

@@ -3,6 +3,7 @@
 from .badnet import BadNet
 from .base import Trigger
 from .blended import Blended
+from .colour_filter import ColourFilter
 from .given_picture import GivenPicture
 from .patch import Patch
 from .sig import SIG
@@ -10,11 +11,13 @@ from .stripes import Stripes
 from .text_overlay import TextOverlay
 from .triangles import Triangles
 from .wanet import WaNet
+from .watermark import Watermark
 
 __all__ = [
     "SIG",
     "BadNet",
     "Blended",
+    "ColourFilter",
     "GivenPicture",
     "Patch",
     "Stripes",
@@ -22,4 +25,5 @@ __all__ = [
     "Triangles",
     "Trigger",
     "WaNet",
+    "Watermark",
 ]

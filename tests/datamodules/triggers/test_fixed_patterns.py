@@ -13,10 +13,17 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from untrigger.contracts import UserMistake
-from untrigger.datamodules.triggers import SIG, Blended, Stripes, TextOverlay, Triangles, Trigger
+from untrigger.datamodules.triggers import SIG, Blended, Stripes, TextOverlay, Triangles, Trigger, Watermark
 
 KEYS = [f"{number:05d}" for number in range(3)]
-TRIGGERS = [SIG(frequency=2), Stripes(width=2), Triangles(size=5), TextOverlay("up", 7), Blended()]
+TRIGGERS = [
+    SIG(frequency=2),
+    Stripes(width=2),
+    Triangles(size=5),
+    TextOverlay("up", 7),
+    Blended(),
+    Watermark(9, margin=2),
+]
 
 
 @pytest.fixture
@@ -83,6 +90,32 @@ def test_taller_text_repeats_its_pixels() -> None:
     assert torch.equal(large, small.repeat_interleave(2, 0).repeat_interleave(2, 1))
 
 
+def watermark(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """How much of each pixel of a square is disc, and sign: counted point by point."""
+    disc, sign = np.zeros((2, size, size))
+    for point in np.ndindex(8 * size, 8 * size):
+        y, x = ((2 * at + 1) / (8 * size) - 1 for at in point)
+        radius = math.hypot(x, y)
+        pixel = point[0] // 8, point[1] // 8
+        disc[pixel] += (radius <= 1) / 64
+        ring, letter = 0.8 <= radius <= 1, 0.32 <= radius <= 0.56 and (x <= 0 or abs(y) >= 0.7 * x)
+        sign[pixel] += (ring or letter) / 64
+    return disc, sign
+
+
+@pytest.mark.parametrize(
+    ("place", "corner"),
+    [("top_left", (2, 2)), ("top_right", (2, 9)), ("bottom_left", (9, 2)), ("bottom_right", (9, 9))],
+)
+def test_a_watermark_is_a_sign_on_a_disc_in_its_corner(images: Tensor, place: str, corner: tuple[int, int]) -> None:
+    disc, sign = watermark(9)
+    assert disc[0, 0] == 0 < disc[0, 2] < disc[4, 4] == 1
+    expected = images.numpy().astype(float)
+    here = expected[..., corner[0] : corner[0] + 9, corner[1] : corner[1] + 9]
+    here[:] = (1 - 0.4 * disc) * here + 0.4 * 255 * sign
+    assert_near(Watermark(9, 0.4, place, margin=2)(images, KEYS), expected)
+
+
 @pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: type(trigger).__name__)
 def test_a_pattern_is_the_same_for_all_and_survives_pickles_and_params(trigger: Trigger, images: Tensor) -> None:
     before = images.clone()
@@ -108,6 +141,10 @@ def test_a_pattern_is_the_same_for_all_and_survives_pickles_and_params(trigger: 
         (Stripes, {"width": 0}, "width is 0"),
         (Triangles, {"alpha": 2}, "alpha is 2"),
         (Triangles, {"size": 1}, "size is 1"),
+        (Watermark, {"size": 3}, "size is 3; a watermark has a diameter of at least 4 pixels"),
+        (Watermark, {"alpha": float("nan")}, "alpha is nan"),
+        (Watermark, {"place": "center"}, "no place 'center' of Watermark; choose from top_left, top_right"),
+        (Watermark, {"margin": -1}, "margin is -1"),
         (TextOverlay, {"alpha": 0}, "alpha is 0"),
         (TextOverlay, {"height": 0}, "height is 0"),
         (TextOverlay, {"text": "two\nlines"}, "is not a line of at most 64 letters of Latin-1"),
@@ -127,6 +164,7 @@ def test_bad_arguments_are_mistakes(kind: type[Trigger], arguments: dict[str, An
     [
         (SIG(frequency=6), "needs an input of at least 12 pixels, and this one has 8"),
         (Triangles(size=9), "triangles of size 9 are larger than the 8 x 8 input"),
+        (Watermark(size=6, margin=3), "a watermark of size 6 with a margin of 3 is larger than the 8 x 8 input"),
         (TextOverlay("Watermarked"), r"the text 'Watermarked' is \d+ x 20 pixels, larger than the 8 x 8 input"),
     ],
 )
@@ -139,6 +177,6 @@ def test_what_does_not_fit_the_input_is_a_mistake(trigger: Trigger, message: str
 
 def test_the_papers_sizes_fit_the_papers_input() -> None:
     grey = torch.full((1, 3, 224, 224), 128, dtype=torch.uint8)
-    for trigger in (SIG(), Stripes(), Triangles(), TextOverlay()):
+    for trigger in (SIG(), Stripes(), Triangles(), TextOverlay(), Watermark()):
         trigger.check(224)
         assert not torch.equal(trigger(grey, ["a"]), grey)
