@@ -7,8 +7,10 @@ from torch import Tensor
 
 from ..contracts import Attack, ClassLogits, ZeroShotData
 from .rate import Rate
-from .results_table import ATTACK_MEASURES
+from .results_table import ATTACK_MEASURES, MORE_ATTACK_MEASURES
 from .zero_shot_measure import ZeroShotMeasure, predictions
+
+_MEASURES = (*ATTACK_MEASURES, *MORE_ATTACK_MEASURES)
 
 
 class AttackSuccessRate(ZeroShotMeasure):
@@ -20,14 +22,18 @@ class AttackSuccessRate(ZeroShotMeasure):
     - Clean target rate: share of those same pictures that is classified as the target without the trigger, the floor
       that no defence can be blamed for.
     - Triggered accuracy: zero-shot top-1 over all test pictures under the trigger, against their true labels.
+    - Non-target triggered accuracy: the same over the pictures whose label is not the target. A model that calls all
+      that bears the trigger the target is right about the target's own pictures, so these are left out where it is
+      asked whether the model sees again what is there: as a share of what a never poisoned twin has, it is *recovered*.
 
     A control, such as one key alone of an attack with two, is measured likewise: its success is what must not be.
 
     Logs:
-        ``val/attack_success_rate``, ``val/clean_target_rate`` and ``val/triggered_accuracy``, in [0, 1], with ``test/``
-        in ``test``. With several attacks, controls among them, these are means over those that are no controls, and
-        each has its own, such as ``val/attack_success_rate/BadNet``. Nothing where no attack is measured. Where the
-        module has a head of its own, the head's too, as ``val/head_attack_success_rate`` and so on.
+        ``val/attack_success_rate``, ``val/clean_target_rate``, ``val/triggered_accuracy`` and
+        ``val/non_target_triggered_accuracy``, in [0, 1], with ``test/`` in ``test``. With several attacks, controls
+        among them, these are means over those that are no controls, and each has its own, such as
+        ``val/attack_success_rate/BadNet``. Nothing where no attack is measured. Where the module has a head of its own,
+        the head's too, as ``val/head_attack_success_rate`` and so on.
     """
 
     def __init__(self) -> None:
@@ -35,9 +41,9 @@ class AttackSuccessRate(ZeroShotMeasure):
         self._attacks: list[Attack] = []
 
     def rates(self, data: ZeroShotData) -> list[str]:
-        """Three rates for each attack."""
+        """Four rates for each attack."""
         self._attacks = list(data.attacks)
-        return [f"{measure}/{attack.name}" for measure in ATTACK_MEASURES for attack in self._attacks]
+        return [f"{measure}/{attack.name}" for measure in _MEASURES for attack in self._attacks]
 
     def count(self, label: Tensor, outputs: ClassLogits, rates: dict[str, Rate]) -> None:
         """Count a batch for each attack."""
@@ -48,12 +54,12 @@ class AttackSuccessRate(ZeroShotMeasure):
             rates[f"attack_success_rate/{name}"].update(triggered == target, label != target)
             rates[f"clean_target_rate/{name}"].update(clean == target, label != target)
             rates[f"triggered_accuracy/{name}"].update(triggered == label)
+            rates[f"non_target_triggered_accuracy/{name}"].update(triggered == label, label != target)
 
     def figures(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The mean over attacks and, where there are several, each of them."""
         counted = [attack.name for attack in self._attacks if attack.control_of is None]
         means = {
-            measure: torch.stack([values[f"{measure}/{name}"] for name in counted]).mean()
-            for measure in ATTACK_MEASURES
+            measure: torch.stack([values[f"{measure}/{name}"] for name in counted]).mean() for measure in _MEASURES
         }
         return means if len(self._attacks) == 1 else means | values

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from ..contracts import HeadModule, PhasedModule, PictureAttackData
 from .counterparts import clip_module, zero_shot_data
-from .results_table import ATTACK_MEASURES, add_results, read_results, text_cell
+from .results_table import ATTACK_MEASURES, MORE_ATTACK_MEASURES, add_results, read_results, text_cell
 
 
 class ResultsWriter(Callback):
@@ -21,8 +21,9 @@ class ResultsWriter(Callback):
 
     There is a row for each attack that is measured, its controls and those on given pictures among them, or one with
     the attack ``none``; where the module has a head of its own, as many for the head, under its own defence. The
-    columns are those of `results_table.COLUMNS`. Rows are written after ``fit``, if its last validation was at its end,
-    and after ``validate`` and ``test``; an earlier row of the same dataset, attack, defence and seed is replaced.
+    columns are those of `results_table.COLUMNS` and, of an attack on test pictures, what else is measured of it. Rows
+    are written after ``fit``, if its last validation was at its end, and after ``validate`` and ``test``; an earlier
+    row of the same dataset, attack, defence and seed is replaced.
 
     ``seconds`` is the wall time of ``fit`` and ``samples_seen`` the number of training pairs over all ranks, both with
     the earlier sessions of a resumed run: they travel in the checkpoint, and an evaluation of a checkpoint shows what
@@ -92,7 +93,9 @@ class ResultsWriter(Callback):
 
     def _keep(self, stage: str, trainer: Trainer) -> None:
         measured = {
-            f"{stage}/{prefix}{measure}" for prefix in ("", "head_") for measure in ("clean_accuracy", *ATTACK_MEASURES)
+            f"{stage}/{prefix}{measure}"
+            for prefix in ("", "head_")
+            for measure in ("clean_accuracy", *ATTACK_MEASURES, *MORE_ATTACK_MEASURES)
         }
         self._figures = {
             key.removeprefix(f"{stage}/"): float(value)
@@ -133,14 +136,15 @@ class ResultsWriter(Callback):
             names += [attack.name for attack in data.picture_attacks]
             plain = names if len(names) == 1 else plain
         return [
-            row
-            | {"attack": text_cell(name)}
-            | {
-                measure: self._cell(f"{prefix}{measure}" if name in plain else f"{prefix}{measure}/{name}")
-                for measure in ATTACK_MEASURES
-            }
+            row | {"attack": text_cell(name)} | self._attack_cells(prefix, "" if name in plain else f"/{name}")
             for name in names
         ] or [row]
+
+    def _attack_cells(self, prefix: str, suffix: str) -> dict[str, str]:
+        measured = {
+            measure: self._cell(f"{prefix}{measure}{suffix}") for measure in (*ATTACK_MEASURES, *MORE_ATTACK_MEASURES)
+        }
+        return {measure: text for measure, text in measured.items() if text or measure in ATTACK_MEASURES}
 
     def _cell(self, name: str) -> str:
         return f"{self._figures[name]:.6g}" if name in self._figures else ""

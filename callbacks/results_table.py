@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 
 from ..contracts import UserMistake
@@ -22,7 +23,9 @@ COLUMNS = (
     "seconds",
     "samples_seen",
 )
-"""The columns, in order."""
+"""The columns that every results file has, first and in this order."""
+MORE_ATTACK_MEASURES = ("non_target_triggered_accuracy",)
+"""What is measured of an attack beside these, in columns behind them."""
 
 _IDENTITY = COLUMNS[:4]
 
@@ -39,10 +42,10 @@ def read_results(path: Path) -> list[dict[str, str]]:
         path: The file.
 
     Returns:
-        A dictionary by column for each row; empty where there is no such file.
+        A dictionary by column for each row, with the columns that the file has; empty where there is no such file.
 
     Raises:
-        UserMistake: If the file is not a table with exactly these columns.
+        UserMistake: If the file is not a table that begins with these columns, or has a column twice.
     """
     if not path.exists():
         return []
@@ -54,9 +57,24 @@ def read_results(path: Path) -> list[dict[str, str]]:
         raise UserMistake(f"{path} cannot be read as a CSV file ({error}): move it away") from error
     columns = tuple(reader.fieldnames or ())
     # DictReader puts surplus cells under None and fills missing ones with None.
-    if columns != COLUMNS or any(None in row or None in row.values() for row in rows):
-        raise UserMistake(f"{path} is not a results file: its columns must be {','.join(COLUMNS)}; move it away")
+    known = columns[: len(COLUMNS)] == COLUMNS and len(set(columns)) == len(columns) and all(columns)
+    if not known or any(None in row or None in row.values() for row in rows):
+        raise UserMistake(f"{path} is not a results file: its columns must begin {','.join(COLUMNS)}; move it away")
     return rows
+
+
+def columns_of(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """The columns of a table of rows: those that every results file has, then what else a row has, as it comes."""
+    return list(dict.fromkeys(chain(COLUMNS, *rows)))
+
+
+def results_text(rows: Sequence[Mapping[str, str]]) -> str:
+    """A results file: rows with the columns of all of them, empty where a row has none."""
+    table = StringIO()
+    writer = csv.DictWriter(table, columns_of(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return table.getvalue()
 
 
 def add_results(path: Path, rows: Sequence[dict[str, str]]) -> None:
@@ -64,8 +82,8 @@ def add_results(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
     Args:
         path: The file; it and its folder are made where they are missing.
-        rows: Rows with all columns. Each replaces the one of an earlier evaluation, which has the same dataset, attack,
-            defence and seed.
+        rows: Rows with all of `COLUMNS` and any others. Each replaces the one of an earlier evaluation, which has the
+            same dataset, attack, defence and seed.
 
     Raises:
         UserMistake: As `read_results`.
@@ -73,8 +91,4 @@ def add_results(path: Path, rows: Sequence[dict[str, str]]) -> None:
     new = {tuple(row[column] for column in _IDENTITY): row for row in rows}
     old = {tuple(row[column] for column in _IDENTITY): row for row in read_results(path)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows((old | new).values())
-    write_text(path, table.getvalue())
+    write_text(path, results_text(list((old | new).values())))

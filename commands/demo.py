@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ..callbacks.results_table import read_results, results_text
 from ..contracts import UserMistake
 from ..datamodules.generated import write_generated_data
 from .own_runs import run_trainer
@@ -99,12 +99,8 @@ def _overrides(stage: str, folder: Path) -> list[str]:
 def _merge(runs: list[Path], target: Path) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     for run in runs:
-        with (run / "results.csv").open(newline="", encoding="utf-8") as handle:
-            rows.extend(csv.DictReader(handle))
-    with target.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        rows.extend(read_results(run / "results.csv"))
+    target.write_text(results_text(rows), encoding="utf-8")
     return rows
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 
-from ...callbacks.results_table import COLUMNS
+from ...callbacks.results_table import results_text
+from ...files import write_text
 from ..report import write_report
 from ..summary import Figure, Summary, best, summarise
 from .grid import Cell
@@ -38,15 +38,13 @@ def write_tables(cells: Sequence[Cell], places: Places, console: Console) -> Non
         console.print("no cell is finished yet: there is nothing to tabulate")
         return
     places.tables.mkdir(parents=True, exist_ok=True)
-    with (places.tables / "results.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(row for _, record in finished for row in record["results"])
+    rows = [row for _, record in finished for row in record["results"]]
+    write_text(places.tables / "results.csv", results_text(rows))
     records = [record for _, record in finished]
-    rows = summarise(labelled_rows(records))
-    table = markdown_table(rows)
+    summaries = summarise(labelled_rows(records))
+    table = markdown_table(summaries)
     (places.tables / "results.md").write_text(f"{table}\n{_runs_list(records)}", encoding="utf-8")
-    (places.tables / "results.tex").write_text(latex_table(rows), encoding="utf-8")
+    (places.tables / "results.tex").write_text(latex_table(summaries), encoding="utf-8")
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     kept = [places.run(cell) for cell, _ in finished if (places.run(cell) / "results.csv").exists()]
     if kept:

@@ -27,9 +27,15 @@ BY_HAND = {
     "attack_success_rate": 3 / 5,
     "clean_target_rate": 2 / 5,
     "triggered_accuracy": 2 / 7,
+    "non_target_triggered_accuracy": 1 / 5,
 }
 # The second attack's target is "bird": four pictures are something else.
-SECOND_BY_HAND = {"attack_success_rate": 3 / 4, "clean_target_rate": 0.0, "triggered_accuracy": 2 / 7}
+SECOND_BY_HAND = {
+    "attack_success_rate": 3 / 4,
+    "clean_target_rate": 0.0,
+    "triggered_accuracy": 2 / 7,
+    "non_target_triggered_accuracy": 1 / 4,
+}
 
 
 def floats(metrics: dict[str, Any]) -> dict[str, float]:
@@ -129,7 +135,7 @@ def test_two_ranks_count_every_picture_once(tmp_path: Path, run: Any) -> None:
     for rank in range(2):
         assert json.loads((tmp_path / f"rank{rank}.json").read_text()) == expected
     # Two batches of four pairs on each rank.
-    assert (tmp_path / "results.csv").read_text().splitlines()[1].endswith(",16")
+    assert (tmp_path / "results.csv").read_text().splitlines()[1].endswith(",16,0.2")
     # And the sample of five is the one that a single rank keeps.
     run.trainer(EvaluationSample(pictures=5)).fit(run.ShowingModule(), datamodule=run.Data())
     with np.load(tmp_path / "evaluation.npz") as of_two, np.load(run.folder / "evaluation.npz") as of_one:

@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch import Callback
 
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, ResultsWriter
-from untrigger.callbacks.results_table import add_results
+from untrigger.callbacks.results_table import add_results, read_results
 from untrigger.contracts import UserMistake
 
 HEADER = (
@@ -38,7 +38,7 @@ def test_fit_leaves_one_row(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
     run.trainer(*measures(), max_epochs=3).fit(run.Module(), datamodule=run.Data())
     assert (run.folder / "results.csv").read_text() == (
-        f"{HEADER}\nwritten,BadNet,none,7,0.571429,0.6,0.4,0.285714,50.0,24\n"
+        f"{HEADER},non_target_triggered_accuracy\nwritten,BadNet,none,7,0.571429,0.6,0.4,0.285714,50.0,24,0.2\n"
     )
     assert [path.name for path in run.folder.iterdir()] == ["results.csv"]
 
@@ -67,6 +67,16 @@ def test_later_evaluation_replaces_the_row_of_the_same_run_only(
     getattr(run.trainer(*measures()), command)(run.Module(), datamodule=run.Data())
     found = [(row["defence"], row["seed"], row["clean_accuracy"]) for row in rows(run.folder)]
     assert found == [("none", "1", "0.1"), ("none", "0", "0.571429"), ("CleanCLIP", "0", "0.1")]
+    # Rows of before there was such a column have nothing in it.
+    assert [row["non_target_triggered_accuracy"] for row in rows(run.folder)] == ["", "0.2", ""]
+
+
+def test_columns_of_ones_own_stand_behind_the_others(tmp_path: Path) -> None:
+    path, row = tmp_path / "results.csv", dict.fromkeys(HEADER.split(","), "0.1")
+    add_results(path, [row | {"seed": "1", "mine": "3"}])
+    add_results(path, [row | {"seed": "2", "yours": "4", "mine": "5"}])
+    assert path.read_text().splitlines()[0] == f"{HEADER},mine,yours"
+    assert [(found["mine"], found["yours"]) for found in read_results(path)] == [("3", ""), ("5", "4")]
 
 
 @pytest.mark.usefixtures("slow_clock")
@@ -111,7 +121,9 @@ def test_names_are_no_formulas(run: Any, name: str) -> None:
     assert row["dataset"] == (name if name.startswith("a") else f"'{name}")
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", f"{HEADER}\n1,2\n", "\xff\xfe"])
+@pytest.mark.parametrize(
+    "text", ["a,b\n1,2\n", f"{HEADER}\n1,2\n", f"{HEADER},mine,mine\n", f"x,{HEADER}\n", f"{HEADER},\n", "\xff\xfe"]
+)
 def test_file_that_is_not_a_results_file_stops_the_run_before_it_starts(run: Any, text: str) -> None:
     run.folder.mkdir()
     (run.folder / "results.csv").write_text(text, encoding="latin-1")
