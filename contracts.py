@@ -59,7 +59,10 @@ class LabelledBatch(TypedDict):
 
 
 class ZeroShotBatch(TypedDict):
-    """An evaluation batch: each picture decoded once, clean and under every attack that is measured."""
+    """An evaluation batch: each picture decoded once, clean and under every attack that is measured.
+
+    Where several ranks share the pictures, B may be 0: every rank takes part in every step.
+    """
 
     key: list[str]
     image: Tensor

@@ -261,7 +261,7 @@ class ImageTextDataModule(LightningDataModule):
         if self._evaluation is None:
             return []
         shards = self._evaluation.shards
-        bad = self._bad_samples(shards, "zero-shot set")
+        bad = self._bad_samples(shards, "zero-shot set", ranks=1)
         stream = ZeroShotStream(
             shards,
             SequentialOrder(shards.counts, self.eval_batch_size, *self._rank),
@@ -324,7 +324,7 @@ class ImageTextDataModule(LightningDataModule):
         return ShuffledOrder(shards.counts, self.batch_size, self.seed, self.shuffle_window, *self._rank)
 
     def _loader(self, shards: ShardSet, order: Order, views: Views | None = None) -> StreamLoader:
-        bad = self._bad_samples(shards, "training shards")
+        bad = self._bad_samples(shards, "training shards", self._rank[1])
         stream = self._stream(shards, order, views, bad.limit)
         return StreamLoader(stream, bad, self._epoch, self.num_workers, self._pin_memory)
 
@@ -332,9 +332,8 @@ class ImageTextDataModule(LightningDataModule):
         asked = self._asked
         return ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned, views, max_bad)
 
-    def _bad_samples(self, shards: ShardSet, where: str) -> BadSampleLog:
-        # Each rank sees, and counts, its part.
-        ranks = self._rank[1]
+    def _bad_samples(self, shards: ShardSet, where: str, ranks: int) -> BadSampleLog:
+        # Each rank sees, and counts, its part. Of a few test pictures one may have all the bad ones.
         total = len(shards) + shards.incomplete
         return BadSampleLog(total // ranks, shards.incomplete // ranks, self.max_bad_share, where)
 

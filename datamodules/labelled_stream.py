@@ -25,6 +25,8 @@ class LabelledStream(ShardStream):
         max_bad: See ``ShardStream``.
     """
 
+    any_value = 0
+
     def __init__(
         self,
         shards: ShardSet,

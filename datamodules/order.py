@@ -35,6 +35,8 @@ class Order(Protocol):
     """Batches of a rank in an epoch."""
     rank: int
     """Whose batches these are."""
+    ranks: int
+    """Among how many the samples are dealt."""
 
     def division(self, num_workers: int) -> dict[str, int]:
         """What decides, beside seed and epoch, who gives which sample in which batch: plain numbers by name."""
@@ -82,7 +84,8 @@ class _Sequence:
 class SequentialOrder:
     """Every sample once, in the order of the shards; the last batch may be smaller, bad samples are left out.
 
-    Every rank has the same number of batches: one that would have a batch less parts a sample from its last one.
+    Every rank has the same number of batches: one that would have a batch less parts a sample from its last one, and
+    where there are fewer samples than ranks, some have a batch without any.
 
     Args:
         counts: Samples of each shard.
@@ -92,7 +95,7 @@ class SequentialOrder:
     """
 
     def __init__(self, counts: npt.NDArray[np.int64], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.rank = rank
+        self.rank, self.ranks = rank, world_size
         self._sequence = _Sequence(counts)
         total = int(counts.sum())
         self._division = {"ranks": world_size, "batch_size": batch_size, "samples": total}
@@ -168,7 +171,7 @@ class ShuffledOrder:
         self._counts, self._batch_size, self._seed, self._window = counts, batch_size, seed, window
         self._total = int(counts.sum())
         self._start, self._end = rank * self._total // world_size, (rank + 1) * self._total // world_size
-        self.rank, self._world_size = rank, world_size
+        self.rank, self.ranks = rank, world_size
         self.steps = self._total // (batch_size * world_size)
         if not self.steps:
             ranks = f" of each of {world_size} ranks" if world_size > 1 else ""
@@ -177,7 +180,7 @@ class ShuffledOrder:
     def division(self, num_workers: int) -> dict[str, int]:
         """See ``Order``."""
         return {
-            "ranks": self._world_size,
+            "ranks": self.ranks,
             "workers": num_workers,
             "batch_size": self._batch_size,
             "samples": self._total,
@@ -187,7 +190,7 @@ class ShuffledOrder:
 
     def resumed(self, samples: int) -> int:
         """See ``Order``: as many samples are left out, though not the same ones."""
-        return min(samples // (self._batch_size * self._world_size), self.steps - 1)
+        return min(samples // (self._batch_size * self.ranks), self.steps - 1)
 
     def share(self, epoch: int, worker: int, num_workers: int) -> Share:
         """See ``Order``."""

@@ -63,12 +63,18 @@ class ShardStream(IterableDataset[StreamItem], ABC):
     at once, as an operation on a few of them costs little more than on one. The number of batches handed out
     before is all that it takes to go on in the middle of an epoch.
 
+    Where several ranks share a pass, a batch of which nothing is left has no rows, but is handed out: a rank that left
+    it out would be missing in what the ranks do together.
+
     Args:
         shards: The samples.
         order: Which of them, in which order.
         image_size: Side S of the input square, in pixels.
         max_bad: Bad samples that a worker meets in an epoch before it gives up; the loader then ends the run.
     """
+
+    any_value: Any
+    """What may stand beside a picture."""
 
     def __init__(self, shards: ShardSet, order: Order, image_size: int, max_bad: int) -> None:
         super().__init__()
@@ -135,9 +141,16 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         start = 0
         for part in loaded:
             end = start + len(part.samples)
-            batch = self.complete(_rows(whole, start, end)) if part.samples else {}
+            batch = self.complete(_rows(whole, start, end)) if part.samples else self._without_rows(epoch)
             yield StreamItem(batch, part.bad, part.spares)
             start = end
+
+    def _without_rows(self, epoch: int) -> dict[str, Any]:
+        if self.order.ranks == 1:
+            return {}
+        blank = np.zeros((self.image_size, self.image_size, 3), dtype=np.uint8)
+        # Triggers, views and tokenisers are not asked for nothing.
+        return _rows(self.complete(self.assemble([Sample("", blank, self.any_value)], epoch)), 0, 0)
 
     @abstractmethod
     def decode_value(self, data: bytes) -> Any:
@@ -248,6 +261,8 @@ class ImageTextStream(ShardStream):
         max_bad: See ``ShardStream``.
     """
 
+    any_value = "a"
+
     def __init__(
         self,
         shards: ShardSet,
@@ -304,6 +319,8 @@ class ZeroShotStream(ShardStream):
         attacks: By the name of an attack, its trigger: pictures ``(N, 3, S, S)`` uint8 and keys to pictures.
         max_bad: See ``ShardStream``.
     """
+
+    any_value = 0
 
     def __init__(
         self,

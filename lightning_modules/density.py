@@ -70,6 +70,7 @@ class LocalDensityCLIP(BaseCLIPModule):
         """Similarity and density of each pair."""
         assert self._density is not None, "made when predicting starts"
         images, texts = self(batch)
-        own = torch.tensor([self._places.get(key, -1) for key in batch["key"]], device=images.device)
+        places = [self._places.get(key, -1) for key in batch["key"]]
+        own = torch.tensor(places, dtype=torch.int64, device=images.device)
         scores = self._density(images, own)._asdict()
         return {"key": batch["key"], "similarity": (images * texts).sum(dim=-1), "scores": scores}

@@ -56,6 +56,9 @@ class Execution:
 
     def _run(self, encoder: Encoder, method: str, inputs: Tensor) -> Tensor:
         encode, size = self._method(encoder, method), self.micro_batch_size
+        if not len(inputs):
+            # Not every architecture can reshape nothing.
+            return encode(inputs.new_zeros((1, *inputs.shape[1:])))[:0]
         if size is None or len(inputs) <= size or not torch.is_grad_enabled():
             return encode(inputs)
         return in_micro_batches(encode, inputs, size, encoder)
