@@ -15,6 +15,7 @@ from jsonargparse import DefaultHelpFormatter
 from . import __version__
 from .contracts import UserMistake
 from .mistakes import OneLineErrors, told_mistake
+from .said_twice import check_said_once
 
 USAGE = """\
 usage: untrigger COMMAND [options]
@@ -58,6 +59,7 @@ def run(arguments: list[str]) -> int:
         UserMistake: If the user made one.
     """
     name = arguments[0] if arguments else "--help"
+    check_said_once(arguments)
     if name in ("-h", "--help"):
         print(USAGE, end="")
     elif name == "--version":

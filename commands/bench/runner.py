@@ -19,6 +19,7 @@ from typing import IO, Any
 from ...callbacks.results_table import read_results
 from ...checkpoints import LAST, last_checkpoint
 from ...contracts import UserMistake
+from ...said_twice import with_last_ones
 from .grid import Cell, config_path
 from .records import make_record, read_record, write_record
 
@@ -140,7 +141,15 @@ def fit_arguments(cell: Cell, places: Places) -> list[str]:
         folders["data"] = places.data
     filled = [Template(word).substitute(folders) for word in cell.arguments]
     run = str(places.run(cell))
-    return ["fit", "--config", str(config_path(cell.config)), *filled, "--trainer.default_root_dir", run]
+    # What is changed in every run may be changed again by the attack or the defence.
+    return [
+        "fit",
+        "--config",
+        str(config_path(cell.config)),
+        *with_last_ones(filled),
+        "--trainer.default_root_dir",
+        run,
+    ]
 
 
 def _run(cell: Cell, places: Places, jobs: int) -> dict[str, Any]:

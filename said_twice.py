@@ -1,0 +1,120 @@
+"""What is said twice before a command has begun: an option on the command line, a key in one of its YAML files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .contracts import UserMistake
+from .printable import printable
+from .reading import read_text
+
+_OPTION = re.compile(r"--([A-Za-z_][\w.\-+]*)(?:=(.*))?", re.DOTALL)
+_AGAIN = {"config", "help", "print_config", "version"}
+_FILES = (".yaml", ".yml", ".json")
+_SHOWN = 3
+
+
+def check_said_once(arguments: Sequence[str]) -> None:
+    """See that no option of a command line is given twice, and no key twice in a YAML file that it names.
+
+    The last one would win in silence. Not meant are files with settings, of which a later one changes an earlier one's,
+    options that add to a list (``+=``), and an option of something that has been chosen anew since.
+
+    Raises:
+        UserMistake: If one is.
+    """
+    given: dict[str, list[str]] = {}
+    for _, name, value in _options(arguments):
+        given.setdefault(name, []).append(value)
+        _forget(name, given)
+    for name, values in given.items():
+        if len(values) > 1:
+            shown = ", ".join(printable(value)[:100] for value in values[:_SHOWN])
+            more = ", ..." if len(values) > _SHOWN else ""
+            raise UserMistake(
+                f"--{name} is given {len(values)} times ({shown}{more}): give it once; a shell makes several options "
+                f"of --{name}=a{{1,2}} unless what is behind the = stands in quotes"
+            )
+    for _, name, value in _options(arguments, files=True):
+        _check_file(name, value)
+
+
+def with_last_ones(arguments: Sequence[str]) -> list[str]:
+    """A command line that was put together from several, where of an option that is given twice the last one counts."""
+    last: dict[str, int] = {}
+    dropped: set[int] = set()
+    for place, name, _ in _options(arguments):
+        if name in last:
+            dropped |= set(_words(arguments, last[name]))
+        last[name] = place
+        _forget(name, last)
+    return [word for place, word in enumerate(arguments) if place not in dropped]
+
+
+def _options(arguments: Sequence[str], files: bool = False) -> Iterator[tuple[int, str, str]]:
+    """Place, name and value of each option that may be given once, or of those that are files with settings."""
+    for place, word in enumerate(arguments):
+        found = _OPTION.fullmatch(word)
+        if found is None:
+            continue
+        after = arguments[place + 1] if len(_words(arguments, place)) > 1 else ""
+        value = after if found[2] is None else found[2]
+        # jsonargparse takes an argument of a class with and without these two.
+        name = found[1].replace(".init_args", "").removesuffix(".class_path")
+        is_file = name == "config" or ("." not in name and value.endswith(_FILES))
+        if is_file if files else not is_file and name not in _AGAIN:
+            yield place, name, value
+
+
+def _words(arguments: Sequence[str], place: int) -> range:
+    """The places of an option's words: its own, and its value's where that stands behind it."""
+    following = arguments[place + 1] if place + 1 < len(arguments) else "--"
+    apart = "=" not in arguments[place] and _OPTION.fullmatch(following) is None
+    return range(place, place + 2 if apart and following != "--" else place + 1)
+
+
+def _forget(name: str, given: dict[str, Any]) -> None:
+    """What is chosen anew, or added to a list, has options of its own."""
+    chosen = name.removesuffix("+")
+    for other in [other for other in given if other.startswith(f"{chosen}.")]:
+        del given[other]
+    if chosen != name:
+        del given[name]
+
+
+def _check_file(option: str, path: str) -> None:
+    if not path or not Path(path).is_file():
+        return  # its reader has something to say
+    text = read_text(path, f"--{option}")
+    try:
+        # Names and values only: nothing is built from what a file says.
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError):
+        return
+    seen: set[int] = set()
+    waiting = [] if tree is None else [tree]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        keys: set[str] = set()
+        for key, value in node.value:
+            waiting.append(value)
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in keys:
+                where = f"line {key.start_mark.line + 1}"
+                raise UserMistake(
+                    f"{path} has {printable(key.value)[:100]!r} twice in one place ({where}): give it once"
+                )
+            keys.add(key.value)
