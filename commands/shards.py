@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +23,7 @@ from ..datamodules.shards.writer import (
     write_zero_shot_set,
 )
 from ..datamodules.templates import CIFAR10_TEMPLATES
+from .class_order import named_positions, number_order
 from .shard_sizes import write_sizes
 from .shard_sources import (
     csv_rows,
@@ -100,7 +101,8 @@ def shards_from_folder(
 ) -> None:
     """Turn a folder of pictures, one sub-folder a class, into training shards or into a zero-shot set.
 
-    Classes are the sub-folders in alphabetical order, underscores read as spaces. The order of the pictures is random.
+    Classes are the sub-folders, underscores read as spaces: in the order of their numbers where they are numbered, in
+    alphabetical order otherwise. The order of the pictures is random.
 
     Example:
         untrigger shards folder pets/train data/pets/train --templates templates.txt
@@ -110,7 +112,8 @@ def shards_from_folder(
         output: Folder of the shards or the set, new or empty; a zero-shot set may gain another split.
         zero_shot: Write a zero-shot set; otherwise training shards with a random template as each caption.
         zero_shot_split: Folder of the shards inside the zero-shot set.
-        classnames: File with the name of each class, one a line, in the order of the sub-folders.
+        classnames: File with the name of each class, one a line, in the order of the sub-folders; in any order where
+            these are the names of the sub-folders themselves.
         templates: File with captions, one a line, with ``{c}`` for the class name.
         shard_size: Pictures per shard.
         seed: Seed of the order and of the captions.
@@ -121,15 +124,16 @@ def shards_from_folder(
     """
     if not folder.is_dir():
         raise UserMistake(f"{folder} is not a folder: give one with a sub-folder for each class")
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
+    folders = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    if not folders:
         raise UserMistake(f"{folder} has no sub-folders: pictures must lie in one for each class")
     settings = _Output(output, zero_shot, zero_shot_split, _templates(templates), shard_size, seed, max_bad_share)
-    names = _classnames(classnames, [entry.name.replace("_", " ") for entry in classes], str(folder))
+    folders = number_order(folders)
+    names, labels = _classnames(classnames, folders, str(folder), "folder")
     files = [
         (path, label)
-        for label, entry in enumerate(classes)
-        for path in sorted(entry.rglob("*"))
+        for label, name in sorted(zip(labels, folders, strict=True))
+        for path in sorted((folder / name).rglob("*"))
         if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
     ]
     order = np.random.default_rng(seed).permutation(len(files))
@@ -183,10 +187,10 @@ def shards_from_torchvision(
     own_names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or []
     # ImageNet has a tuple of synonyms for each class.
     first_names = [own if isinstance(own, str) else own[0] for own in own_names]
-    names = _classnames(classnames, [own.replace("_", " ") for own in first_names], f"torchvision's {name}")
+    names, labels = _classnames(classnames, first_names, f"torchvision's {name}", "class")
     order = np.random.default_rng(seed).permutation(len(dataset))
     samples = (load_from_dataset(dataset, name, int(index)) for index in order)
-    _write_classes(samples, len(dataset), names, settings)
+    _write_classes(_relabelled(samples, labels), len(dataset), names, settings)
 
 
 COMMANDS: dict[str, Any] = {
@@ -203,9 +207,9 @@ def _templates(path: Path | None) -> list[str]:
     return templates
 
 
-def _classnames(path: Path | None, own: list[str], source: str) -> list[str]:
-    """Read the class names of a file, or take the source's own."""
-    names = own if path is None else text_lines(path, "class names")
+def _classnames(path: Path | None, own: list[str], source: str, what: str) -> tuple[list[str], list[int]]:
+    """Read the class names of a file, or take the source's own; and for each class of the source its place in them."""
+    names = [name.replace("_", " ") for name in own] if path is None else text_lines(path, "class names")
     if not names:
         raise UserMistake(f"{source} has no class names: give them with --classnames FILE, one a line")
     if own and len(names) != len(own):
@@ -213,7 +217,16 @@ def _classnames(path: Path | None, own: list[str], source: str) -> list[str]:
             f"{path} has {len(names)} class names, but {source} has {len(own)} classes: give one for each"
         )
     check_classnames(names)
-    return names
+    in_order = path is None or not own or len(set(own)) < len(own)
+    return names, list(range(len(names))) if in_order else named_positions(own, names, path, what)
+
+
+def _relabelled(samples: Iterable[Labelled | Skipped], labels: Sequence[int]) -> Iterator[Labelled | Skipped]:
+    """Give samples the place of their class among the names; what has no such class is told of elsewhere."""
+    for sample in samples:
+        if isinstance(sample, Labelled) and 0 <= sample.label < len(labels):
+            sample = sample._replace(label=labels[sample.label])
+        yield sample
 
 
 def _write_classes(samples: Iterable[Labelled | Skipped], total: int, classnames: list[str], settings: _Output) -> None:
