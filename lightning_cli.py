@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -40,6 +41,7 @@ from .callbacks import (
 from .checkpoints import WholeCheckpointIO, last_checkpoint, whole_checkpoint
 from .contracts import UserMistake
 from .mistakes import OneLineErrors, shortened_complaint, told_mistake
+from .slurm_tasks import settle_tasks
 
 _CHECKPOINT_NAMES = ("best", "hpc", "registry")
 """What Lightning finds by itself when it is given as a checkpoint's path."""
@@ -142,6 +144,7 @@ class UntriggerCLI(LightningCLI):
         """Settle the run folder, the loggers and the checkpoint, before anything is built."""
         config = self.config if self.subcommand is None else self.config[self.subcommand]
         trainer, fits = config["trainer"], self.subcommand == "fit"
+        self._starts_its_own = settle_tasks(trainer)
         checkpoint = config.get("ckpt_path")
         if checkpoint:
             # Not in the config that is saved, which repeats the run from its start.
@@ -192,7 +195,8 @@ class UntriggerCLI(LightningCLI):
         plugins = config["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            config["plugins"] = [*plugins, WholeCheckpointIO()]
+            plugins = [*plugins, WholeCheckpointIO()]
+        config["plugins"] = [*plugins, LightningEnvironment()] if self._starts_its_own else plugins
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = os.path.realpath(folder)
