@@ -5,6 +5,7 @@ from .base import BaseCLIPModule
 from .cleanclip import CleanCLIP
 from .decree import DECREE
 from .density import LocalDensityCLIP
+from .phased import Phase, PhasedCLIPModule, phase_table
 from .poisoned_clip import PoisonedCLIP
 from .supervised_finetune import SupervisedFinetune
 from .ubt import UBT
@@ -28,8 +29,11 @@ __all__ = [
     "LocalDensityCLIP",
     "NegativeRobustness",
     "OverfittedSimilarity",
+    "Phase",
+    "PhasedCLIPModule",
     "PoisonedCLIP",
     "RandomSuspicion",
     "SimilarityGain",
     "SupervisedFinetune",
+    "phase_table",
 ]

@@ -130,12 +130,12 @@ def _hyperparameter(source: Path) -> str | None:
 
 
 def _check_finished(source: Path) -> None:
-    """See that an encoder is not the copy that UBT overfits: while it runs, the model itself lies beside it."""
-    run = _checkpoint(source).get("ubt")
-    if isinstance(run, Mapping) and run.get("poisoned"):
+    """See that an encoder is not a copy of a run in phases: while it runs, the weights it began with lie beside it."""
+    run = _checkpoint(source).get("phased")
+    if isinstance(run, Mapping) and run.get("initial"):
         raise UserMistake(
-            f"{source} is from the middle of an unlearning, where the weights may be the overfitted copy's: finish the "
-            "run first, with --ckpt_path"
+            f"{source} is from the middle of a run in phases, where the weights may be an overfitted copy's: finish "
+            "the run first, with --ckpt_path"
         )
 
 

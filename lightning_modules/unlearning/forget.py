@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ...contracts import ImageTextBatch, UserMistake
 from ..losses import ContrastiveLoss, ForgettingLoss, RetentionLoss
+from ..phased import Phase
 from ..precision import at_least_float32, similarities
 from .findings import BENIGN, POISONED, sample
 from .localisation import only
-from .phase import Phase
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
@@ -37,7 +37,7 @@ class ForgetWeights(NamedTuple):
     """Of ``ForgettingLoss``."""
 
 
-class Forget(Phase):
+class Forget(Phase["UBT"]):
     """Unlearns the association of the poisoned pictures with the compromised tokens, from the poisoned model on.
 
     The image tower alone moves: with both, the text tower absorbs the forgetting, and full prompts keep the backdoor.
@@ -45,30 +45,33 @@ class Forget(Phase):
 
     Args:
         name: ``forget`` or ``forget again``.
-        laps: Most laps; it stops a lap after it has forgotten.
-        steps: Steps of a lap.
+        epochs: Most epochs; it stops an epoch after it has forgotten.
+        steps: Steps of an epoch.
         lr: Constant.
         batch_size: Poisoned pairs of a step of each rank.
         weights: Of the losses.
         local: Whether only the compromised tokens are unlearnt; the whole caption otherwise.
         local_loss: See ``ContrastiveLoss``.
+        successor: The phase that comes next; None where the run is over.
     """
 
     learning = ("image",)
-    measured = ""
+    evaluated = True
 
     def __init__(
         self,
         name: str,
-        laps: int,
+        epochs: int,
         steps: int,
         lr: float,
         batch_size: int,
         weights: ForgetWeights,
         local: bool,
         local_loss: bool = False,
+        successor: str | None = None,
     ) -> None:
-        super().__init__(name, laps, lr)
+        super().__init__(name, epochs, lr)
+        self.successor = successor
         self.steps, self.batch_size, self.weights, self.local = steps, batch_size, weights, local
         self.contrastive, self.forgetting, self.retention = (
             ContrastiveLoss(local_loss),
@@ -79,11 +82,10 @@ class Forget(Phase):
         self._seed = (0, 0)
         self._forgotten = False
 
-    def select(self, ubt: UBT, lap: int) -> None:
-        """Benign pairs for the steps of a lap, others in each."""
+    def select(self, ubt: UBT, epoch: int) -> None:
+        """Benign pairs for the steps of an epoch, others in each."""
         benign, wanted = ubt.findings.having(BENIGN), self.steps * ubt.data.global_batch_size
-        # Of phase and lap alone, not of the epoch: after a restart, it is told before the trainer knows its epoch.
-        self._seed = (ubt.phases.index(self), lap)
+        self._seed = (list(ubt.phases).index(self.name), epoch)
         ubt.data.select(ubt.findings.keys_of(sample(benign, wanted, *self._seed)))
 
     def begin(self, ubt: UBT) -> None:
@@ -104,7 +106,7 @@ class Forget(Phase):
     def prepare(self, ubt: UBT) -> None:
         """Hold the poisoned pictures, what they are to be pushed away from, and the poisoned model."""
         frozen = deepcopy(ubt.encoder)
-        frozen.load_state_dict(ubt.poisoned)
+        frozen.load_state_dict(ubt.initial)
         self._poisoned_model = (frozen.eval().requires_grad_(False),)
         findings = ubt.findings
         keys = findings.keys_of(sample(findings.having(POISONED), _HELD, 0))
@@ -112,7 +114,7 @@ class Forget(Phase):
         benign = findings.decision == BENIGN
         unrelated = benign & ~findings.captions.having(findings.compromised.tokens)
         others = findings.keys_of(sample(np.flatnonzero(unrelated if unrelated.any() else benign), _UNRELATED, 1))
-        with ubt.answering():
+        with ubt.evaluating():
             self._texts = ubt.encode_text(self._tokens(ubt, keys))
             features = frozen_features(frozen, ubt.normalised(ubt.data.pictures(others)))
             similarity = similarities(features, self._texts)
@@ -143,30 +145,34 @@ class Forget(Phase):
         ubt.log_parts(**parts)
         return torch.stack([getattr(self.weights, name) * part for name, part in parts.items()]).sum()
 
-    def over(self, ubt: UBT, lap: int) -> bool:
+    def over(self, ubt: UBT, epoch: int) -> bool:
         """Whether the poisoned pictures are no more similar to the compromised tokens than unrelated ones.
 
-        They have to be so behind two laps: the second one catches stragglers and brings benign features back.
+        They have to be so behind two epochs: the second one catches stragglers and brings benign features back.
         """
         before, self._forgotten = self._forgotten, ubt.agreed(self._is_forgotten(ubt))
-        return super().over(ubt, lap) or (before and self._forgotten)
+        return before and self._forgotten
+
+    def end(self, ubt: UBT) -> str | None:
+        """Look again, if that is still to come."""
+        return self.successor
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether it was forgotten behind the last lap."""
+        """Whether it was forgotten behind the last epoch."""
         return {"forgotten": self._forgotten}
 
     def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
-        """Take it over."""
+        """Restore it."""
         self._forgotten = state_dict["forgotten"]
 
     def _is_forgotten(self, ubt: UBT) -> bool:
-        with ubt.answering():
+        with ubt.evaluating():
             images = torch.cat([ubt.encode_image(block) for block in torch.split(self._pictures, 256)])
         excess = (images * self._texts).sum(dim=1) - self._unrelated
         return bool(excess.mean() <= self._spread)
 
     def _turn(self, ubt: UBT, batch_idx: int) -> Tensor:
-        """Whose turn it is: all poisoned pairs one after the other, in an order drawn for the lap."""
+        """Whose turn it is: all poisoned pairs one after the other, in an order drawn for the epoch."""
         count = len(self._pictures)
         size = min(self.batch_size, count)
         order = torch.from_numpy(np.random.default_rng(self._seed).permutation(count))

@@ -14,11 +14,11 @@ from torch import Tensor
 from ...all_ranks import all_ranks
 from ...contracts import ImageTextBatch, UserMistake
 from ..losses import ContrastiveLoss
+from ..phased import Phase
 from .captions import CaptionTokens
 from .evidence import Evidence
 from .findings import BENIGN, POISONED, Suspects, divide, most, sample
 from .localisation import CompromisedTokens, compromised_tokens, similarity_drops, words_of
-from .phase import Phase
 from .scores import Scores, robust_z, two_humps
 from .scoring import Scoring
 
@@ -63,19 +63,19 @@ class Score(Scoring):
         super().step(ubt, batch, batch_idx)
         self._captions.add(batch["tokens"])
 
-    def end(self, ubt: UBT) -> bool:
+    def end(self, ubt: UBT) -> str | None:
         """Keep what all ranks have found."""
         self.gather(ubt)
         self._captions.gather()
-        ubt.findings.captions = self._captions
-        return True
+        ubt.findings.captions, self._captions = self._captions, CaptionTokens(self._tokenize)
+        return "overfit" if "overfit" in ubt.phases else "suspect"
 
     def state_dict(self) -> dict[str, Any]:
         """Scores and captions so far, of all ranks."""
         return {**super().state_dict(), "captions": all_ranks(self._captions.state_dict())}
 
     def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
-        """Go on with this rank's."""
+        """Resume with this rank's."""
         super().load_state_dict(state_dict, rank)
         if rank < len(state_dict["captions"]):
             self._captions.load_state_dict(state_dict["captions"][rank])
@@ -94,7 +94,7 @@ class ScoreGiven(Score):
         super().__init__(tokenize)
         self.keys, self.naming = keys, naming
 
-    def end(self, ubt: UBT) -> bool:
+    def end(self, ubt: UBT) -> str | None:
         """Take what is given for poisoned and everything else for benign.
 
         Raises:
@@ -110,10 +110,10 @@ class ScoreGiven(Score):
         findings.decision = divide(poisoned, findings.suspicion["given"], poisoned, 0.0)
         some = findings.keys_of(sample(findings.having(POISONED), self.naming.pairs, 0))
         findings.compromised = localise(ubt, some, self.naming)
-        return bool(findings.compromised.tokens)
+        return "forget" if findings.compromised.tokens else None
 
 
-class Overfit(Phase):
+class Overfit(Phase["UBT"]):
     """Contrastive training of a copy, without augmentation, on the pairs of weakest similarity.
 
     Args:
@@ -124,15 +124,16 @@ class Overfit(Phase):
     """
 
     learning = ("image", "rest")
+    train_mode = True
     measured = "overfitted"
-    copy = True
+    evaluated = True
 
     def __init__(self, weak_share: float, epochs: int, lr: float, local_loss: bool = False) -> None:
         super().__init__("overfit", epochs, lr)
         self.weak_share = weak_share
         self.loss = ContrastiveLoss(local_loss)
 
-    def select(self, ubt: UBT, lap: int) -> None:
+    def select(self, ubt: UBT, epoch: int) -> None:
         """The weakest pairs; as many as fill a batch at least."""
         weakness = -ubt.findings.seen["poisoned"]
         count = max(int(self.weak_share * len(weakness)), ubt.data.global_batch_size)
@@ -143,6 +144,10 @@ class Overfit(Phase):
         images, texts = ubt(batch)
         loss: Tensor = self.loss(images, texts, ubt.inverse_temperature)
         return loss
+
+    def end(self, ubt: UBT) -> str:
+        """The copy tells who is suspicious."""
+        return "suspect"
 
 
 class Suspect(Scoring):
@@ -156,13 +161,13 @@ class Suspect(Scoring):
         naming: Of the tokens that carry the most suspicious pairs of all.
     """
 
-    copy = True
+    measured = "overfitted"
 
     def __init__(self, suspects: int, doubtful_share: float, naming: Naming) -> None:
         super().__init__("suspect", "overfitted")
         self.suspects, self.doubtful_share, self.naming = suspects, doubtful_share, naming
 
-    def end(self, ubt: UBT) -> bool:
+    def end(self, ubt: UBT) -> str | None:
         """Rank the pairs, localise, and divide the data. Without a compromised token nothing is suspicious."""
         self.gather(ubt)
         findings = ubt.findings
@@ -172,7 +177,7 @@ class Suspect(Scoring):
         others = [each for each in others if each.compromised.tokens and (each.decision == BENIGN).sum() >= needed]
         findings.untried = [first, *others] if first.compromised.tokens or not others else others
         findings.try_next()
-        return bool(findings.compromised.tokens)
+        return "forget" if findings.compromised.tokens else None
 
     def _suspects(self, ubt: UBT, evidence: Sequence[Evidence]) -> Suspects:
         """Who is suspicious by some evidence."""
@@ -207,7 +212,7 @@ def localise(ubt: UBT, keys: Sequence[str], naming: Naming, reach: float = 1.0) 
     captions, tokenize = ubt.findings.captions, ubt.preprocessing.tokenize
     texts = ubt.data.captions(keys)
     tokens = tokenize(texts)
-    with ubt.answering():
+    with ubt.evaluating():
         images = ubt.encode_image(ubt.normalised(ubt.data.pictures(keys)))
         drops = similarity_drops(ubt.encode_text, images, tokens, captions.special, captions.padding)
     found, lifts = compromised_tokens(tokens, drops, captions.shares(), naming.min_share, naming.min_lift, reach)
@@ -241,8 +246,8 @@ class LookAgain(Scoring):
         self.min_split, self.min_transfer = min_split, min_transfer
         self.doubtful_share, self.naming = doubtful_share, naming
 
-    def end(self, ubt: UBT) -> bool:
-        """Divide the data anew."""
+    def end(self, ubt: UBT) -> str | None:
+        """Divide the data anew; where nothing went along, try other suspects, as long as there are any."""
         self.gather(ubt)
         findings = ubt.findings
         fall = findings.seen["poisoned"] - findings.seen["forgotten"]
@@ -264,7 +269,11 @@ class LookAgain(Scoring):
             findings.decision = np.maximum(findings.decision, divided)
         if any(right):
             self._name_the_rest(ubt, fall)
-        return any(right)
+            return "forget again"
+        if not findings.try_next():
+            return None
+        rank_zero_info(f"UBT {self.name}: these were the wrong suspects; others are tried")
+        return "forget"
 
     def _name_the_rest(self, ubt: UBT, fall: Scores) -> None:
         """Add the tokens that carry the poisoned pairs beside those by which they were found.

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ...contracts import ImageTextBatch
-from .phase import Phase
+from ..phased import Phase
 from .scores import PassScores, Scores, aligned
 
 if TYPE_CHECKING:
     from ..ubt import UBT
 
 
-class Scoring(Phase):
+class Scoring(Phase["UBT"]):
     """A whole pass: one forward pass for each pair.
 
     Args:
@@ -27,7 +27,7 @@ class Scoring(Phase):
         self.model = model
         self._scores = PassScores()
 
-    def select(self, ubt: UBT, lap: int) -> None:
+    def select(self, ubt: UBT, epoch: int) -> None:
         """Everything, as it is in the shards."""
         ubt.data.select(None, in_order=True)
 
@@ -41,7 +41,7 @@ class Scoring(Phase):
 
     def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> None:
         """Note the similarity of each pair, and what the pieces of evidence ask for."""
-        with ubt.answering():
+        with ubt.evaluating():
             texts = ubt.encode_text(batch["tokens"])
 
             def similarity(images: Tensor) -> Tensor:
@@ -68,5 +68,5 @@ class Scoring(Phase):
         return self._scores.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
-        """Go on with this rank's."""
+        """Resume with this rank's."""
         self._scores.load_state_dict(state_dict, rank)

@@ -96,7 +96,8 @@ class Diary(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, UBT)
-        name = pl_module.phases[pl_module._place].name
+        assert pl_module.running is not None
+        name = pl_module.running.name
         self.began.setdefault(name, weights(pl_module))
         self.epochs.append((name, []))
 
@@ -175,7 +176,7 @@ def test_the_copy_moves_as_a_whole_and_forgetting_moves_the_image_tower_alone(ru
 def test_finished_checkpoints_are_tensors_and_start_another_model(run: tuple[UBT, Diary, Path], tmp_path: Path) -> None:
     ubt, _, root = run
     content = torch.load(root / "last.ckpt", weights_only=True)
-    assert content["ubt"]["poisoned"] == {}
+    assert content["phased"]["initial"] == {}
     assert set(content["state_dict"]) == {f"encoder.{name}" for name in weights(ubt)}
     again = UBT.load_from_checkpoint(root / "last.ckpt", weights_only=True)
     assert len(same(weights(ubt), weights(again))) == len(weights(ubt))
@@ -273,7 +274,7 @@ def test_wrong_suspects_make_room_for_those_of_coarser_evidence(
     assert len(same(weights(ubt), weights(rested))) == len(poisoned)
     assert np.array_equal(ubt.findings.decision, rested.findings.decision)
     content = torch.load(start, weights_only=True)
-    assert all(torch.equal(content["ubt"]["poisoned"][name], poisoned[name]) for name in poisoned)
+    assert all(torch.equal(content["phased"]["initial"][name], poisoned[name]) for name in poisoned)
 
 
 def test_the_second_suspects_are_forgotten_from_the_poisoned_model(

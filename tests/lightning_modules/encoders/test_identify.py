@@ -161,8 +161,8 @@ def test_a_checkpoint_may_lie_about_its_encoder(tmp_path: Path) -> None:
 
 def test_a_run_that_is_in_the_middle_is_refused(tmp_path: Path) -> None:
     state = state_of("tiny-RN")
-    for poisoned, told in (({"a": torch.zeros(1)}, "middle of an unlearning"), ({}, None)):
-        path = save_checkpoint(state, tmp_path / "last.ckpt", "open_clip:tiny-RN", ubt={"poisoned": poisoned})
+    for initial, told in (({"a": torch.zeros(1)}, "middle of a run in phases"), ({}, None)):
+        path = save_checkpoint(state, tmp_path / "last.ckpt", "open_clip:tiny-RN", phased={"initial": initial})
         if told:
             assert_refused(path, told)
         else:

@@ -1,4 +1,4 @@
-"""What UBT needs of a run, looked at before it starts."""
+"""What a run in phases needs, looked at before it starts."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from typing import Any
 from ...contracts import ImageTextData, UserMistake
 
 
-def check_run(trainer: Any) -> None:
+def check_run(trainer: Any, name: str) -> None:
     """See that a trainer leaves the phases their epochs, and that its data can be asked for by key.
 
     Args:
         trainer: Of the run; a rehearsal (``fast_dev_run``) is asked for its data only.
+        name: The module's, for the message.
 
     Raises:
         UserMistake: If it does not, or the data is of another kind or fills no batch.
     """
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, ImageTextData):
-        raise UserMistake(f"UBT needs a data module that selects pairs by key, not {type(data).__name__}")
+        raise UserMistake(f"{name} needs a data module that selects pairs by key, not {type(data).__name__}")
     if trainer.fast_dev_run:
         return
     if trainer.max_epochs != -1 or trainer.max_steps != -1:
-        raise UserMistake("UBT ends by itself: set trainer.max_epochs to -1 and leave trainer.max_steps out")
+        raise UserMistake(f"{name} ends by itself: set trainer.max_epochs to -1 and leave trainer.max_steps out")
     if trainer.reload_dataloaders_every_n_epochs != 1:
-        raise UserMistake("UBT streams other pairs in each phase: set trainer.reload_dataloaders_every_n_epochs to 1")
+        raise UserMistake(
+            f"{name} streams other pairs in each phase: set trainer.reload_dataloaders_every_n_epochs to 1"
+        )
     if data.pairs < data.global_batch_size:
         raise UserMistake(f"{data.pairs} training pairs do not fill one batch of {data.global_batch_size}")

@@ -9,6 +9,9 @@ from torch import nn
 from ..encoders.base import Encoder
 from ..optimisation import decay_groups
 
+TOWERS = ("image", "rest")
+"""The image tower, and the text tower with the temperature."""
+
 
 def tower_groups(encoder: Encoder, weight_decay: float) -> list[dict[str, Any]]:
     """Split an encoder's parameters by tower, and each tower's by whether they decay.

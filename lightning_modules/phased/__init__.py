@@ -1,0 +1,6 @@
+"""What defences share whose run has several phases, each with its own data, objective and end."""
+
+from .module import PhasedCLIPModule
+from .phase import Phase, phase_table
+
+__all__ = ["Phase", "PhasedCLIPModule", "phase_table"]
