@@ -23,11 +23,26 @@ MOST_BYTES = 64 << 20
 
 _LONGEST_PATH = 300
 _LONGEST_REASON = 200
-_BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"PK": "a zip archive"}
+_SIGNATURES = {
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"\x1f\x8b": "gzip, so it has to be unpacked",
+    b"\x28\xb5\x2f\xfd": "Zstandard, so it has to be unpacked",
+    b"BZh": "bzip2, so it has to be unpacked",
+    b"\xfd7zXZ": "xz, so it has to be unpacked",
+    b"PK\x03\x04": "a zip archive, as torch.save and Excel write",
+    b"PAR1": "Parquet",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"%PDF": "PDF",
+    b"<!doctype html": "a web page, as servers answer in the place of a file",
+    b"<html": "a web page, as servers answer in the place of a file",
+    b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched (git lfs pull)",
+}
 
 
 @contextmanager
-def reading(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
+def reading(what: str, path: str | os.PathLike[str], passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn every error of the block into one line with the file and the reason.
 
     A ``UserMistake`` passes as it is, and so do ``KeyboardInterrupt`` and ``SystemExit``.
@@ -35,13 +50,14 @@ def reading(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
     Args:
         what: What is read, for the message: ``key list``.
         path: The file or folder.
+        passing: Further errors that pass, which the caller handles.
 
     Raises:
         UserMistake: If the block raises any other exception, which is its cause.
     """
     try:
         yield
-    except UserMistake:
+    except (UserMistake, *passing):
         raise
     except Exception as error:  # a parser on hostile bytes may raise anything
         raise UserMistake(f"{what} {shown(path)} cannot be read: {reason(error)}") from error
@@ -145,17 +161,26 @@ def shown(path: str | os.PathLike[str]) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def looks_like(content: bytes) -> str:
+    """What the first bytes of a file are those of, after a semicolon; nothing where they are not known."""
+    head = content[:64].lstrip(b" \t\r\n\xef\xbb\xbf").lower()
+    kinds = (kind for mark, kind in _SIGNATURES.items() if content.startswith(mark) or head.startswith(mark))
+    return f"; it looks like {kind}" if (kind := next(kinds, None)) else ""
+
+
 def reason(error: BaseException) -> str:
     """What an error says, in one short line that can be printed."""
     if isinstance(error, OSError) and error.strerror:
         known = {FileNotFoundError: "it does not exist", IsADirectoryError: "it is a folder"}
         return known.get(type(error), error.strerror)
     if isinstance(error, UnicodeDecodeError):
-        is_other = next((name for mark, name in _BYTE_ORDER_MARKS.items() if error.object.startswith(mark)), None)
-        guess = f"; it looks like {is_other}" if is_other else ""
-        return f"it is not UTF-8 text (byte 0x{error.object[error.start]:02x} at {error.start}){guess}"
+        return (
+            f"it is not UTF-8 text (byte 0x{error.object[error.start]:02x} at {error.start}){looks_like(error.object)}"
+        )
     if isinstance(error, json.JSONDecodeError):
-        return f"it is not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
+        return (
+            f"it is not JSON (line {error.lineno}, column {error.colno}: {error.msg}){looks_like(error.doc.encode())}"
+        )
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, MemoryError):

@@ -92,7 +92,7 @@ class BackdoorDetection(Callback):
             self._rows.append({"after": text_cell(found.about), "score": text_cell(name), **row})
         path = Path(trainer.default_root_dir, "detection.csv")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as handle:
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
             writer = csv.DictWriter(handle, list(self._rows[0]))
             writer.writeheader()
             writer.writerows(self._rows)

@@ -30,7 +30,7 @@ class SimilarityWriter(Callback):
         """Open the file under a temporary name."""
         target = self._target(trainer)
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._file = target.with_suffix(".tmp").open("w", newline="", encoding="utf-8")
+        self._file = target.with_suffix(".tmp").open("w", newline="", encoding="utf-8", errors="surrogateescape")
         self._writer = csv.writer(self._file)
         self._headed = False
 

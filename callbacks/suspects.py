@@ -85,7 +85,7 @@ def _most_suspicious(found: Suspicion) -> np.ndarray:
 
 def _write_table(path: Path, found: Suspicion, places: np.ndarray, data: ImageTextData) -> None:
     unfinished = path.with_suffix(".tmp")
-    with unfinished.open("w", newline="", encoding="utf-8") as handle:
+    with unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
         writer = csv.writer(handle)
         writer.writerow(["key", "caption", *map(text_cell, found.scores), "compromised_tokens", "decision"])
         for start in range(0, len(places), _BLOCK):

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import tarfile
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from PIL import Image
 from rich.progress import track
 
 from ..contracts import UserMistake
+from ..datamodules.bad_samples import BadSample
 from ..datamodules.poisoning import Poison, PoisonPlan, poison_of, write_manifest
 from ..datamodules.shards import ShardSet, expand_shards
-from ..datamodules.shards.index import PICTURES
 from ..datamodules.shards.remote import is_remote
-from ..datamodules.shards.samples import BadSample, decode_caption, decode_picture
+from ..datamodules.shards.samples import decode_caption, decode_picture
 from ..files import open_whole
 from .preview import write_preview
+from .tar_copies import Replacement, copy_shard
 
 PREVIEW = "preview.png"
 
@@ -62,6 +60,7 @@ def poison(
     if target.exists() and (not target.is_dir() or any(path.name != PREVIEW for path in target.iterdir())):
         raise UserMistake(f"{out} is not an empty folder: give an output folder that is new or empty")
     source = ShardSet(paths)
+    source.check_not_empty()
     chosen = poison_of(plan, source, image_size)
     if chosen is None:
         raise UserMistake("there is no plan: give --plan a class, or the path of a poison.json")
@@ -78,10 +77,13 @@ def _bake(source: ShardSet, chosen: Poison, image_size: int, target: Path) -> No
     # First, so that no poisoned shard ever lies there unmarked.
     write_manifest(chosen, target / "poison.json")
     skipped: set[str] = set()
+    faults: list[str] = []
     for number, path in enumerate(track(source.paths, description="Poisoning shards")):
         replaced = _poisoned_members(source, number, chosen, image_size, skipped)
         with open_whole(target / Path(path).name) as stream:
-            _copy(path, stream, replaced)
+            fault = copy_shard(path, stream, replaced)
+        if fault:
+            faults.append(f"shard {source.name(number)} breaks off ({fault}), and what stands before is copied")
         stats = Path(path).with_name(f"{Path(path).stem}_stats.json")
         if stats.is_file():
             shutil.copyfile(stats, target / stats.name)
@@ -90,13 +92,15 @@ def _bake(source: ShardSet, chosen: Poison, image_size: int, target: Path) -> No
         write_manifest(chosen, target / "poison.json")
     total = sum(len(keys) for keys in chosen.keys)
     broken = f" ({len(skipped):,} chosen ones are broken and stay as they are)" if skipped else ""
+    for fault in faults:
+        print(fault)
     print(f"Poisoned {total:,} of {len(source):,} pairs{broken}: {target}, described in {target / 'poison.json'}")
 
 
 def _poisoned_members(
     source: ShardSet, shard: int, chosen: Poison, image_size: int, skipped: set[str]
-) -> dict[str, tuple[bytes, str]]:
-    """The new picture (PNG) and caption of each poisoned key of a shard; broken ones are added to ``skipped``."""
+) -> dict[str, Replacement]:
+    """The new picture and caption of each poisoned key of a shard; broken ones are added to ``skipped``."""
     keys: list[str] = []
     pictures, captions = [], []
     for position in range(int(source.counts[shard])):
@@ -115,44 +119,10 @@ def _poisoned_members(
     if not keys:
         return {}
     images, captions = chosen.apply(torch.stack(pictures).permute(0, 3, 1, 2), captions, keys)
-    return {key: (_png(image), caption) for key, image, caption in zip(keys, images, captions, strict=True)}
+    return {key: Replacement(_png(image), caption) for key, image, caption in zip(keys, images, captions, strict=True)}
 
 
 def _png(image: torch.Tensor) -> bytes:
     buffer = BytesIO()
     Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _copy(path: str, stream: BinaryIO, replaced: dict[str, tuple[bytes, str]]) -> None:
-    """Copy a tar's regular files, with the members of the replaced keys changed."""
-    with tarfile.open(path, "r:") as old, tarfile.open(fileobj=stream, mode="w") as new:
-        for member in old:
-            if not member.isreg():
-                continue
-            key, _, suffix = member.name.rpartition(".")
-            content = old.extractfile(member)
-            if key in replaced and suffix.lower() in (*PICTURES, "txt", "json") and content is not None:
-                picture, caption = replaced[key]
-                data = content.read()
-                if suffix.lower() == "txt":
-                    data = caption.encode()
-                elif suffix.lower() == "json":
-                    data = _with_caption(data, caption)
-                else:
-                    member.name, data = f"{key}.png", picture
-                member.size, content = len(data), BytesIO(data)
-                member.pax_headers = {}
-            new.addfile(member, content)
-
-
-def _with_caption(data: bytes, caption: str) -> bytes:
-    """The JSON of a sample with its caption replaced, where it has one: img2dataset repeats it there."""
-    try:
-        meta = json.loads(data)
-    except ValueError:
-        return data
-    if isinstance(meta, dict) and "caption" in meta:
-        meta["caption"] = caption
-        return json.dumps(meta).encode()
-    return data

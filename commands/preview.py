@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..callbacks.figures import DPI, distortion, trigger_gallery
 from ..contracts import UserMistake
+from ..datamodules.bad_samples import BadSample
 from ..datamodules.poisoning import CoverPlan, Poison
 from ..datamodules.shards import ShardSet
-from ..datamodules.shards.samples import BadSample, decode_caption, decode_picture
+from ..datamodules.shards.samples import decode_caption, decode_picture
 
 PICTURES = 8
 

@@ -33,5 +33,7 @@ def write_sizes(shards: str, output: Path) -> None:
     sizes = dict(zip(names, found.counts.tolist(), strict=True))
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, json.dumps(sizes, indent=1) + "\n")
-    rest = f"; {found.incomplete:,} more lack a picture or a caption, or end early" if found.incomplete else ""
+    rest = ""
+    if found.incomplete:
+        rest = f"; {found.incomplete:,} more lack a picture or a caption, or end early ({found.told_members})"
     print(f"{len(found):,} pairs in {len(paths):,} shards, counted in {output}{rest}")

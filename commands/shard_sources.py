@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from ..contracts import UserMistake
+from ..datamodules.bad_samples import BadSample
 from ..datamodules.shards.encoded import EncodedPicture, check_picture, encode_picture
-from ..datamodules.shards.samples import BadSample
 from ..datamodules.shards.writer import Labelled, Pair, Skipped
 
 MAX_FILE_BYTES = 100_000_000

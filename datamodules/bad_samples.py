@@ -11,6 +11,20 @@ from ..contracts import UserMistake
 log = logging.getLogger(__name__)
 
 
+class BadSample(Exception):
+    """A sample that cannot be used.
+
+    Args:
+        kind: What is wrong, in a few words that are the same for every such sample.
+        detail: What the decoder said.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
 class BadSampleReport(NamedTuple):
     """One sample that was skipped."""
 
@@ -32,6 +46,7 @@ class BadSampleLog:
         incomplete: Samples that the index already left out.
         max_share: Share of ``total`` above which the run ends.
         where: What is being read, for the messages.
+        found: Which members there are, for the messages.
 
     Attributes:
         counts: Bad samples by kind since the last reset.
@@ -40,13 +55,15 @@ class BadSampleLog:
         UserMistake: If the index alone left out more than the share.
     """
 
-    def __init__(self, total: int, incomplete: int, max_share: float, where: str) -> None:
+    def __init__(self, total: int, incomplete: int, max_share: float, where: str, found: str = "") -> None:
         self._total, self._incomplete, self._max_share, self._where = total, incomplete, max_share, where
         self._said: set[str] = set()
         self.counts: Counter[str] = Counter()
         if incomplete:
-            log.warning("%s: %d samples lack a picture or a text, or end early, and are left out", where, incomplete)
-        self._check("samples without a picture or a text, or cut off")
+            log.warning(
+                "%s: %d samples lack a picture or a text, or end early, and are left out (%s)", where, incomplete, found
+            )
+        self._check(f"samples without a picture or a text, or cut off; {found}")
 
     @property
     def limit(self) -> int:

@@ -224,6 +224,7 @@ class ImageTextDataModule(LightningDataModule):
             paths = expand_shards(self.train_shards, self.allow_pipe)
             counts = None if self.counts is None else read_counts(self.counts, paths, self.remote)
             self._shards = ShardSet(paths, self._member, counts, self.remote)
+            self._shards.check_not_empty(self._hint)
             self._poisoned = poison_of(self.poison, self._shards, self._asked.image_size)
             self._leave_out(self._shards)
         if stage != "predict" and self.zero_shot is not None:
@@ -335,7 +336,8 @@ class ImageTextDataModule(LightningDataModule):
     def _bad_samples(self, shards: ShardSet, where: str, ranks: int) -> BadSampleLog:
         # Each rank sees, and counts, its part. Of a few test pictures one may have all the bad ones.
         total = len(shards) + shards.incomplete
-        return BadSampleLog(total // ranks, shards.incomplete // ranks, self.max_bad_share, where)
+        share, missing = self.max_bad_share, shards.incomplete // ranks
+        return BadSampleLog(total // ranks, missing, share, where, shards.told_members)
 
     def _shown(self, keys: Sequence[str]) -> tuple[Tensor, list[str]]:
         shards = self._pairs
@@ -362,6 +364,11 @@ class ImageTextDataModule(LightningDataModule):
     def _member(self) -> str:
         """What a training sample has beside its picture."""
         return "txt"
+
+    @property
+    def _hint(self) -> str:
+        """What to do where no training sample has that."""
+        return ""
 
     @property
     def _rank(self) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..contracts import UserMistake
 from .image_text import ImageTextDataModule
 from .labelled_stream import LabelledStream
-from .order import Order, SequentialOrder, ShuffledOrder
+from .order import Order, SequentialOrder
 from .shards import ShardSet
 from .stream import Views
 
@@ -54,11 +54,6 @@ class LabelledDataModule(ImageTextDataModule):
             raise UserMistake(f"{stage} needs data.zero_shot: labels are indices into its class names")
         super().setup(stage)
 
-    def _order(self, shards: ShardSet) -> ShuffledOrder:
-        if not len(self._pairs):
-            raise UserMistake(f"no training picture has a .{self._member} with its label: see data.label_field")
-        return super()._order(shards)
-
     def _stream(self, shards: ShardSet, order: Order, views: Views | None, max_bad: int) -> LabelledStream:
         classes = len(self.class_prompts.classnames)
         return LabelledStream(shards, order, self._asked.image_size, classes, self.label_field, views, max_bad)
@@ -72,3 +67,7 @@ class LabelledDataModule(ImageTextDataModule):
     @property
     def _member(self) -> str:
         return "cls" if self.label_field is None else "json"
+
+    @property
+    def _hint(self) -> str:
+        return "; data.label_field says where the label stands"

@@ -14,12 +14,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ..contracts import UserMistake
 from .ahead import Ahead
-from .bad_samples import BadSampleReport
+from .bad_samples import BadSample, BadSampleReport
 from .keyed import keyed_integers
 from .order import Order, Places, Share
 from .poisoning import Poison
 from .shards import ShardSet
-from .shards.samples import BadSample, decode_caption, decode_label, decode_picture
+from .shards.samples import decode_caption, decode_label, decode_picture
 from .views import ImageView, TextView
 
 _MAX_WORKERS = 256

@@ -43,8 +43,7 @@ class ZeroShotSet:
         self.shards = ShardSet(
             expand_shards([str(root / "test" / f"{shard}.tar") for shard in range(int(count))]), "cls"
         )
-        if not len(self.shards):
-            raise UserMistake(f"{root / 'test'} holds no picture with a .cls")
+        self.shards.check_not_empty()
 
 
 def _lines(path: Path) -> list[str]:

@@ -45,9 +45,11 @@ def test_texts_and_lines_are_read_with_a_byte_order_mark_and_any_line_ends(tmp_p
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\xff\xfe{\x00}\x00", r"it is not UTF-8 text \(byte 0xff at 0\); it looks like UTF-16"),
+        (b"\xff\xfe{\x00}\x00", r"it is not UTF-8 text \(byte 0xff at 0\); it looks like UTF-16 text"),
         (b'{"a": \xe9}', r"it is not UTF-8 text \(byte 0xe9 at 6\)"),
         (b"{", r"it is not JSON \(line 1, column 2: .*\)"),
+        (b"<!DOCTYPE html><p>", r"it is not JSON .*; it looks like a web page, as .*"),
+        (b"PK\x03\x04\xff", r"it is not UTF-8 text .*; it looks like a zip archive.*"),
         (b"[" * 100_000, "it is nested too deeply"),
         (b"9" * 5_000, r".*digits.*"),
     ],

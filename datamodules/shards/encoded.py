@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ..picture_files import FORMATS, MAX_PIXELS
-from .samples import BadSample
+from ..picture_files import as_rgb, check_size, opened_picture
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
@@ -36,22 +35,15 @@ def check_picture(data: bytes) -> EncodedPicture:
         The same bytes with their extension and size.
 
     Raises:
-        BadSample: If they are not a whole JPEG, PNG or WebP of at most ``MAX_PIXELS`` pixels.
+        BadSample: As ``opened_picture`` and ``as_rgb``.
     """
-    try:
-        with Image.open(BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
-            _check_size(width, height)
-            extension = EXTENSIONS[str(picture.format)]
-            # A JPEG is read to its end at an eighth of the size too, in a fraction of the time.
-            picture.draft("RGB", (max(1, width // 8), max(1, height // 8)))
-            picture.load()
-    except BadSample:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadSample("picture too large", str(error)) from None
-    except Exception as error:  # a decoder on hostile bytes may raise anything
-        raise BadSample("broken picture", str(error) or type(error).__name__) from None
+    with opened_picture(data) as picture:
+        width, height = picture.size
+        extension = EXTENSIONS[str(picture.format)]
+        # A JPEG is read to its end at an eighth of the size too, in a fraction of the time.
+        picture.draft("RGB", (max(1, width // 8), max(1, height // 8)))
+        picture.load()
+        as_rgb(picture)  # whether it can be shown
     return EncodedPicture(data, extension, width, height)
 
 
@@ -59,15 +51,10 @@ def encode_picture(picture: Image.Image) -> EncodedPicture:
     """Encode a decoded picture as PNG, greyscale or RGB, without loss.
 
     Raises:
-        BadSample: If it has more than ``MAX_PIXELS`` pixels.
+        BadSample: If it has more than ``MAX_PIXELS`` pixels, or as ``as_rgb``.
     """
-    _check_size(picture.width, picture.height)
+    check_size(picture.width, picture.height)
     stream = BytesIO()
-    plain = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+    plain = picture if picture.mode == "L" and not picture.has_transparency_data else as_rgb(picture)
     plain.save(stream, format="PNG")
     return EncodedPicture(stream.getvalue(), "png", picture.width, picture.height)
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise BadSample("picture too large", f"{width} x {height} pixels")

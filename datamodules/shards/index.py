@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
+import json
 import os
-import tarfile
 import tempfile
+from collections import Counter
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from ...contracts import UserMistake
+from ...reading import reading, shown
+from .member_names import belongs_to_another, full_suffix, is_hidden, key_and_suffix
+from .tar import FILE, FOLDER, HARD_LINK, TarFault, TarMember, tar_members
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 MEMBERS = ("picture", "txt", "json", "cls")
 """The kinds of member that are known; anything else in a shard is never read."""
 
 _COLUMN = {**dict.fromkeys(PICTURES, 0), "txt": 1, "json": 2, "cls": 3}
-_VERSION = 1
+_VERSION = 2
+_LONGEST_NAME = 4096
+"""Characters of a member's name, as of a path."""
+_MOST_KINDS = 64
 
 
 class ShardIndex(NamedTuple):
     """The samples of one shard, in their order, complete or not."""
 
     keys: list[str]
-    """N keys: a member's path without its last suffix."""
+    """N keys, as ``member_names`` makes them."""
     offsets: npt.NDArray[np.int64]
     """``(N, 4)``: first byte of each of ``MEMBERS``, -1 where a sample has none."""
     sizes: npt.NDArray[np.int64]
     """``(N, 4)``: bytes of each of ``MEMBERS``."""
-    truncated: bool
-    """Whether the file ends in the middle."""
+    fault: str
+    """Where the file breaks off, in words; empty where it is whole."""
+    found: Mapping[str, int]
+    """Number of members of each kind: by their suffixes, such as ``jpg`` or ``mask.png``, and ``(hidden)`` and the like
+    for what is never read."""
 
     def complete(self, required: str) -> npt.NDArray[np.int64]:
         """Positions of the samples that have a picture and the member ``required``."""
         wanted = self.offsets[:, [0, MEMBERS.index(required)]]
         return np.flatnonzero((wanted >= 0).all(axis=1))
+
+    def incomplete(self, required: str) -> int:
+        """Number of samples that lack one of the two. What lies beside another sample, as a mask does, is none."""
+        complete = set(self.complete(required).tolist())
+        keys = frozenset(self.keys)
+        return sum(place not in complete and not belongs_to_another(key, keys) for place, key in enumerate(self.keys))
 
 
 def index_shard(path: str) -> ShardIndex:
@@ -50,10 +65,8 @@ def index_shard(path: str) -> ShardIndex:
     Raises:
         UserMistake: If the file is no uncompressed tar or cannot be read.
     """
-    try:
-        return scan_or_read(path, _cache_file(path, os.stat(path)), path)
-    except OSError as error:
-        raise UserMistake(f"shard {path} cannot be read: {error.strerror or error}") from None
+    with reading("shard", path):
+        return scan_or_read(path, _cache_file(path, os.stat(path)), shown(path))
 
 
 def scan_or_read(path: str, cached: Path, name: str) -> ShardIndex:
@@ -70,47 +83,57 @@ def scan_or_read(path: str, cached: Path, name: str) -> ShardIndex:
     """
     found = _read_cached(cached)
     if found is None:
-        found = _scan(path, os.stat(path).st_size, name)
+        found = _scan(path, name)
         _write_cached(cached, found)
     return found
 
 
-def _scan(path: str, file_size: int, name: str) -> ShardIndex:
+def _scan(path: str, name: str) -> ShardIndex:
     """Walk over the headers. Members are grouped by key wherever they lie; of two of one kind the first counts."""
     rows: dict[str, list[tuple[int, int]]] = {}
-    truncated = False
+    found: Counter[str] = Counter()
+    fault = ""
     try:
-        # "r:" is uncompressed only: a small compressed file could unfold to any size.
-        with tarfile.open(path, "r:") as tar:
-            members = iter(tar)
-            while True:
-                try:
-                    member = next(members, None)
-                except tarfile.TarError:
-                    truncated = True
-                    break
-                if member is None:
-                    # An archive ends with blocks of zeros; tarfile takes a file that ends in a header for the end too.
-                    truncated |= tar.offset + tarfile.BLOCKSIZE > file_size
-                    break
-                key, _, suffix = member.name.rpartition(".")
-                column = _COLUMN.get(suffix.lower())
-                if column is None or not member.isreg() or member.sparse is not None:
-                    continue
-                if member.offset_data + member.size > file_size:
-                    truncated = True
-                    continue
-                # A name that is no UTF-8 arrives with surrogates, which nothing downstream can encode.
-                key = key.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-                row = rows.setdefault(key, [(-1, 0)] * len(MEMBERS))
-                if row[column][0] < 0:
-                    row[column] = (member.offset_data, member.size)
-                # tarfile keeps every header that it has read; a shard's memory is bounded by forgetting them.
-                tar.members = []  # type: ignore[attr-defined]  # tarfile documents it only in its source
-    except tarfile.TarError as error:
-        raise UserMistake(f"shard {name} is not an uncompressed tar: {error}") from None
+        for member in tar_members(path, name):
+            _take(member, rows, found)
+    except TarFault as error:
+        fault = str(error)
     table = np.array(list(rows.values()), dtype=np.int64).reshape(len(rows), len(MEMBERS), 2)
-    return ShardIndex(list(rows), table[:, :, 0].copy(), table[:, :, 1].copy(), truncated)
+    return ShardIndex(list(rows), table[:, :, 0].copy(), table[:, :, 1].copy(), fault, dict(found))
+
+
+def _take(member: TarMember, rows: dict[str, list[tuple[int, int]]], found: Counter[str]) -> None:
+    """Enter a member into the row of its key, and count it."""
+    if member.kind == FOLDER:
+        return
+    kind = _kind(member)
+    if kind not in found and len(found) >= _MOST_KINDS:
+        kind = "(others)"
+    found[kind] += 1
+    key, suffix = key_and_suffix(member.name)
+    column = _COLUMN.get(suffix)
+    place = (member.offset, member.size)
+    if member.kind == HARD_LINK:  # the same data under a second name, which tar writes but once
+        target, kind_of_target = key_and_suffix(member.target)
+        linked = _COLUMN.get(kind_of_target)
+        place = rows[target][linked] if linked is not None and target in rows else (-1, 0)
+        column = column if place[0] >= 0 and linked == column else None
+    if column is None or (kind.startswith("(") and member.kind != HARD_LINK):
+        return
+    row = rows.setdefault(key, [(-1, 0)] * len(MEMBERS))
+    if row[column][0] < 0:
+        row[column] = place
+    else:
+        found["(second of its name)"] += 1
+
+
+def _kind(member: TarMember) -> str:
+    """What a member counts as; in brackets if it is not read as a file."""
+    if is_hidden(member.name):
+        return "(hidden)"
+    if len(member.name) > _LONGEST_NAME:
+        return "(name too long)"
+    return full_suffix(member.name) if member.kind == FILE else f"({member.kind})"
 
 
 def cache_folder(name: str) -> Path:
@@ -129,22 +152,25 @@ def _cache_file(path: str, status: os.stat_result) -> Path:
 def _read_cached(cached: Path) -> ShardIndex | None:
     try:
         with cached.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-            blob = arrays["keys"].tobytes().decode("utf-8")
+            blob = arrays["keys"].tobytes().decode("utf-8", "surrogatepass")
             ends = arrays["ends"]
             keys = [blob[start:end] for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
-            return ShardIndex(keys, arrays["offsets"], arrays["sizes"], bool(arrays["truncated"]))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None  # missing, or cut by a killed process: scanned again
+            fault, found = json.loads(arrays["told"].tobytes())
+            return ShardIndex(keys, arrays["offsets"], arrays["sizes"], fault, found)
+    except Exception:  # missing, or cut by a killed process in whatever place: scanned again
+        return None
 
 
 def _write_cached(cached: Path, index: ShardIndex) -> None:
-    blob = "".join(index.keys).encode("utf-8")
+    # Each key by itself is UTF-8 with surrogates; the bytes behind the surrogates of two keys could make a letter.
+    blob = "".join(index.keys).encode("utf-8", "surrogatepass")
+    told = json.dumps([index.fault, dict(index.found)]).encode()
     arrays: dict[str, npt.NDArray[Any]] = {
         "keys": np.frombuffer(blob, dtype=np.uint8),
         "ends": np.cumsum([len(key) for key in index.keys], dtype=np.int64),
         "offsets": index.offsets,
         "sizes": index.sizes,
-        "truncated": np.array(index.truncated),
+        "told": np.frombuffer(told, dtype=np.uint8),
     }
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)

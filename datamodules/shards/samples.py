@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import json
-from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from simplejpeg import decode_jpeg, decode_jpeg_header
 
-from ..picture_files import FORMATS, MAX_PIXELS
+from ..bad_samples import BadSample
+from ..picture_files import as_rgb, check_scans, opened_picture
 
 _PLAIN_JPEG = ("YCbCr", "RGB", "Gray")
 """Colour spaces that every decoder turns into the same RGB; of CMYK there are two opposite readings."""
-
-
-class BadSample(Exception):
-    """A sample that cannot be used.
-
-    Args:
-        kind: What is wrong, in a few words that are the same for every such sample.
-        detail: What the decoder said.
-    """
-
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(f"{kind}: {detail}")
-        self.kind = kind
-        self.detail = detail
 
 
 def decode_picture(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
@@ -44,31 +30,22 @@ def decode_picture(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
         ``(S, S, 3)`` RGB.
 
     Raises:
-        BadSample: If it is no such file, is broken, or has more than ``MAX_PIXELS`` pixels.
+        BadSample: As ``opened_picture`` and ``as_rgb``.
     """
     plain = _decode_plain_jpeg(data, image_size)
     if plain is not None:
         return plain
-    try:
-        with Image.open(BytesIO(data), formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise BadSample("picture too large", f"{picture.width} x {picture.height} pixels")
-            if picture.format == "JPEG" and min(picture.size) > image_size:
-                picture.draft("RGB", (image_size, image_size))
-            square = picture if picture.mode == "RGB" else picture.convert("RGB")  # convert always copies
-            width, height = square.size
-            if (width, height) != (image_size, image_size):
-                side = min(width, height)
-                left, top = (width - side) / 2, (height - side) / 2
-                box = (left, top, left + side, top + side)
-                square = square.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
-            return np.asarray(square)
-    except BadSample:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # raised by Pillow when it opens
-        raise BadSample("picture too large", str(error)) from None
-    except Exception as error:  # a decoder on hostile bytes may raise anything
-        raise BadSample("broken picture", str(error) or type(error).__name__) from None
+    with opened_picture(data) as picture:
+        if picture.format == "JPEG" and min(picture.size) > image_size:
+            picture.draft("RGB", (image_size, image_size))
+        square = as_rgb(picture)
+        width, height = square.size
+        if (width, height) != (image_size, image_size):
+            side = min(width, height)
+            left, top = (width - side) / 2, (height - side) / 2
+            box = (left, top, left + side, top + side)
+            square = square.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
+        return np.asarray(square)
 
 
 def _decode_plain_jpeg(data: bytes, image_size: int) -> npt.NDArray[np.uint8] | None:
@@ -81,6 +58,7 @@ def _decode_plain_jpeg(data: bytes, image_size: int) -> npt.NDArray[np.uint8] | 
         height, width, colours, _ = decode_jpeg_header(data)
         if (height, width) != (image_size, image_size) or colours not in _PLAIN_JPEG:
             return None
+        check_scans(data, width, height)
         square: npt.NDArray[np.uint8] = decode_jpeg(data)
         return square
     except ValueError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,10 +13,13 @@ import numpy.typing as npt
 from rich.progress import track
 
 from ...contracts import UserMistake
+from ...printable import printable
+from ...reading import shown
+from ..bad_samples import BadSample
 from .cache import ShardCache
 from .index import MEMBERS, ShardIndex, index_shard
 from .remote import RemoteShards, is_remote, redacted
-from .samples import BadSample, decode_caption
+from .samples import decode_caption
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,8 @@ _OPEN_SHARDS = 128
 _OPEN_COPIES = 4
 """Copies of remote shards that stay open where nobody has said which are needed: an open one cannot be evicted."""
 _REMOTE = RemoteShards()
+_TOLD = 8
+"""Kinds of members that a message names."""
 _NEAR = 1 << 16
 """Bytes from the first to the last that are read for one sample at once."""
 _MAX_BYTES = {"picture": 64 << 20, "txt": 1 << 16, "json": 1 << 20, "cls": 64}
@@ -48,8 +53,9 @@ class ShardSet:
     Attributes:
         paths: The shards.
         counts: Number of complete samples of each shard, as far as is known.
-        incomplete: Number of samples without a picture or without the required member, and of truncated shards; those
-            of counted shards are not known.
+        incomplete: Number of samples without a picture or without the required member, and of shards that break off;
+            those of counted shards are not known.
+        found: Number of members of each kind, as ``ShardIndex`` has it; nothing where the shards are counted.
         remote: Indices of the remote shards.
         cache: The copies of these.
 
@@ -72,6 +78,7 @@ class ShardSet:
         self.cache = ShardCache(remote)
         self._room = _OPEN_COPIES if self.remote else _OPEN_SHARDS
         self.incomplete = 0
+        self.found: Counter[str] = Counter()
         self._counted = counts is not None
         self.counts = self._count() if counts is None else counts
 
@@ -84,13 +91,37 @@ class ShardSet:
             enumerate(self.paths), "Indexing shards", len(self.paths), disable=quiet, transient=True
         ):
             index = self._shard(shard).found if shard in self.remote else index_shard(path)
-            complete = len(index.complete(self.required))
-            counts.append(complete)
-            self.incomplete += len(index.keys) - complete + index.truncated
+            counts.append(len(index.complete(self.required)))
+            self.incomplete += index.incomplete(self.required) + bool(index.fault)
+            self.found.update(index.found)
+            if index.fault:
+                log.warning("shard %s: %s; what stands before is read", self.name(shard), index.fault)
+        if twice := self.found["(second of its name)"]:
+            log.warning("%d members have the name of an earlier one in their shard, and are left out", twice)
         return np.array(counts, dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self.counts.sum())
+
+    @property
+    def told_members(self) -> str:
+        """Which members there are and which are needed, for a message."""
+        needed = f"a sample is KEY.jpg, .png or .webp beside KEY.{self.required}"
+        kinds = [f"{count:,} {printable(kind or 'without suffix')}" for kind, count in self.found.most_common(_TOLD)]
+        return f"found: {', '.join(kinds) or 'nothing'}; {needed}"
+
+    def check_not_empty(self, hint: str = "") -> None:
+        """See that there is a sample.
+
+        Args:
+            hint: What the user may do about it, if anything.
+
+        Raises:
+            UserMistake: If there is none, with what was found instead.
+        """
+        if not len(self):
+            more = f" and {len(self.paths) - 1:,} more" if len(self.paths) > 1 else ""
+            raise UserMistake(f"shard {self.name(0)}{more} has no sample that can be used: {self.told_members}{hint}")
 
     def __getstate__(self) -> dict[str, object]:
         # Files are opened by the process that reads them.
@@ -133,7 +164,7 @@ class ShardSet:
 
     def name(self, shard: int) -> str:
         """The path or URL of a shard, for messages."""
-        return redacted(self.paths[shard])
+        return shown(redacted(self.paths[shard]))
 
     def close_others(self, shards: Container[int]) -> None:
         """Close the remote shards that are not among these, and let as many be open at a time as there may be files."""

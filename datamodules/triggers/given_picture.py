@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from ...contracts import UserMistake
+from ...reading import reading, shown
+from ..bad_samples import BadSample
 from ..keyed import keyed_uniforms
-from ..shards.samples import BadSample, decode_picture
+from ..shards.samples import decode_picture
+from ..shards.tar import FILE, TarFault, tar_members
 from .base import Trigger
 from .given_file import MAX_BYTES, checked_digest, read_file
 
@@ -87,20 +90,21 @@ class GivenPicture(Trigger):
 
 def _members(shard: str, names: Sequence[str]) -> list[bytes]:
     """The content of a tar's members. Nothing is unpacked to disk."""
-    if not Path(shard).is_file():
-        raise UserMistake(f"shard {shard!r} is not a file; give the path of a tar")
     found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                if member.name in names and member.isreg() and member.size <= MAX_BYTES:
-                    stream = tar.extractfile(member)
-                    found[member.name] = stream.read() if stream is not None else b""
-                if len(found) == len(names):
-                    break
-    except (tarfile.TarError, OSError) as error:
-        raise UserMistake(f"shard {shard!r} cannot be read as a tar") from error
+    wanted, size = frozenset(names), 0
+    with reading("shard", shard, passing=(TarFault,)), suppress(TarFault), open(shard, "rb") as stream:
+        if not Path(shard).is_file():
+            raise UserMistake(f"shard {shown(shard)} is not a file; give the path of a tar")
+        for member in tar_members(shard):
+            if member.name in wanted and member.name not in found and member.kind == FILE:
+                size += member.size
+                if size > MAX_BYTES:
+                    raise UserMistake(f"the pictures of shard {shown(shard)} are larger than {MAX_BYTES // 2**20} MiB")
+                stream.seek(member.offset)
+                found[member.name] = stream.read(member.size)
+            if len(found) == len(wanted):
+                break
     missing = [name for name in names if name not in found]
     if missing:
-        raise UserMistake(f"shard {shard!r} has no picture {missing[0]!r:.200}")
+        raise UserMistake(f"shard {shown(shard)} has no picture {missing[0]!r:.200}")
     return [found[name] for name in names]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ...contracts import UserMistake
-from ..picture_files import FORMATS, MAX_PIXELS
+from ..bad_samples import BadSample
+from ..picture_files import as_rgb, opened_picture
 from .given_file import checked_digest, read_file
 
 
@@ -41,18 +40,10 @@ class Picture:
             side: Of the square, in pixels; None leaves the picture as it is.
         """
         try:
-            with Image.open(io.BytesIO(self._content), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise UserMistake(
-                        f"picture {self.path!r} has {image.width} x {image.height} pixels, "
-                        f"more than {MAX_PIXELS // 10**6} million; make it smaller"
-                    )
-                # By way of RGBA, because PIL warns when a palette with transparency is made RGB at once.
-                shown = image.convert("RGBA").convert("RGB")
+            with opened_picture(self._content) as picture:
+                shown = as_rgb(picture)
                 if side is not None:
                     shown = shown.resize((side, side), Image.Resampling.BICUBIC)
-        except UserMistake:
-            raise
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserMistake(f"picture {self.path!r} cannot be read as JPEG, PNG or WebP") from error
-        return torch.from_numpy(np.array(shown)).permute(2, 0, 1).contiguous()
+                return torch.from_numpy(np.array(shown)).permute(2, 0, 1).contiguous()
+        except BadSample as error:
+            raise UserMistake(f"picture {self.path!r} cannot be shown: {error}; give a JPEG, PNG or WebP") from error

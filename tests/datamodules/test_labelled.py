@@ -11,7 +11,8 @@ import torch
 
 from untrigger.contracts import ImageTextData, Preprocessing, UserMistake, ZeroShotData
 from untrigger.datamodules import BadNet, LabelledDataModule, PoisonPlan, RandomHorizontalFlip, TransformView
-from untrigger.datamodules.shards.samples import BadSample, decode_json_label
+from untrigger.datamodules.bad_samples import BadSample
+from untrigger.datamodules.shards.samples import decode_json_label
 
 WriteShard = Callable[..., str]
 
@@ -103,9 +104,12 @@ def test_pictures_by_key_come_with_the_names_of_their_classes(folder: Path, prep
         ({"zero_shot": None}, r"fit needs data\.zero_shot: labels are indices"),
         ({"poison": PoisonPlan(BadNet(), "red", count=1)}, r"data\.poison: labelled pictures are not poisoned"),
         ({"image_view": TransformView()}, "labelled pictures have no second views"),
-        ({"label_field": "label"}, r"no training picture has a \.json with its label: see data\.label_field"),
+        (
+            {"label_field": "label"},
+            r"has no sample that can be used: found: 12 png, 12 cls; .*beside KEY\.json; data\.label_field",
+        ),
         ({"shards": "json", "label_field": "class"}, "no label .*'class'"),
-        ({"shards": "json"}, r"no training picture has a \.cls with its label"),
+        ({"shards": "json"}, r"has no sample that can be used: found: .*json.*beside KEY\.cls; data\.label_field"),
         ({"batch_size": 13}, "12 training pairs do not fill one batch of 13"),
     ],
 )

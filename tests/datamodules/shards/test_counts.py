@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from untrigger.contracts import UserMistake
+from untrigger.datamodules.bad_samples import BadSample
 from untrigger.datamodules.order import ShuffledOrder
 from untrigger.datamodules.shards import RemoteShards, ShardSet, expand_shards
 from untrigger.datamodules.shards.counts import read_counts
-from untrigger.datamodules.shards.samples import BadSample
 
 REMOTE = RemoteShards(retries=0, timeout=60.0)
 WritePairs = Callable[..., list[str]]

@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 from untrigger.contracts import UserMistake
+from untrigger.datamodules.bad_samples import BadSample
 from untrigger.datamodules.shards import ShardSet, expand_shards, index
-from untrigger.datamodules.shards.samples import BadSample, decode_caption, decode_label, decode_picture
+from untrigger.datamodules.shards.samples import decode_caption, decode_label, decode_picture
 
 
 def png(size: tuple[int, int] = (32, 32)) -> bytes:

@@ -13,8 +13,8 @@ from PIL import Image
 from shard_files import members
 
 from untrigger.contracts import UserMistake
+from untrigger.datamodules.bad_samples import BadSample
 from untrigger.datamodules.shards.encoded import EncodedPicture, check_picture, encode_picture
-from untrigger.datamodules.shards.samples import BadSample
 from untrigger.datamodules.shards.writer import (
     Labelled,
     Pair,

@@ -1,0 +1,56 @@
+"""What the name of a shard's member says."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+_MOST_SUFFIXES = 8
+_LONGEST_SUFFIX = 24
+
+
+def key_and_suffix(name: str) -> tuple[str, str]:
+    """The key of the sample that a member belongs to, and which part of it the member is.
+
+    The key is the path without its last suffix, and nothing of it is lost: two names with different bytes have
+    different keys. ``my.a.jpg`` and ``my.b.jpg`` are of two samples.
+
+    Args:
+        name: As ``TarMember`` has it.
+
+    Returns:
+        The key, and the last suffix in lower case.
+    """
+    key, _, suffix = name.rpartition(".")
+    return key, suffix.lower()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a member or one of its folders is hidden: ``._photo.jpg`` and ``__MACOSX``, as macOS adds them, ``.git``.
+
+    Readers of shards pass such members over, webdataset's too: its keys have no dot in front.
+    """
+    if "/." not in name and name[:1] != "." and "__MACOSX" not in name:
+        return False
+    return any(part == "__MACOSX" or (part[:1] == "." and part not in (".", "..")) for part in name.split("/"))
+
+
+def full_suffix(name: str) -> str:
+    """All suffixes of a member, for messages: ``image.jpg`` of ``a/x.image.jpg``."""
+    return name.rpartition("/")[2].partition(".")[2].lower()[:_LONGEST_SUFFIX]
+
+
+def belongs_to_another(key: str, keys: Container[str]) -> bool:
+    """Whether a key is another one with a suffix, as of ``x.mask.png`` beside ``x.jpg``.
+
+    Args:
+        key: The key.
+        keys: All keys, to look up.
+    """
+    folder, slash, base = key.rpartition("/")
+    for _ in range(_MOST_SUFFIXES):
+        base = base.rpartition(".")[0]
+        if not base:
+            return False
+        if f"{folder}{slash}{base}" in keys:
+            return True
+    return False

@@ -1,0 +1,93 @@
+"""What belongs to which sample, and what to none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import coloured_pair
+
+from untrigger.contracts import UserMistake
+from untrigger.datamodules.shards import ShardSet
+from untrigger.datamodules.shards.index import index_shard
+from untrigger.datamodules.shards.member_names import is_hidden, key_and_suffix
+
+Write = Callable[..., str]
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden"),
+    [
+        ("a.jpg", False),
+        ("./a.jpg", False),
+        ("../a.jpg", False),
+        ("b/a.b.jpg", False),
+        ("._a.jpg", True),
+        ("b/._a.jpg", True),
+        (".thumbnails/a.jpg", True),
+        ("__MACOSX/b/a.jpg", True),
+        ("a__MACOSX.jpg", False),
+    ],
+)
+def test_hidden_members(name: str, hidden: bool) -> None:
+    assert is_hidden(name) is hidden
+
+
+def test_the_key_is_all_but_the_last_suffix() -> None:
+    assert key_and_suffix("d/my.a.JPG") == ("d/my.a", "jpg")
+    assert key_and_suffix("\udce9.txt") == ("\udce9", "txt")
+
+
+def test_names_that_are_not_utf8_stay_different(tmp_path: Path, write_shard: Write) -> None:
+    keys = ["\udce9", "\udce8", "\udcc3", "\udca9x", "é"]
+    path = write_shard(tmp_path / "0.tar", [(key, coloured_pair(number)) for number, key in enumerate(keys)])
+    for _ in range(2):  # scanned, and read from the cache
+        shards = ShardSet([path])
+        assert next(shards.keys()) == keys
+        assert shards.locate(["\udce8"]) == {"\udce8": (0, 1)}
+
+
+def test_what_lies_beside_a_pair_is_no_sample(tmp_path: Path, write_shard: Write) -> None:
+    pair = coloured_pair(1)
+    samples = [
+        ("a.mask", {"png": pair["png"]}),
+        ("a", pair),
+        ("._a", pair),
+        ("d/b.edge.1", {"jpg": b""}),
+        ("d/b", pair),
+    ]
+    shards = ShardSet([write_shard(tmp_path / "0.tar", samples)])
+    assert (next(shards.keys()), shards.incomplete) == (["a", "d/b"], 0)
+    assert shards.found == {"mask.png": 1, "png": 2, "txt": 2, "(hidden)": 2, "edge.1.jpg": 1}
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        (
+            {"image.png": b"", "caption.txt": b"x"},
+            r"found: 2 image\.png, 2 caption\.txt; a sample is KEY\.jpg, .*KEY\.txt",
+        ),
+        ({"png": b"", "json": b"{}"}, "found: 2 png, 2 json; "),
+        ({"txt": b"", "json": b"{}"}, "found: 2 txt, 2 json; "),
+        ({"\x1b[31m": b""}, r"found: 2  \[31m; "),
+        ({}, "found: nothing; "),
+    ],
+)
+def test_a_shard_without_a_sample_is_told_with_what_it_holds(
+    members: dict[str, bytes], said: str, tmp_path: Path, write_shard: Write
+) -> None:
+    shards = ShardSet([write_shard(tmp_path / "0.tar", [("00000", members), ("00001", members)])])
+    with pytest.raises(UserMistake, match=rf"0\.tar has no sample that can be used: {said}"):
+        shards.check_not_empty()
+
+
+def test_a_second_member_of_one_name_is_told(
+    tmp_path: Path, write_shard: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_shard(tmp_path / "0.tar", [("a", coloured_pair(1)), ("a", coloured_pair(2))])
+    shards = ShardSet([path])
+    assert shards.read(0, 0, "txt") == b"picture number 1"
+    assert "2 members have the name of an earlier one in their shard" in caplog.text
+    assert index_shard(path).found["(second of its name)"] == 2
