@@ -13,6 +13,10 @@ MEASURES = (
     "attack_success_rate",
     "clean_target_rate",
     "triggered_accuracy",
+    "non_target_triggered_accuracy",
+    "attack_success_floor",
+    "triggered_accuracy_ceiling",
+    "recovered",
     "seconds",
     "samples_seen",
     "peak_memory_mb",
@@ -20,8 +24,9 @@ MEASURES = (
     "roc_auc",
     "precision",
 )
-"""What is aggregated: four rates in [0, 1], wall time, training samples, peak memory in megabytes; of a defence that
-names suspects whether it found any, the ROC AUC of their score, and the precision of those that it unlearnt."""
+"""What is aggregated: rates in [0, 1], those of the never poisoned twin among them, and what is recovered as a share
+of the twin's; wall time, training samples, peak memory in megabytes; of a defence that names suspects whether it found
+any, the ROC AUC of their score, and the precision of those that it unlearnt."""
 
 NO_DEFENCE = "none"
 """What a model without a defence has in the column ``defence``."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,9 @@ POISONED = "poisoned"
 """The variable that a defence's texts name the folder of its poisoned model with."""
 BEFORE = "before"
 """The variable for the folder of the defence that a defence starts from, where it starts from one."""
-_SETTLED = ("data", "seed", POISONED, BEFORE)
+TWIN = "twin"
+"""The variable for the folder of the never poisoned twin, where an attack is measured on it."""
+_SETTLED = ("data", "seed", POISONED, BEFORE, TWIN)
 _PARTS = ("model", "data", "trainer")
 
 
@@ -41,11 +43,15 @@ class Cell:
     config: str
     """The LightningCLI file, as the bench file names it."""
     arguments: tuple[str, ...]
-    """What ``untrigger fit`` is called with after the config."""
+    """What ``untrigger`` is called with after the config."""
     needs: dict[str, Cell]
     """By variable, the cells that come first."""
     listed: bool = True
-    """Whether its figures belong in the table; a preparation's do not."""
+    """Whether its figures have rows in the table; a preparation's and a twin's have not."""
+    subcommand: str = "fit"
+    """Of ``untrigger``: ``validate`` where a model is only measured."""
+    twin: Cell | None = None
+    """The cell that measures the attack on the never poisoned twin: where floor and ceiling are from."""
 
     @property
     def parent(self) -> Cell | None:
@@ -56,6 +62,8 @@ class Cell:
     def hash(self) -> str:
         """Eight hexadecimal digits of all that its result depends on: settings, and those of the cells before it."""
         settings = [_read_config(self.config), self.arguments, sorted(cell.hash for cell in self.needs.values())]
+        if self.subcommand != "fit":
+            settings.append(self.subcommand)
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
     @property
@@ -80,16 +88,30 @@ def expand(spec: BenchSpec) -> list[Cell]:
         if not re.fullmatch(r"[A-Za-z0-9][\w.+%-]*", name):
             raise UserMistake(f"bench: {name!r} is no name for a run; use letters, digits, and . _ - + % inside")
     cells: dict[str, Cell] = {}
+    models = list(_poisoned_models(spec))
+    # A twin that is in the grid as a clean model is trained once.
+    twins = {model.hash: model for label, model in models if not spec.attacks[label].poison}
+    measured = []
+    for label, model in models:
+        if spec.twins and spec.attacks[label].poison:
+            measured.append(_measured_on_twin(model, twins))
+            model = replace(model, twin=measured[-1])
+        for cell in (model, *_defended(spec, label, model)):
+            cells.update({each.id: each for each in _with_needs(cell) if each.id not in cells})
+    for cell in measured:  # last, so that an attack's rows stand together
+        cells.update({each.id: each for each in _with_needs(cell) if each.id not in cells})
+    if not cells:
+        raise UserMistake("bench: the grid is empty: give at least one attack and one seed")
+    return list(cells.values())
+
+
+def _poisoned_models(spec: BenchSpec) -> Iterator[tuple[str, Cell]]:
+    """Each with the name of its attack in the bench file."""
     for label, attack in spec.attacks.items():
         for rate in _axis(attack.rates, spec.rates):
             for target in _axis(attack.targets, spec.targets):
                 for seed in attack.seeds if attack.seeds is not None else spec.seeds:
-                    poisoned = _poisoned(spec, label, attack, rate, target, seed)
-                    for cell in (poisoned, *_defended(spec, label, poisoned)):
-                        cells.update({each.id: each for each in _with_needs(cell)})
-    if not cells:
-        raise UserMistake("bench: the grid is empty: give at least one attack and one seed")
-    return list(cells.values())
+                    yield label, _poisoned(spec, label, attack, rate, target, seed)
 
 
 def config_path(name: str) -> Path:
@@ -125,6 +147,32 @@ def _poisoned(
     return _cell(spec, runs, arguments, label, NO_DEFENCE, seed, f"{_slug(label)}-seed{seed}", {})
 
 
+def _measured_on_twin(model: Cell, twins: dict[str, Cell]) -> Cell:
+    """The cell that measures a poisoned model's attack on its twin, which is one of the twins or joins them."""
+    pairs = list(zip(model.arguments[::2], model.arguments[1::2], strict=True))
+    poison = [pair for pair in pairs if pair[0].startswith("--data.poison")]
+    rest = [pair for pair in pairs if pair not in poison]
+    twin = _run_of(model, TWIN, f"{TWIN}-seed{model.seed}", [*rest, ("--data.poison", "null")])
+    if twin.hash not in twins:
+        taken = twin.name in {other.name for other in twins.values()}
+        twins[twin.hash] = replace(twin, name=f"{TWIN}-of-{model.name}") if taken else twin
+    rest = [pair for pair in rest if pair[0] != "--model.init_from"]  # its weights are those of the twin's checkpoint
+    attack = [(flag.replace("--data.poison", "--data.attack", 1), value) for flag, value in poison]
+    measured = [*rest, ("--data.poison", "null"), *attack, ("--ckpt_path", f"${{{TWIN}}}/last.ckpt")]
+    needs = {TWIN: twins[twin.hash]}
+    return _run_of(model, model.attack, f"{model.name}--{TWIN}", measured, needs, subcommand="validate")
+
+
+def _run_of(
+    model: Cell, attack: str, name: str, pairs: list[tuple[str, str]], needs: dict[str, Cell] | None = None, **more: Any
+) -> Cell:
+    """A run beside a poisoned model's, with other arguments. It has no row of its own in the table."""
+    arguments = [word for pair in pairs for word in pair]
+    known = model.needs | (needs or {})
+    named = {variable: known[variable] for variable in sorted(_variables(arguments) & set(known))}
+    return Cell(attack, NO_DEFENCE, model.seed, name, model.config, tuple(arguments), named, listed=False, **more)
+
+
 def _defended(spec: BenchSpec, attack: str, poisoned: Cell) -> Iterator[Cell]:
     made: dict[str, Cell] = {}
 
@@ -157,7 +205,8 @@ def _defence(spec: BenchSpec, attack: str, label: str, defence: DefenceSpec, poi
         if defence.sees_poison:
             arguments += ["--data.poison", f"${{{POISONED}}}/poison.json"]
     name = f"{poisoned.name}--{_slug(label)}"
-    return _cell(spec, (spec.every, defence), arguments, poisoned.attack, label, poisoned.seed, name, needs)
+    cell = _cell(spec, (spec.every, defence), arguments, poisoned.attack, label, poisoned.seed, name, needs)
+    return replace(cell, twin=poisoned.twin)
 
 
 def _cell(

@@ -64,7 +64,7 @@ def command(cell: Cell) -> str:
     """The command that repeats a cell, for a shell in which the variables in it are set."""
     # The package's own lie in configs/ of a checkout.
     config = cell.config if Path(cell.config).is_file() else f"configs/{cell.config}"
-    words = ["untrigger", "fit", "--config", config, *cell.arguments]
+    words = ["untrigger", cell.subcommand, "--config", config, *cell.arguments]
     # Double quotes let the shell put the variables in, single quotes would not.
     quoted = [f'"{word}"' if "$" in word and '"' not in word else shlex.quote(word) for word in words]
     return " ".join([*quoted, "--trainer.default_root_dir", '"${run}"'])

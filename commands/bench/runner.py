@@ -22,6 +22,7 @@ from ...contracts import UserMistake
 from ...said_twice import with_last_ones
 from .grid import Cell, config_path
 from .records import make_record, read_record, write_record
+from .twins import beside_twin
 
 _ERROR_TAIL = 20_000
 
@@ -61,6 +62,16 @@ class Places:
     def finished(self, cell: Cell) -> dict[str, Any] | None:
         """The record of a cell that is finished, None for one that is not."""
         return read_record(self.record(cell))
+
+    def results(self, cell: Cell) -> list[dict[str, str]]:
+        """The rows of a finished cell, with what its twin has under the same attacks where that is known.
+
+        Raises:
+            UserMistake: If a record is none.
+        """
+        record = self.finished(cell)
+        twin = None if cell.twin is None else self.finished(cell.twin)
+        return beside_twin(record["results"] if record else [], twin and twin["results"])
 
 
 class Progress:
@@ -143,7 +154,7 @@ def fit_arguments(cell: Cell, places: Places) -> list[str]:
     run = str(places.run(cell))
     # What is changed in every run may be changed again by the attack or the defence.
     return [
-        "fit",
+        cell.subcommand,
         "--config",
         str(config_path(cell.config)),
         *with_last_ones(filled),

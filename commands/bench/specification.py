@@ -88,6 +88,9 @@ class BenchSpec:
     """Runs that others need first, by name: run once for each seed at which one is named."""
     cells_of: str | None = None
     """The name of a bench whose runs and records this one shares: a cell that both have runs once."""
+    twins: bool = True
+    """Whether each attack is also measured on a never poisoned twin: a model with the data, the configuration and the
+    seed of the poisoned one, trained once for all attacks on it. Without, the tables have neither floor nor ceiling."""
     data: str | None = None
     """The folder that ``${data}`` stands for."""
     seeds: list[int] = field(default_factory=lambda: [0])

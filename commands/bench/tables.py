@@ -7,14 +7,16 @@ from typing import Any
 
 from rich.console import Console
 
-from ...callbacks.results_table import results_text
+from ...callbacks.results_table import add_results, read_results, results_text
 from ...files import write_text
 from ..report import write_report
 from ..summary import Figure, Summary, best, summarise
 from .grid import Cell
 from .runner import Places
+from .twins import CEILING, FLOOR, RECOVERED
 
 _RATES = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "clean_target_rate": "clean target rate"}
+_TWIN = {FLOOR: "ASR floor", RECOVERED: "recovered", CEILING: "ceiling"}
 _FOUND = {"alarm": "alarms", "roc_auc": "ROC AUC", "precision": "precision"}
 _LOGGED = {"alarm": "ubt/alarm", "roc_auc": "suspects/roc_auc", "precision": "suspects/precision"}
 _COSTS = {"seconds": "seconds", "samples_seen": "samples seen", "peak_memory_mb": "peak memory (MB)"}
@@ -33,7 +35,11 @@ def write_tables(cells: Sequence[Cell], places: Places, console: Console) -> Non
         places: Where its runs and records are.
         console: Where to say what was written.
     """
-    finished = [(cell, record) for cell in cells if cell.listed and (record := places.finished(cell)) is not None]
+    finished = [
+        (cell, record | {"results": places.results(cell)})
+        for cell in cells
+        if cell.listed and (record := places.finished(cell)) is not None
+    ]
     if not finished:
         console.print("no cell is finished yet: there is nothing to tabulate")
         return
@@ -46,9 +52,12 @@ def write_tables(cells: Sequence[Cell], places: Places, console: Console) -> Non
     (places.tables / "results.md").write_text(f"{table}\n{_runs_list(records)}", encoding="utf-8")
     (places.tables / "results.tex").write_text(latex_table(summaries), encoding="utf-8")
     console.print(table, markup=False, highlight=False, soft_wrap=True)
-    kept = [places.run(cell) for cell, _ in finished if (places.run(cell) / "results.csv").exists()]
+    kept = [(places.run(cell), record) for cell, record in finished if (places.run(cell) / "results.csv").exists()]
+    for run, record in kept:
+        if record["results"] != read_results(run / "results.csv"):
+            add_results(run / "results.csv", record["results"])  # with what the twin has
     if kept:
-        write_report(kept, places.tables / "report.html")
+        write_report([run for run, _ in kept], places.tables / "report.html")
         console.print(f"{places.tables}/report.html", markup=False, highlight=False)
 
 
@@ -114,25 +123,26 @@ def _cells(rows: Sequence[Summary], plus_minus: str, bold: str, plain: Callable[
     marked = {
         "clean_accuracy": best(rows, "clean_accuracy", largest=True),
         "attack_success_rate": best(rows, "attack_success_rate", largest=False),
+        RECOVERED: best(rows, RECOVERED, largest=True),
     }
     for place, row in enumerate(rows):
         cells = [plain(row.attack), plain(row.defence), plain(", ".join(row.seeds))]
-        for measure in _RATES:
+        for measure in (*_RATES, *_present(rows, _TWIN)):
             text = _text(row.figures.get(measure), 100, 1, plus_minus)
             cells.append(bold.format(text) if place in marked.get(measure, ()) else text)
-        cells += [_text(row.figures.get(measure), 100, 1, plus_minus) for measure in _found(rows)]
+        cells += [_text(row.figures.get(measure), 100, 1, plus_minus) for measure in _present(rows, _FOUND)]
         cells += [_text(row.figures.get(measure), 1, 0, plus_minus) for measure in _COSTS]
         yield cells
 
 
 def _headings(rows: Sequence[Summary]) -> list[str]:
-    rates = [*_RATES.values(), *(_FOUND[measure] for measure in _found(rows))]
+    rates = [*_RATES.values(), *_present(rows, _TWIN).values(), *_present(rows, _FOUND).values()]
     return ["attack", "defence", "seeds", *(f"{name} (%)" for name in rates), *_COSTS.values()]
 
 
-def _found(rows: Sequence[Summary]) -> list[str]:
-    """What defences that name suspects have found, where there are any."""
-    return [measure for measure in _FOUND if any(measure in row.figures for row in rows)]
+def _present(rows: Sequence[Summary], measures: Mapping[str, str]) -> dict[str, str]:
+    """The measures, with their headings, that any row has: of a twin, or of a defence that names suspects."""
+    return {measure: name for measure, name in measures.items() if any(measure in row.figures for row in rows)}
 
 
 def _text(figure: Figure | None, factor: float, digits: int, plus_minus: str) -> str:

@@ -10,7 +10,7 @@ from jinja2 import Template
 from ...contracts import UserMistake
 from ..pages import page_templates
 from ..summary import Figure, number
-from .page import AttackPart, FigureBook, attack_parts, heat_maps, scatter
+from .page import AttackPart, FigureBook, attack_parts, heat_maps, recovery, scatter
 from .records import records_of
 from .runs import read_runs
 
@@ -63,9 +63,11 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
             unfold=len(found) <= _OPEN_RUNS,
             heat_maps=heat_maps(records, book),
             scatter=scatter(records, book),
+            recovery=recovery(records, book),
             attacks=(attacks := attack_parts(records, book)),
             anchors=_anchors(attacks),
             memory=any("peak_memory_mb" in row.summary.figures for part in attacks for row in part.rows),
+            twins=any("attack_success_floor" in row.summary.figures for part in attacks for row in part.rows),
         )
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")

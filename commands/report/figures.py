@@ -29,10 +29,12 @@ class Point:
     """``none`` for a model without one."""
     success: float
     """Attack success rate, in [0, 1]."""
-    accuracy: float
-    """Clean accuracy, in [0, 1]."""
+    height: float
+    """What attack success is drawn against: clean accuracy, or what is recovered; a share."""
     before: tuple[float, float] | None = None
-    """Attack success rate and clean accuracy of the model that it started from."""
+    """Attack success rate and height of the model that it started from."""
+    floor: float | None = None
+    """Attack success rate of the never poisoned twin, in [0, 1]; None where that is not known."""
 
 
 def over_training(clean_accuracy: Curve, success: Mapping[str, Curve], loss: Curve) -> Figure | None:
@@ -80,11 +82,12 @@ def _draw_rates(axes: Axes, clean_accuracy: Curve, success: Mapping[str, Curve])
     axes.set_ylabel("test pictures (%)")
 
 
-def accuracy_against_success(points: Sequence[Point]) -> Figure:
-    """Clean accuracy against attack success rate, each model joined to the one that it started from.
+def against_success(points: Sequence[Point], height: str) -> Figure:
+    """What models are worth against attack success rate, each model joined to the one that it started from.
 
     Args:
-        points: The models; each attack has its panel.
+        points: The models; each attack has its panel, with a dotted line at the mean floor.
+        height: What the points' height is.
 
     Returns:
         The figure, in percent. The best place is the upper left.
@@ -96,16 +99,19 @@ def accuracy_against_success(points: Sequence[Point]) -> Figure:
     with drawing():
         figure, grid = panels([plain(attack, 28) for attack in attacks])
         for axes, attack in zip(grid, attacks, strict=True):
+            floors = [point.floor for point in points if point.attack == attack and point.floor is not None]
+            if floors:
+                axes.axvline(100 * fmean(floors), linestyle=":", color=INK, linewidth=1.2)
             for point in (point for point in points if point.attack == attack):
-                place, colour = (100 * point.success, 100 * point.accuracy), colours[point.defence]
+                place, colour = (100 * point.success, 100 * point.height), colours[point.defence]
                 if point.before is not None:
                     start = [100 * rate for rate in point.before]
                     axes.plot([start[0], place[0]], [start[1], place[1]], "-", color=colour, alpha=0.5, linewidth=1.5)
                 axes.plot(*([value] for value in place), markers[point.defence], color=colour, markersize=8, alpha=0.85)
-        heights = [100 * point.accuracy for point in points] + [100 * p.before[1] for p in points if p.before]
+        heights = [100 * point.height for point in points] + [100 * p.before[1] for p in points if p.before]
         _percent_limits(grid[0], heights)
         figure.supxlabel("attack success rate (%)", fontsize=11)
-        figure.supylabel("clean accuracy (%)", fontsize=11)
+        figure.supylabel(f"{height} (%)", fontsize=11)
         present = [name for name in (NO_DEFENCE, *defences) if any(point.defence == name for point in points)]
         marks = [
             Line2D([], [], marker=markers[name], linestyle="", color=colours[name], label=defence_name(name))
@@ -125,6 +131,10 @@ class Tile:
     """Clean accuracy, in [0, 1]."""
     change: float | None
     """By how much clean accuracy changed from the model before; None where that is not known."""
+    floor: float | None = None
+    """Attack success rate of the never poisoned twin, in [0, 1]; None where that is not known."""
+    recovered: float | None = None
+    """Accuracy under the trigger as a share of the twin's; None where that is not known."""
 
 
 def heat_map(attacks: Sequence[str], defences: Sequence[str], tiles: Mapping[tuple[str, str], Tile]) -> Figure:
@@ -136,15 +146,17 @@ def heat_map(attacks: Sequence[str], defences: Sequence[str], tiles: Mapping[tup
         tiles: By attack and defence; what was not run stays empty.
 
     Returns:
-        The figure. Colour and the upper number of a tile are the attack success rate, the lower one is the change of
-        clean accuracy in points or, where the model before is not known, clean accuracy.
+        The figure. Colour and the uppermost number of a tile are the attack success rate. Below stand the floor that
+        the never poisoned twin has, the change of clean accuracy in points or, where the model before is not known,
+        clean accuracy, and what is recovered.
     """
     with drawing():
         rows = [_folded(plain(name, 36)) for name in attacks]
         columns = [_folded(plain(defence_name(name), 28)) for name in defences]
         # Inches: about a tenth for each letter beside the tiles.
         letters = max(len(line) for row in rows for line in row.split("\n"))
-        size = (1 + 0.1 * letters + 1.12 * len(defences), 0.9 + 0.72 * len(attacks))
+        high = 0.72 if all(len(_tile_lines(tile)) <= 2 for tile in tiles.values()) else 1.0
+        size = (1 + 0.1 * letters + 1.12 * len(defences), 0.9 + high * len(attacks))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         values = [[100 * tiles[a, d].success if (a, d) in tiles else float("nan") for d in defences] for a in attacks]
@@ -173,13 +185,25 @@ def defence_name(defence: str) -> str:
 def _write_tile(axes: Axes, column: int, row: int, tile: Tile) -> None:
     # The colours of the map are light below two thirds, whatever the page around it.
     colour = "#fdfdfd" if tile.success > 0.66 else "#1c1c1c"
-    lower = ""
+    lines = _tile_lines(tile)
+    for number, line in enumerate(lines):
+        # Two lines or more, evenly over the tile.
+        place = row + (number - (len(lines) - 1) / 2) * min(0.36, 0.84 / len(lines))
+        style = {"weight": "bold"} if number == 0 else {"fontsize": 9}
+        axes.text(column, place, line, ha="center", va="center", color=colour, **style)
+
+
+def _tile_lines(tile: Tile) -> list[str]:
+    lines = [f"{100 * tile.success:.1f} %"]
+    if tile.floor is not None:
+        lines.append(f"floor {100 * tile.floor:.1f} %")
     if tile.change is not None:
-        lower = f"CA {100 * tile.change:+.1f}".replace("-", "\N{MINUS SIGN}")
+        lines.append(f"CA {100 * tile.change:+.1f}".replace("-", "\N{MINUS SIGN}"))
     elif tile.accuracy is not None:
-        lower = f"CA {100 * tile.accuracy:.1f} %"
-    axes.text(column, row - 0.14, f"{100 * tile.success:.1f} %", ha="center", va="center", color=colour, weight="bold")
-    axes.text(column, row + 0.22, lower, ha="center", va="center", color=colour, fontsize=9)
+        lines.append(f"CA {100 * tile.accuracy:.1f} %")
+    if tile.recovered is not None:
+        lines.append(f"rec. {100 * tile.recovered:.0f} %")
+    return lines
 
 
 def _folded(name: str) -> str:
@@ -197,4 +221,4 @@ def _percent_limits(axes: Axes, heights: Sequence[float]) -> None:
     low, high = min(heights), max(heights)
     margin = max(1.0, (10 - (high - low)) / 2)
     axes.set_xlim(-6, 106)
-    axes.set_ylim(max(low - margin, -3), min(high + margin, 103))
+    axes.set_ylim(max(low - margin, -3), min(high + margin, max(103, high + 3)))

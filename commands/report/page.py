@@ -15,7 +15,7 @@ from .drawing import file_name, plain, save, to_svg
 from .figures import (
     Point,
     Tile,
-    accuracy_against_success,
+    against_success,
     defence_name,
     heat_map,
     over_training,
@@ -116,15 +116,26 @@ class FigureBook:
 
 def scatter(records: Sequence[Record], book: FigureBook) -> Drawn | None:
     """Clean accuracy against attack success, where there are at least two models to compare."""
+    figure = _against_success(records, "clean_accuracy", "clean accuracy")
+    return book.add(figure, "accuracy-against-success")
+
+
+def recovery(records: Sequence[Record], book: FigureBook) -> Drawn | None:
+    """What is recovered against attack success, where at least two models have it."""
+    return book.add(_against_success(records, "recovered", "recovered"), "recovered-against-success")
+
+
+def _against_success(records: Sequence[Record], measure: str, name: str) -> Figure | None:
     several = len({record.dataset for record in records}) > 1
     points, models = [], set()
     for record in records:
-        place, before = _place(record), record.before and _place(record.before)
+        place, before = _place(record, measure), record.before and _place(record.before, measure)
         if place:
             attack = f"{record.attack}, {record.dataset}" if several else record.attack
-            points.append(Point(attack, record.defence, *place, before or None))
+            floor = record.rate("attack_success_floor")
+            points.append(Point(attack, record.defence, *place, before or None, floor))
             models.add((record.run.folder, record.head))
-    return book.add(accuracy_against_success(points), "accuracy-against-success") if len(models) > 1 else None
+    return against_success(points, name) if len(models) > 1 else None
 
 
 def heat_maps(records: Sequence[Record], book: FigureBook) -> list[tuple[str, Drawn]]:
@@ -186,6 +197,7 @@ def _rows(records: Sequence[Record]) -> list[Row]:
     leading = {
         "clean_accuracy": best(summaries, "clean_accuracy", largest=True),
         "attack_success_rate": best(summaries, "attack_success_rate", largest=False),
+        "recovered": best(summaries, "recovered", largest=True),
     }
     starred = best_defences(summaries)
     return [
@@ -247,10 +259,10 @@ def _before_and_after(records: Sequence[Record]) -> list[Record]:
     return shown
 
 
-def _place(record: Record) -> tuple[float, float] | None:
-    """Attack success rate and clean accuracy."""
-    success, accuracy = record.rate("attack_success_rate"), record.rate("clean_accuracy")
-    return None if success is None or accuracy is None else (success, accuracy)
+def _place(record: Record, measure: str = "clean_accuracy") -> tuple[float, float] | None:
+    """Attack success rate and another measure."""
+    success, height = record.rate("attack_success_rate"), record.rate(measure)
+    return None if success is None or height is None else (success, height)
 
 
 def _tile(records: Sequence[Record]) -> Tile:
@@ -260,7 +272,15 @@ def _tile(records: Sequence[Record]) -> Tile:
         fmean(place[0] for place, _ in places),
         fmean(place[1] for place, _ in places),
         fmean(changes) if len(changes) == len(places) else None,
+        _mean(records, "attack_success_floor"),
+        _mean(records, "recovered"),
     )
+
+
+def _mean(records: Sequence[Record], measure: str) -> float | None:
+    """A mean over all of the records; None where one lacks it."""
+    values = [value for record in records if (value := record.rate(measure)) is not None]
+    return fmean(values) if len(values) == len(records) else None
 
 
 def _title(record: Record) -> str:

@@ -41,7 +41,7 @@ class Record:
 
     def rate(self, measure: str) -> float | None:
         """A measure, None where there is none."""
-        return number(self.row[measure])
+        return number(self.row.get(measure))
 
     def figures(self) -> dict[str, Any]:
         """The record as `summarise` takes it."""

@@ -36,6 +36,7 @@ SPEC = {
         "trainer": {"max_epochs": 1, "precision": 32},
     },
     "train": {"config": "demo/poisoned_clip.yaml"},
+    "twins": False,
 }
 
 
@@ -106,7 +107,7 @@ def test_a_grid_runs_once_and_is_tabulated(folder: Path) -> None:
 
     with (runs / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0])[: len(COLUMNS)] == COLUMNS
     assert [(row["attack"], row["defence"]) for row in rows] == [
         ("BadNet", "none"),
         ("BadNet", "CleanCLIP"),
@@ -126,13 +127,37 @@ def test_a_grid_runs_once_and_is_tabulated(folder: Path) -> None:
     assert written == {path: path.stat().st_mtime_ns for path in records.glob("*.json")}
 
 
-def test_benches_may_share_their_cells(folder: Path) -> None:
-    finish(start(folder, {**SPEC, "attacks": {"BadNet": {"poison": plan("BadNet")}}}))
-    (first,) = (folder / "benchmarks/cells/tiny").glob("*.json")
-    later = {**SPEC, "name": "later", "cells_of": "tiny", "attacks": {"BadNet": {"poison": plan("BadNet")}}}
-    assert "1 cells, 0 to run" in finish(start(folder, later))
-    assert f"`{first.stem}`" in (folder / "runs/bench/later/results.md").read_text()
-    assert (folder / "runs/bench/later/report.html").exists()
+def test_benches_may_share_their_cells_and_their_twins(folder: Path) -> None:
+    spec = {**SPEC, "twins": True, "attacks": {"BadNet": {"poison": plan("BadNet")}}}
+    told = finish(start(folder, spec))
+    assert "3 cells, 3 to run" in told
+    records = {path.name[:-14]: json.loads(path.read_text()) for path in folder.glob("benchmarks/cells/tiny/*.json")}
+    assert sorted(records) == ["BadNet-seed0", "BadNet-seed0--twin", "twin-seed0"]
+    poisoned, measured = records["BadNet-seed0"], records["BadNet-seed0--twin"]
+    assert measured["command"].startswith("untrigger validate --config configs/demo/poisoned_clip.yaml")
+    (clean,) = measured["results"]
+    assert (clean["attack"], clean["defence"]) == ("BadNet", "none")
+    # Without the poison, the same model; under the trigger, the same pictures.
+    assert clean["clean_accuracy"] == records["twin-seed0"]["results"][0]["clean_accuracy"]
+    assert records["twin-seed0"]["results"][0]["attack"] == "none"
+
+    later = {**spec, "name": "later", "cells_of": "tiny"}
+    assert "3 cells, 0 to run" in finish(start(folder, later))
+    runs = folder / "runs/bench"
+    for table in (runs / "later/results.csv", runs / "tiny" / poisoned["cell"] / "results.csv"):
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert tuple(rows[0])[: len(COLUMNS)] == COLUMNS
+        assert [(row["attack"], row["attack_success_floor"]) for row in rows] == [
+            ("BadNet", clean["attack_success_rate"])
+        ]
+        assert rows[0]["triggered_accuracy_ceiling"] == clean["non_target_triggered_accuracy"]
+        assert float(rows[0]["recovered"]) == pytest.approx(
+            float(rows[0]["non_target_triggered_accuracy"]) / float(rows[0]["triggered_accuracy_ceiling"]), rel=1e-4
+        )
+    assert f"`{poisoned['cell']}`" in (runs / "later/results.md").read_text()
+    assert "| ASR floor (%) | recovered (%) | ceiling (%) |" in (runs / "later/results.md").read_text()
+    assert (runs / "later/report.html").exists()
     assert not (folder / "benchmarks/cells/later").exists()
 
 

@@ -23,6 +23,7 @@ def cells_of(**changes: Any) -> list[Cell]:
         "train": {"config": "poisoned_clip/cifar10.yaml"},
         "attacks": {"BadNet": {"poison": BADNET}},
         "defences": {"CleanCLIP": {"config": "cleanclip/cifar10.yaml"}},
+        "twins": False,
         **changes,
     }
     parser = ArgumentParser()
@@ -191,3 +192,54 @@ def test_a_mistake_is_told_before_anything_runs(changes: dict[str, Any], said: s
         cells_of(**changes)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_attack_is_measured_on_a_twin_that_is_the_same_but_for_the_poison() -> None:
+    train = {"config": "poisoned_clip/cifar10.yaml", "model": {"init_from": "${start}/last.ckpt", "lr": 0.5}}
+    found = {
+        cell.name: cell
+        for cell in cells_of(
+            twins=True,
+            seeds=[3],
+            train=train,
+            preparations={"start": {"config": "poisoned_clip/cifar10.yaml"}},
+            attacks={"BadNet": {"poison": BADNET}, "two": {"poison": [BADNET, BADNET]}},
+        )
+    }
+    assert list(found)[-3:] == ["twin-seed3", "BadNet-seed3--twin", "two-seed3--twin"]
+    twin, measured, poisoned = (found[name] for name in ("twin-seed3", "BadNet-seed3--twin", "BadNet-seed3"))
+    assert argument(twin, "--data.poison") == "null"
+    assert [word for word in twin.arguments if word.startswith("--data.poison")] == ["--data.poison"]
+    assert twin.needs == poisoned.needs
+    assert twin.arguments == (*poisoned.arguments[: len(twin.arguments) - 2], "--data.poison", "null")
+    # The weights are the twin's, and the trigger is that of the attack.
+    assert (measured.subcommand, measured.needs) == ("validate", {"twin": twin})
+    assert argument(measured, "--ckpt_path") == "${twin}/last.ckpt"
+    assert argument(measured, "--data.attack") == "PoisonPlan"
+    assert argument(measured, "--data.attack.trigger") == "BadNet"
+    assert "--model.init_from" not in measured.arguments
+    assert argument(found["two-seed3--twin"], "--data.attack").startswith("[{")
+    assert command(measured).startswith("untrigger validate --config configs/poisoned_clip/cifar10.yaml")
+    assert found["BadNet-seed3--CleanCLIP"].twin == poisoned.twin == measured
+    assert [cell.name for cell in found.values() if not cell.listed] == ["start-seed3", *list(found)[-3:]]
+
+
+def test_a_clean_model_of_the_grid_is_the_twin_and_other_settings_have_their_own() -> None:
+    other = {"poison": BADNET, "model": {"lr": 0.5}}
+    found = cells_of(twins=True, defences={}, attacks={"BadNet": {"poison": BADNET}, "clean": {}, "fast": other})
+    by_name = {cell.name: cell for cell in found}
+    assert list(by_name) == [
+        "BadNet-seed0",
+        "clean-seed0",
+        "fast-seed0",
+        "BadNet-seed0--twin",
+        "twin-seed0",
+        "fast-seed0--twin",
+    ]
+    assert by_name["BadNet-seed0--twin"].needs["twin"] == by_name["clean-seed0"]
+    assert argument(by_name["fast-seed0--twin"].needs["twin"], "--model.lr") == "0.5"
+    assert by_name["clean-seed0"].twin is None
+    third = {"poison": BADNET, "model": {"lr": 0.6}}
+    names = [cell.name for cell in cells_of(twins=True, defences={}, attacks={"fast": other, "slow": third})]
+    assert len(set(names)) == len(names)
+    assert {"twin-seed0", "twin-of-slow-seed0"} < set(names)

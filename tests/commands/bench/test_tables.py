@@ -40,6 +40,20 @@ def test_what_a_defence_has_found_has_columns_where_any_has_found_something() ->
     assert "| clean target rate (%) | alarms (%) | ROC AUC (%) | precision (%) | seconds |" in table
 
 
+def test_what_a_twin_has_stands_beside_success_where_any_was_measured() -> None:
+    kept, lost, unknown = record("a", "x", 0, 0.8, 0.0), record("a", "y", 0, 0.8, 0.0), record("a", "z", 0, 0.8, 0.0)
+    for each, recovered in ((kept, "0.97"), (lost, "0.3")):
+        twin = {"attack_success_floor": "0.02", "triggered_accuracy_ceiling": "0.75", "recovered": recovered}
+        each["results"] = [each["results"][0] | twin]  # type: ignore[index]
+    assert [line[6:9] for line in lines_of([kept, lost, unknown])] == [
+        ["2.0", "**97.0**", "75.0"],
+        ["2.0", "30.0", "75.0"],
+        ["", "", ""],
+    ]
+    table = latex_table(summarise(labelled_rows([kept])))
+    assert "clean target rate (\\%) & ASR floor (\\%) & recovered (\\%) & ceiling (\\%) & seconds" in table
+
+
 def test_one_seed_has_no_spread() -> None:
     assert lines_of([record("a", "none", 0, 0.8, 1.0)])[0][3:5] == ["80.0", "100.0"]
 

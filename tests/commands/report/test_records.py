@@ -183,9 +183,14 @@ def test_heat_map_has_a_tile_for_each_cell_and_says_what_it_cost() -> None:
     assert [text.get_text() for text in axes.texts] == [
         *("99.0 %", "CA 80.0 %"),
         *("2.0 %", "CA \N{MINUS SIGN}1.0"),
-        *("50.0 %", ""),
+        "50.0 %",
     ]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["no defence", "UBT"]
     values = np.asarray(axes.images[0].get_array().filled(np.nan))
     assert np.isnan(values[1, 0])
     assert values[0].tolist() == [99.0, 2.0]
+    repaired = heat_map(["A"], ["UBT"], {("A", "UBT"): Tile(0.02, 0.79, -0.01, floor=0.03, recovered=0.951)}).axes[0]
+    assert [text.get_text() for text in repaired.texts] == [
+        *("2.0 %", "floor 3.0 %", "CA \N{MINUS SIGN}1.0", "rec. 95 %"),
+    ]
+    assert len({text.get_position() for text in repaired.texts}) == 4

@@ -15,7 +15,7 @@ from untrigger.callbacks.figures import trigger_gallery
 from untrigger.callbacks.results_table import COLUMNS, add_results
 from untrigger.commands.report import report, write_report
 from untrigger.commands.report.drawing import to_svg
-from untrigger.commands.report.figures import Point, accuracy_against_success, over_training
+from untrigger.commands.report.figures import Point, against_success, over_training
 from untrigger.commands.report.pictures import data_uri
 from untrigger.commands.report.runs import read_runs
 from untrigger.contracts import UserMistake
@@ -185,18 +185,41 @@ def test_suspects_stand_with_their_run(tmp_path: Path) -> None:
 
 
 def test_scatter_joins_each_model_to_the_one_it_started_from() -> None:
-    figure = accuracy_against_success(
+    figure = against_success(
         [
             Point("BadNet", "none", 0.8, 0.7),
             Point("BadNet", "UBT", 0.1, 0.6, before=(0.8, 0.7)),
             Point("Blended", "UBT", 0.2, 0.5),
-        ]
+        ],
+        "clean accuracy",
     )
     lines = [[line.get_xydata().tolist() for line in axes.lines] for axes in figure.axes]
     assert [line for line in lines[0] if len(line) == 2] == [[[80.0, 70.0], [10.0, 60.0]]]
     assert lines[1] == [[[20.0, 50.0]]]
     labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert labels == ["no defence", "UBT"]
+
+
+def test_the_floor_of_an_attack_is_a_line() -> None:
+    figure = against_success(
+        [Point("A", "none", 0.8, 1.2, floor=0.1), Point("A", "x", 0.3, 0.5, floor=0.2)], "recovered"
+    )
+    assert figure.axes[0].lines[0].get_xdata() == pytest.approx([15.0, 15.0])
+    assert figure.axes[0].get_ylim()[1] >= 120  # more may be right than the twin has right
+
+
+def test_floor_and_what_is_recovered_are_shown_where_a_twin_was_measured(tmp_path: Path) -> None:
+    more = {"attack_success_floor": "0.021", "triggered_accuracy_ceiling": "0.79", "recovered": "0.25"}
+    for name, defence, recovered in (("one", "none", "0.25"), ("two", "CleanCLIP", "0.98"), ("three", "UBT", "0.42")):
+        cells = dict(zip(COLUMNS, row(defence=defence), strict=True)) | more | {"recovered": recovered}
+        add_results(tmp_path / name / "results.csv", [cells])
+    found = page([tmp_path / name for name in ("one", "two", "three")], tmp_path / "report.html")
+    cells = found.cells()
+    assert cells[cells.index("CleanCLIP ★") + 1 :][:5] == ["82.8 %", "74.1 %", "2.1 %", "98.0 %", "79.0 %"]
+    assert "Recovered" in found.words
+    assert (tmp_path / "figures" / "recovered-against-success.png").exists()
+    # The best of the two defences, beside attack success and clean accuracy, in which they are equal.
+    assert sum(attributes.get("class") == "best" for _, attributes in found.tags) == 3
 
 
 def test_models_are_compared_only_where_there_are_two(tmp_path: Path) -> None:
