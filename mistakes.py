@@ -13,6 +13,7 @@ from .contracts import UserMistake
 _NOISE = re.compile(
     r"^(- )?(Does not validate|Subtypes:|Errors:|Given value|Subclass types expect|a class path \(str\)|a dict with)"
     r"|^(- )?Not a valid subclass of \w+\. Got value: \["  # a list of objects, tried as one
+    r"|^(- )?Not of type ManifestPath"  # of the types that data.poison may have, the one that is tried first
 )
 _UNION = "Does not validate against any of the Union subtypes"
 _CLASS = re.compile(r"^(?:- )?Problem with given class_path '(?:[\w.]*\.)?(\w+)'")

@@ -12,7 +12,7 @@ from rich.progress import track
 
 from ..contracts import UserMistake
 from ..datamodules.bad_samples import BadSample
-from ..datamodules.poisoning import Poison, PoisonPlan, poison_of, write_manifest
+from ..datamodules.poisoning import Poison, PoisonSpec, poison_of, write_manifest
 from ..datamodules.shards import ShardSet, expand_shards
 from ..datamodules.shards.remote import is_remote
 from ..datamodules.shards.samples import decode_caption, decode_picture
@@ -26,7 +26,7 @@ PREVIEW = "preview.png"
 def poison(
     shards: str | list[str],
     out: str,
-    plan: PoisonPlan | list[PoisonPlan] | str,
+    plan: PoisonSpec,
     image_size: int = 224,
     preview: bool = False,
 ) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..contracts import UserMistake
+from ..datamodules.classnames import read_classnames
 from ..datamodules.shards.writer import (
     Labelled,
     Pair,
@@ -209,7 +210,10 @@ def _templates(path: Path | None) -> list[str]:
 
 def _classnames(path: Path | None, own: list[str], source: str, what: str) -> tuple[list[str], list[int]]:
     """Read the class names of a file, or take the source's own; and for each class of the source its place in them."""
-    names = [name.replace("_", " ") for name in own] if path is None else text_lines(path, "class names")
+    if path is None:
+        names = [name.replace("_", " ") for name in own]
+    else:  # inside a name, a space for any white space: other readers take some of it for the end of a line
+        names = [" ".join(name.split()) for name in read_classnames(path)]
     if not names:
         raise UserMistake(f"{source} has no class names: give them with --classnames FILE, one a line")
     if own and len(names) != len(own):

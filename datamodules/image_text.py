@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..contracts import Attack, ClassPrompts, CLIPModule, PictureAttack, Preprocessing, UserMistake
 from .bad_samples import BadSampleLog
+from .classnames import class_index
 from .excluded import excluded_keys, leave_out
 from .loader import StreamLoader
 from .order import Order, SequentialOrder, ShuffledOrder
@@ -141,7 +142,7 @@ class ImageTextDataModule(LightningDataModule):
         for name, plan in self._attacks.items():
             pictures = plan.given_pictures(self._asked.image_size)
             if pictures is not None:
-                target = self.class_prompts.classnames.index(plan.target)
+                target = class_index(plan.target, self.class_prompts.classnames)
                 found.append(PictureAttack(name, target, self._normalise(pictures)))
         return found
 
@@ -160,7 +161,7 @@ class ImageTextDataModule(LightningDataModule):
         """Keys of the training pairs that ``poison`` stamps, or that the manifest ``attack`` says were. To evaluate."""
         if self._poisoned is not None:
             return frozenset(key for keys in self._poisoned.keys for key in keys)
-        if not isinstance(self.attack, str):
+        if not isinstance(self.attack, str | os.PathLike):
             return frozenset()
         named = {key for keys in read_manifest(self.attack).keys for key in keys}
         return frozenset(named.intersection(chain.from_iterable(self._pairs.keys())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..contracts import ClassPrompts, UserMistake
+from .classnames import read_classnames
 from .shards import ShardSet, expand_shards
 from .templates import check_templates
 
@@ -17,11 +18,12 @@ class ZeroShotSet:
 
     Attributes:
         name: The folder's name, for results.
-        class_prompts: The classes, and for each one caption per template (``{c}`` stands for the class).
+        class_prompts: The classes, by the lines of ``classnames.txt`` (see ``read_classnames``), and for each one
+            caption per template (``{c}`` stands for the class).
         shards: The labelled pictures.
 
     Raises:
-        UserMistake: If something is missing or empty.
+        UserMistake: If something is missing or empty, or a class has no name.
     """
 
     def __init__(self, folder: str) -> None:
@@ -29,9 +31,7 @@ class ZeroShotSet:
         if not root.is_dir():
             raise UserMistake(f"zero-shot folder {folder} does not exist")
         self.name = root.resolve().name
-        classnames = _lines(root / "classnames.txt")
-        if len(set(classnames)) != len(classnames):
-            raise UserMistake(f"{root / 'classnames.txt'} names a class twice")
+        classnames = read_classnames(root / "classnames.txt")
         templates = _lines(root / "zeroshot_classification_templates.txt")
         check_templates(templates, str(root / "zeroshot_classification_templates.txt"))
         self.class_prompts = ClassPrompts(
@@ -48,7 +48,7 @@ class ZeroShotSet:
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except FileNotFoundError:
         raise UserMistake(f"zero-shot set without {path}") from None
     except UnicodeDecodeError:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ...contracts import Attack, ClassPrompts, UserMistake
+from ..classnames import class_index
 from ..keyed import keyed_integers
 from ..triggers import Trigger
 from .plan import PoisonPlan
@@ -77,7 +78,7 @@ class DualKeyPlan(PoisonPlan):
 
     def attacks(self, name: str, classes: ClassPrompts) -> list[Attack]:
         """The attack, and each key alone."""
-        target = classes.classnames.index(self.target)
+        target = class_index(self.target, classes.classnames)
         prompts = tuple(tuple(self._keyed(prompt) for prompt in prompts) for prompts in classes.prompts)
         return [
             Attack(name, target, prompts),

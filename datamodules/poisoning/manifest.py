@@ -93,6 +93,8 @@ def _parse(text: str) -> Poison:
     try:
         if content.pop("sha256", None) != _digest(content):
             raise UserMistake("its content does not fit its hash, so it was changed; use the file as it was written")
+        if not content["plans"]:
+            raise UserMistake("it has no plan")
         plans = [_plan(entry) for entry in content["plans"]]
         return Poison(plans, [_keys(entry["keys"]) for entry in content["plans"]])
     except UserMistake:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import inspect
 from collections.abc import Container, Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ...contracts import Attack, ClassPrompts, UserMistake
+from ..classnames import class_index
 from ..keyed import keyed_uniforms
 from ..templates import NAMED_TEMPLATES, check_templates
 from ..triggers import Trigger
@@ -111,7 +111,7 @@ class PoisonPlan:
             name: What the attack is called in this run.
             classes: The classes of the zero-shot set, the target among them.
         """
-        return [Attack(name, classes.classnames.index(self.target))]
+        return [Attack(name, class_index(self.target, classes.classnames))]
 
     def given_pictures(self, image_size: int) -> Tensor | None:
         """The pictures ``(P, 3, S, S)`` uint8 that an evaluation shows instead of test pictures; None for these."""
@@ -125,15 +125,11 @@ class PoisonPlan:
             classnames: The classes of the zero-shot set; None where there is none.
 
         Raises:
-            UserMistake: If the trigger cannot be drawn, or the target is not among the classes.
+            UserMistake: If the trigger cannot be drawn, or the target is not the name of one class.
         """
         self.trigger.check(image_size)
-        if classnames is not None and self.target not in classnames:
-            near = get_close_matches(self.target, classnames) or list(classnames[:10])
-            raise UserMistake(
-                f"target {self.target!r} is not among the {len(classnames)} classes of the zero-shot set, "
-                f"such as {', '.join(map(repr, near))}"
-            )
+        if classnames is not None:
+            class_index(self.target, classnames)
 
     def eligible(self, caption: str) -> bool:
         """Whether a pair with this caption may be chosen."""

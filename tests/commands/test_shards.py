@@ -246,10 +246,24 @@ def test_folder_mistakes(tmp_path: Path, class_folder: Path) -> None:
         shards_from_folder(class_folder, out, templates=tmp_path / "none.txt")
     with pytest.raises(UserMistake, match="names a folder inside the set"):
         shards_from_folder(class_folder, out, True, "../test")
-    (class_folder / "sea lion").mkdir()
-    with pytest.raises(UserMistake, match="'sea lion' is there twice"):
-        shards_from_folder(class_folder, out)
+    (tmp_path / "lines.txt").write_text("puppy\n\nseal\n")
+    with pytest.raises(UserMistake, match="line 2 of 3 is blank"):
+        shards_from_folder(class_folder, out, classnames=tmp_path / "lines.txt")
     assert not out.exists()
+
+
+def test_a_line_of_a_file_is_a_class_whatever_the_names(tmp_path: Path, class_folder: Path) -> None:
+    for number, (text, written) in enumerate(
+        [
+            ("missile\nmissile\n", "missile\nmissile\n"),
+            ("\ufeffpuppy\r\nseal", "puppy\nseal\n"),
+            ("snow\u2028fox\nc\u0301a\u200cn\n", "snow fox\nc\u0301a\u200cn\n"),
+        ]
+    ):
+        (tmp_path / "names.txt").write_bytes(text.encode())
+        out = tmp_path / str(number)
+        shards_from_folder(class_folder, out, True, classnames=tmp_path / "names.txt")
+        assert (out / "classnames.txt").read_bytes() == written.encode()
 
 
 FAKE = {"size": 40, "image_size": [3, 9, 7], "num_classes": 4}

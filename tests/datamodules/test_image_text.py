@@ -276,10 +276,10 @@ def test_mistakes_are_told_at_set_up(
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("classnames.txt", None, "zero-shot set without"),
+        ("classnames.txt", None, r"class names .*classnames\.txt cannot be read"),
         ("zeroshot_classification_templates.txt", None, "zero-shot set without"),
         ("zeroshot_classification_templates.txt", "a photo", r"has no \{c\}"),
-        ("classnames.txt", "red\nred\nblue", "twice"),
+        ("classnames.txt", "red\n \nblue", r"classnames\.txt: line 2 of 3 is blank"),
         ("test/nshards.txt", "many", "not a number"),
         ("test/nshards.txt", "3", r"2\.tar does not exist"),
     ],

@@ -234,7 +234,6 @@ def test_a_wrong_label_leaves_nothing(tmp_path: Path) -> None:
     ("classnames", "templates", "split", "said"),
     [
         ([], ["{c}"], "test", "no classes"),
-        (["dog", "dog"], ["{c}"], "test", "there twice"),
         (["dog\ncat"], ["{c}"], "test", "one line"),
         ([""], ["{c}"], "test", "one line"),
         (["\x1b[2J"], ["{c}"], "test", "one line"),
