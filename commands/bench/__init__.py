@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from rich.console import Console
@@ -28,6 +28,7 @@ def bench(
     cells: str = "benchmarks/cells",
     jobs: int = 1,
     only: str | list[str] | None = None,
+    rerun: Literal["stale"] | None = None,
     run: bool = True,
     tables: bool = True,
     slurm: str | None = None,
@@ -36,7 +37,8 @@ def bench(
 
     Each cell is an ordinary run of untrigger fit in a folder of its own. A poisoned model is trained once, and every
     defence starts from its checkpoint. Cells that are finished are skipped, one that was stopped goes on, one that
-    fails is told of and does not stop the rest. A cell whose settings changed is another cell.
+    fails is told of and does not stop the rest. A cell whose settings changed is another cell. One that other code than
+    this has made stays and is marked as stale in the tables, unless it is made anew with --rerun stale.
 
     OUT/NAME then holds the run folders, results.csv, results.md, results.tex, report.html and figures/; CELLS/NAME a
     small JSON file for each finished cell, to be kept: a cell with one does not run again, on whatever machine. Runs
@@ -51,6 +53,7 @@ def bench(
         cells: Folder for the records of finished cells.
         jobs: How many cells run at a time.
         only: Name of a cell, or a list (as printed by --run false): these alone are run, and what they need.
+        rerun: stale: run cells again that other code than this has made, and those that start from such a one.
         run: Whether to run what is due. Otherwise the cells are listed and the tables made of those that are finished.
         tables: Whether to make the tables and the report.
         slurm: Options of sbatch, as in --slurm="--gres=gpu:1 --time=2:00:00": the cells go out as job arrays instead.
@@ -64,12 +67,16 @@ def bench(
     shared = spec.cells_of or spec.name
     places = Places(Path(out, shared), Path(cells, shared), Path(out, spec.name), spec.data)
     grid = expand(spec)
-    waiting = due(_chosen(grid, [only] if isinstance(only, str) else only), places)
+    chosen = _chosen(grid, [only] if isinstance(only, str) else only)
+    stale = {cell.id for cell in chosen if places.stale(cell)}
+    anew = stale if rerun == "stale" else set[str]()
+    waiting = due(chosen, places, anew)
     console.print(f"{spec.name}: {len(grid)} cells, {len(waiting)} to run", highlight=False)
     if slurm is not None:
-        _send(spec, waiting, places, slurm, ["--out", out, "--cells", cells], console)
+        again = [] if rerun is None else ["--rerun", rerun]
+        _send(spec, waiting, places, slurm, ["--out", out, "--cells", cells, *again], console)
         return
-    failed = _run(grid, waiting, places, jobs, console) if run else _list(grid, waiting, console)
+    failed = _run(grid, waiting, places, jobs, anew, console) if run else _list(grid, waiting, stale, console)
     if tables:
         write_tables(grid, places, console)
     if failed:
@@ -77,16 +84,19 @@ def bench(
         sys.exit(1)
 
 
-def _run(grid: Sequence[Cell], waiting: Sequence[Cell], places: Places, jobs: int, console: Console) -> dict[str, str]:
+def _run(
+    grid: Sequence[Cell], waiting: Sequence[Cell], places: Places, jobs: int, anew: set[str], console: Console
+) -> dict[str, str]:
     records = [record for cell in grid if (record := places.finished(cell)) is not None]
     with ConsoleProgress(console, waiting, records, jobs) as progress:
-        return run_cells(waiting, places, jobs, progress)
+        return run_cells(waiting, places, jobs, progress, anew)
 
 
-def _list(grid: Sequence[Cell], waiting: Sequence[Cell], console: Console) -> dict[str, str]:
+def _list(grid: Sequence[Cell], waiting: Sequence[Cell], stale: set[str], console: Console) -> dict[str, str]:
     ids = {cell.id for cell in waiting}
     for cell in grid:
-        console.print(f"{'to run' if cell.id in ids else 'done  '}  {cell.name}", markup=False, highlight=False)
+        state = "to run" if cell.id in ids else "stale " if cell.id in stale else "done  "
+        console.print(f"{state}  {cell.name}", markup=False, highlight=False)
     return {}
 
 

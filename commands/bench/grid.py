@@ -61,7 +61,7 @@ class Cell:
     @cached_property
     def hash(self) -> str:
         """Eight hexadecimal digits of all that its result depends on: settings, and those of the cells before it."""
-        settings = [_read_config(self.config), self.arguments, sorted(cell.hash for cell in self.needs.values())]
+        settings = [read_config(self.config), self.arguments, sorted(cell.hash for cell in self.needs.values())]
         if self.subcommand != "fit":
             settings.append(self.subcommand)
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
@@ -223,7 +223,7 @@ def _cell(
     config = next((run.config for run in reversed(runs) if run.config is not None), None)
     if config is None:
         raise UserMistake(f"bench: {name} has no config: give its path, or one for all under train")
-    _read_config(config)
+    read_config(config)
     flags = ["--seed_everything", str(seed)]
     for run in runs:
         for part in _PARTS:
@@ -274,7 +274,12 @@ def _slug(label: str) -> str:
     return re.sub(r"[^\w.+-]+", "", label.replace("%", "pc"))
 
 
-def _read_config(name: str) -> Any:
+def read_config(name: str) -> Any:
+    """What a LightningCLI file holds that a bench file names.
+
+    Raises:
+        UserMistake: If there is none, or it cannot be read.
+    """
     path = config_path(name)
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -23,7 +23,13 @@ _PACKAGES = ("untrigger", "torch", "torchvision", "lightning", "transformers", "
 
 
 def make_record(
-    cell: Cell, rows: list[dict[str, str]], folder: Path, wall_seconds: float, peak_memory_mb: float, jobs: int
+    cell: Cell,
+    rows: list[dict[str, str]],
+    folder: Path,
+    wall_seconds: float,
+    peak_memory_mb: float,
+    jobs: int,
+    code: str,
 ) -> dict[str, Any]:
     """Make the record of a finished cell.
 
@@ -34,6 +40,7 @@ def make_record(
         wall_seconds: From the start of its process to the end; of its last session, where it was stopped in between.
         peak_memory_mb: Of the largest of its processes, in MB.
         jobs: How many cells ran at a time.
+        code: Digest of the source that it ran, as `code_of`.
 
     Returns:
         Plain data. It names no folder of the machine: data and other runs stand as variables.
@@ -45,6 +52,7 @@ def make_record(
         "seed": cell.seed,
         "parent": cell.parent.id if cell.parent is not None else None,
         "hash": cell.hash,
+        "code": code,
         "command": command(cell),
         "config": cell.config,
         "arguments": list(cell.arguments),

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ from typing import IO, Any
 from ...callbacks.results_table import read_results
 from ...checkpoints import LAST, last_checkpoint
 from ...contracts import UserMistake
+from ...files import write_text
 from ...said_twice import with_last_ones
+from .code import code_after, code_of
 from .grid import Cell, config_path
 from .records import make_record, read_record, write_record
 from .twins import beside_twin
@@ -55,6 +57,10 @@ class Places:
         """The record of a cell."""
         return self.records / f"{cell.id}.json"
 
+    def code(self, cell: Cell) -> Path:
+        """Where a cell that has begun says of which code it is."""
+        return self.runs / "logs" / f"{cell.id}.code"
+
     def log(self, cell: Cell) -> Path:
         """What a cell's processes printed."""
         return self.runs / "logs" / f"{cell.id}.log"
@@ -63,15 +69,24 @@ class Places:
         """The record of a cell that is finished, None for one that is not."""
         return read_record(self.record(cell))
 
+    def stale(self, cell: Cell) -> bool:
+        """Whether a cell is finished, and by other code than this."""
+        record = self.finished(cell)
+        return record is not None and record.get("code") != code_of(cell)
+
     def results(self, cell: Cell) -> list[dict[str, str]]:
         """The rows of a finished cell, with what its twin has under the same attacks where that is known.
+
+        Those of other code, or whose twin is, are marked in a column ``stale``.
 
         Raises:
             UserMistake: If a record is none.
         """
         record = self.finished(cell)
         twin = None if cell.twin is None else self.finished(cell.twin)
-        return beside_twin(record["results"] if record else [], twin and twin["results"])
+        rows = beside_twin(record["results"] if record else [], twin and twin["results"])
+        stale = self.stale(cell) or (cell.twin is not None and self.stale(cell.twin))
+        return [row | {"stale": "stale"} for row in rows] if stale else rows
 
 
 class Progress:
@@ -87,12 +102,13 @@ class Progress:
         """A cell has failed, or one that it needs has."""
 
 
-def due(cells: Sequence[Cell], places: Places) -> list[Cell]:
+def due(cells: Sequence[Cell], places: Places, anew: Container[str] = ()) -> list[Cell]:
     """The cells that are to be run: those without a record, and those whose checkpoint one of these needs.
 
     Args:
         cells: Of a grid, each after those that it needs.
         places: Where they are.
+        anew: Ids of cells that are to be run although they are finished.
 
     Returns:
         Them, in the same order.
@@ -101,12 +117,14 @@ def due(cells: Sequence[Cell], places: Places) -> list[Cell]:
     for cell in reversed(cells):
         wanted = any(cell.id == before.id for later in chosen.values() for before in later.needs.values())
         missing = wanted and not (places.run(cell) / LAST).exists()
-        if missing or places.finished(cell) is None:
+        if missing or cell.id in anew or places.finished(cell) is None:
             chosen[cell.id] = cell
     return [cell for cell in cells if cell.id in chosen]
 
 
-def run_cells(cells: Sequence[Cell], places: Places, jobs: int, progress: Progress) -> dict[str, str]:
+def run_cells(
+    cells: Sequence[Cell], places: Places, jobs: int, progress: Progress, anew: Container[str] = ()
+) -> dict[str, str]:
     """Run cells, and go on when one fails.
 
     Args:
@@ -114,6 +132,7 @@ def run_cells(cells: Sequence[Cell], places: Places, jobs: int, progress: Progre
         places: Where they are.
         jobs: How many run at a time.
         progress: Is told.
+        anew: Ids of cells whose earlier run is not to be kept.
 
     Returns:
         By id, why a cell failed.
@@ -132,7 +151,7 @@ def run_cells(cells: Sequence[Cell], places: Places, jobs: int, progress: Progre
                 elif len(running) < jobs and not open_ids & {before.id for before in cell.needs.values()}:
                     waiting.remove(cell)
                     progress.started(cell)
-                    running[pool.submit(_run, cell, places, jobs)] = cell
+                    running[pool.submit(_run, cell, places, jobs, cell.id in anew)] = cell
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 cell = running.pop(future)
@@ -163,7 +182,7 @@ def fit_arguments(cell: Cell, places: Places) -> list[str]:
     ]
 
 
-def _run(cell: Cell, places: Places, jobs: int) -> dict[str, Any]:
+def _run(cell: Cell, places: Places, jobs: int, anew: bool) -> dict[str, Any]:
     """Run a cell, or go on with it where an earlier session was stopped.
 
     Raises:
@@ -173,13 +192,17 @@ def _run(cell: Cell, places: Places, jobs: int) -> dict[str, Any]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with _held(places.runs / "logs" / f"{cell.id}.lock") as lock:
         record = places.finished(cell)  # by another bench, while this one waited
-        if record is not None and (run / LAST).exists():
+        if record is not None and anew and places.stale(cell):
+            places.record(cell).unlink()
+            shutil.rmtree(run, ignore_errors=True)
+        elif record is not None and (run / LAST).exists():
             return record
         arguments = fit_arguments(cell, places)
         if (checkpoint := last_checkpoint(run)) is not None:
             arguments += ["--ckpt_path", checkpoint]
         elif run.exists():
             shutil.rmtree(run)  # stopped before its first checkpoint
+        code = _code(cell, places, goes_on=checkpoint is not None)
         environment = dict(os.environ)
         if jobs > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
@@ -195,9 +218,18 @@ def _run(cell: Cell, places: Places, jobs: int) -> dict[str, Any]:
             raise CellFailed(str(error)) from error
         if not rows:
             raise CellFailed(f"left no results; its output is in {log}")
-        record = make_record(cell, rows, run, seconds, peak, jobs)
+        record = make_record(cell, rows, run, seconds, peak, jobs, code)
         write_record(record, run / "cell.json", places.record(cell))
         return record
+
+
+def _code(cell: Cell, places: Places, goes_on: bool) -> str:
+    """The digest of the code that a cell began with; empty where that is not known."""
+    file = places.code(cell)
+    if not goes_on:
+        before = [(places.finished(each) or {}).get("code") for each in cell.needs.values()]
+        write_text(file, code_after(cell, [str(code) for code in before]))
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def _call(command: list[str], environment: dict[str, str], output: IO[bytes], lock: int) -> tuple[int, float]:

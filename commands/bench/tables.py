@@ -24,6 +24,9 @@ _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
 )
+_STALE = (
+    "Seeds marked as stale were run by other code than this, or start from such a run: `--rerun stale` runs them anew."
+)
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|*_`<>[]"})
 
 
@@ -49,6 +52,8 @@ def write_tables(cells: Sequence[Cell], places: Places, console: Console) -> Non
     records = [record for _, record in finished]
     summaries = summarise(labelled_rows(records))
     table = markdown_table(summaries)
+    if any(row.get("stale") for row in rows):
+        table += f"\n{_STALE}\n"
     (places.tables / "results.md").write_text(f"{table}\n{_runs_list(records)}", encoding="utf-8")
     (places.tables / "results.tex").write_text(latex_table(summaries), encoding="utf-8")
     console.print(table, markup=False, highlight=False, soft_wrap=True)
@@ -71,7 +76,7 @@ def labelled_rows(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         A row for each row of results, with the label of its attack and its defence, the peak memory, and what a
-        defence has found that names suspects.
+        defence has found that names suspects. The seed of one that was made by other code is marked as stale.
     """
     rows = []
     for record in records:
@@ -84,7 +89,8 @@ def labelled_rows(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             logged = record.get("logged", {})
             found = {measure: logged.get(key) for measure, key in _LOGGED.items()}
             memory = {"peak_memory_mb": record["peak_memory_mb"]}
-            rows.append({**row, **found, **memory, "attack": attack, "defence": defence})
+            seed = f"{row['seed']} (stale)" if row.get("stale") else row["seed"]
+            rows.append({**row, **found, **memory, "attack": attack, "defence": defence, "seed": seed})
     return rows
 
 

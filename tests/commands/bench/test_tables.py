@@ -54,6 +54,12 @@ def test_what_a_twin_has_stands_beside_success_where_any_was_measured() -> None:
     assert "clean target rate (\\%) & ASR floor (\\%) & recovered (\\%) & ceiling (\\%) & seconds" in table
 
 
+def test_the_seed_of_a_stale_run_is_marked() -> None:
+    fresh, stale = record("a", "x", 0, 0.8, 0.0), record("a", "x", 1, 0.8, 0.0)
+    stale["results"] = [stale["results"][0] | {"stale": "stale"}]  # type: ignore[index]
+    assert lines_of([fresh, stale])[0][2] == "0, 1 (stale)"
+
+
 def test_one_seed_has_no_spread() -> None:
     assert lines_of([record("a", "none", 0, 0.8, 1.0)])[0][3:5] == ["80.0", "100.0"]
 

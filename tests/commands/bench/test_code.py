@@ -1,0 +1,139 @@
+"""Cells are told apart by the source that made them, and made anew where that is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from untrigger.callbacks.results_table import COLUMNS, add_results
+from untrigger.commands.bench import runner
+from untrigger.commands.bench.code import code_after, code_of, package_code
+from untrigger.commands.bench.grid import Cell
+from untrigger.commands.bench.runner import Places, Progress, due, run_cells
+
+SOURCES = {
+    "lightning_cli.py": "from . import datamodules, lightning_modules\nfrom .contracts import A\n",
+    "contracts.py": "A = 1\n",
+    "commands.py": "B = 1\n",
+    "datamodules/__init__.py": "from .stream import Stream\n",
+    "datamodules/stream.py": "class Stream:\n    size = 1\n",
+    "datamodules/words.txt": "a\n",
+    "lightning_modules/__init__.py": "from .cleanclip import CleanCLIP\nfrom .ubt import UBT\n",
+    "lightning_modules/cleanclip.py": "from .losses import Contrastive\nclass CleanCLIP:\n    loss = Contrastive\n",
+    "lightning_modules/ubt.py": "from .losses import Forgetting\nfrom .parts.phase import Phase\nclass UBT: ...\n",
+    "lightning_modules/parts/phase.py": "def build():\n    return import_module('.lazy', __package__)\n",
+    "lightning_modules/parts/lazy.py": "C = 1\n",
+    "lightning_modules/losses/__init__.py": "from .forgetting import Forgetting\nfrom .simple import Contrastive\n",
+    "lightning_modules/losses/forgetting.py": "class Forgetting: ...\n",
+    "lightning_modules/losses/simple.py": "class Contrastive: ...\n",
+}
+
+
+def digests(folder: Path, changes: dict[str, str]) -> list[str]:
+    """Of CleanCLIP, of UBT, and of a method of the user's."""
+    root = folder / str(len(list(folder.iterdir())))
+    for name, text in (SOURCES | changes).items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return [package_code(root, frozenset({"--model", method})) for method in ("CleanCLIP", "UBT", "mine")]
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("contracts.py", [True, True, True]),
+        ("datamodules/stream.py", [True, True, True]),
+        ("datamodules/words.txt", [True, True, True]),
+        ("lightning_modules/cleanclip.py", [True, False, True]),
+        ("lightning_modules/ubt.py", [False, True, True]),
+        ("lightning_modules/parts/phase.py", [False, True, True]),
+        ("lightning_modules/parts/lazy.py", [False, True, True]),
+        ("lightning_modules/losses/forgetting.py", [False, True, True]),
+        ("lightning_modules/losses/simple.py", [True, False, True]),
+        ("commands.py", [False, False, False]),
+    ],
+)
+def test_a_run_is_of_the_code_that_it_uses(tmp_path: Path, name: str, changed: list[bool]) -> None:
+    before, after = digests(tmp_path, {}), digests(tmp_path, {name: SOURCES[name] + "\nNEW = 2\n"})
+    assert [one != other for one, other in zip(before, after, strict=True)] == changed
+
+
+def test_comments_docstrings_and_lines_are_no_code(tmp_path: Path) -> None:
+    text = '"""What it is."""\n\n\nA = (\n    1  # one\n)\n"""About A."""\n'
+    assert digests(tmp_path, {"contracts.py": text}) == digests(tmp_path, {})
+
+
+def test_the_package_itself_tells_its_methods_apart() -> None:
+    cells = [cell("poisoned_clip/cifar10.yaml"), cell("cleanclip/cifar10.yaml"), cell("ubt/cifar10.yaml")]
+    assert len({code_of(each) for each in cells}) == 3
+    later = cell("cleanclip/cifar10.yaml", cells[0])
+    assert code_of(later) == code_after(later, [code_of(cells[0])]) != code_of(cells[1])
+
+
+def cell(config: str = "poisoned_clip/cifar10.yaml", *needs: Cell, name: str = "a") -> Cell:
+    return Cell("a", "none", 0, name, config, (), {str(place): each for place, each in enumerate(needs)})
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    """Where cells are run that end at once, with a checkpoint."""
+
+    def call(command: list[str], *_: Any) -> tuple[int, float]:
+        folder = Path(command[-1])
+        add_results(folder / "results.csv", [dict.fromkeys(COLUMNS, "1")])
+        (folder / "last.ckpt").write_text("weights")
+        return 0, 1.0
+
+    monkeypatch.setattr(runner, "_call", call)
+    monkeypatch.setattr(runner, "last_checkpoint", lambda run: None)
+    return Places(tmp_path / "runs", tmp_path / "records", tmp_path / "tables", None)
+
+
+def test_what_other_code_made_is_stale_and_made_anew_where_it_is_asked_for(places: Places) -> None:
+    poisoned = cell(name="poisoned")
+    cleaned = cell("cleanclip/cifar10.yaml", poisoned, name="cleaned")
+    cells = [poisoned, cleaned]
+    assert run_cells(due(cells, places), places, 1, Progress()) == {}
+    assert [places.stale(each) for each in cells] == [False, False]
+    assert "stale" not in places.results(cleaned)[0]
+
+    def made_by(other: Cell, code: str | None) -> None:
+        record = json.loads(places.record(other).read_text())
+        record.pop("code")
+        places.record(other).write_text(json.dumps(record | ({"code": code} if code else {})))
+
+    made_by(poisoned, None)  # by a release that left none
+    (places.run(cleaned) / "kept").write_text("")
+    assert [places.stale(each) for each in cells] == [True, False]
+    assert places.results(poisoned)[0]["stale"] == "stale"
+    assert due(cells, places) == []
+    # What starts from a stale run is as stale, whenever it is run.
+    assert run_cells([cleaned], places, 1, Progress(), anew={cleaned.id}) == {}
+    assert (places.run(cleaned) / "kept").exists(), "a cell that is not stale stays as it is"
+    places.record(cleaned).unlink()
+    run_cells(due(cells, places), places, 1, Progress())
+    assert [places.stale(each) for each in cells] == [True, True]
+
+    stale = {each.id for each in cells if places.stale(each)}
+    (places.run(poisoned) / "kept").write_text("")
+    assert due(cells, places, stale) == cells
+    assert run_cells(cells, places, 1, Progress(), stale) == {}
+    assert [places.stale(each) for each in cells] == [False, False]
+    assert not (places.run(poisoned) / "kept").exists()
+
+
+def test_a_run_that_goes_on_is_of_the_code_that_it_began_with(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    poisoned = cell(name="poisoned")
+    run_cells([poisoned], places, 1, Progress())
+    places.record(poisoned).unlink()
+    places.code(poisoned).write_text("earlier")
+    monkeypatch.setattr(runner, "last_checkpoint", lambda run: str(run / "last.ckpt"))
+    monkeypatch.setattr(runner, "fit_arguments", lambda cell, places: [str(places.run(cell))])
+    monkeypatch.setattr(runner, "_call", lambda command, *_: (0, 1.0))
+    run_cells([poisoned], places, 1, Progress())
+    assert json.loads(places.record(poisoned).read_text())["code"] == "earlier"
+    assert places.stale(poisoned)
