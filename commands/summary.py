@@ -17,6 +17,8 @@ MEASURES = (
     "attack_success_floor",
     "triggered_accuracy_ceiling",
     "recovered",
+    "rebound",
+    "rebound_floor",
     "seconds",
     "samples_seen",
     "peak_memory_mb",
@@ -24,9 +26,10 @@ MEASURES = (
     "roc_auc",
     "precision",
 )
-"""What is aggregated: rates in [0, 1], those of the never poisoned twin among them, and what is recovered as a share
-of the twin's; wall time, training samples, peak memory in megabytes; of a defence that names suspects whether it found
-any, the ROC AUC of their score, and the precision of those that it unlearnt."""
+"""What is aggregated: rates in [0, 1], those of the never poisoned twin among them; what is recovered as a share of the
+twin's; the highest attack success in a finetuning afterwards; wall time, training samples, peak memory in megabytes; of
+a defence that names suspects whether it found any, the ROC AUC of their score, and the precision of those that it
+unlearnt."""
 
 NO_DEFENCE = "none"
 """What a model without a defence has in the column ``defence``."""

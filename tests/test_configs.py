@@ -80,7 +80,7 @@ def test_the_runs_of_a_bench_are_runs_of_the_package(
     cells = expand(parser.instantiate(parser.parse_object({"spec": content | {"data": "cifar10"}})).spec)
     places = Places(tmp_path, tmp_path, tmp_path, "cifar10")
     # Each kind of run once: seeds differ in numbers alone.
-    kinds = {(cell.attack, cell.defence, cell.subcommand): cell for cell in cells}
+    kinds = {(cell.attack, cell.defence, cell.subcommand, cell.listed): cell for cell in cells}
     for cell in kinds.values():
         arguments = [word.replace("last.ckpt", "absent.ckpt") for word in fit_arguments(cell, places)]
         with pytest.raises((UserMistake, SystemExit)) as caught:

@@ -52,6 +52,8 @@ class Cell:
     """Of ``untrigger``: ``validate`` where a model is only measured."""
     twin: Cell | None = None
     """The cell that measures the attack on the never poisoned twin: where floor and ceiling are from."""
+    rebound: Cell | None = None
+    """The cell that finetunes its model further on clean pairs and measures the attack on the way."""
 
     @property
     def parent(self) -> Cell | None:
@@ -91,14 +93,16 @@ def expand(spec: BenchSpec) -> list[Cell]:
     models = list(_poisoned_models(spec))
     # A twin that is in the grid as a clean model is trained once.
     twins = {model.hash: model for label, model in models if not spec.attacks[label].poison}
-    measured = []
+    later: list[Cell] = []  # so that an attack's rows stand together
     for label, model in models:
         if spec.twins and spec.attacks[label].poison:
-            measured.append(_measured_on_twin(model, twins))
-            model = replace(model, twin=measured[-1])
+            twin = _measured_on_twin(spec, model, twins)
+            model = replace(model, twin=twin)
+            later += [twin, *([twin.rebound] if twin.rebound is not None else [])]
         for cell in (model, *_defended(spec, label, model)):
             cells.update({each.id: each for each in _with_needs(cell) if each.id not in cells})
-    for cell in measured:  # last, so that an attack's rows stand together
+            later += [cell.rebound] if cell.rebound is not None else []
+    for cell in later:
         cells.update({each.id: each for each in _with_needs(cell) if each.id not in cells})
     if not cells:
         raise UserMistake("bench: the grid is empty: give at least one attack and one seed")
@@ -147,7 +151,7 @@ def _poisoned(
     return _cell(spec, runs, arguments, label, NO_DEFENCE, seed, f"{_slug(label)}-seed{seed}", {})
 
 
-def _measured_on_twin(model: Cell, twins: dict[str, Cell]) -> Cell:
+def _measured_on_twin(spec: BenchSpec, model: Cell, twins: dict[str, Cell]) -> Cell:
     """The cell that measures a poisoned model's attack on its twin, which is one of the twins or joins them."""
     pairs = list(zip(model.arguments[::2], model.arguments[1::2], strict=True))
     poison = [pair for pair in pairs if pair[0].startswith("--data.poison")]
@@ -160,7 +164,19 @@ def _measured_on_twin(model: Cell, twins: dict[str, Cell]) -> Cell:
     attack = [(flag.replace("--data.poison", "--data.attack", 1), value) for flag, value in poison]
     measured = [*rest, ("--data.poison", "null"), *attack, ("--ckpt_path", f"${{{TWIN}}}/last.ckpt")]
     needs = {TWIN: twins[twin.hash]}
-    return _run_of(model, model.attack, f"{model.name}--{TWIN}", measured, needs, subcommand="validate")
+    name = f"{model.name}--{TWIN}"
+    rebound = None
+    if spec.rebound is not None and any(defence.rebound for defence in spec.defences.values()):
+        start = ["--model.init_from", f"${{{TWIN}}}/last.ckpt", *(word for pair in attack for word in pair)]
+        rebound = _rebound(spec, spec.rebound, model, name, start, needs)
+    return _run_of(model, model.attack, name, measured, needs, subcommand="validate", rebound=rebound)
+
+
+def _rebound(spec: BenchSpec, how: RunSpec, of: Cell, name: str, start: list[str], needs: dict[str, Cell]) -> Cell:
+    """The cell that finetunes a model further and measures the attack after each epoch."""
+    arguments = [*start, "--trainer.check_val_every_n_epoch", "1"]
+    runs = (spec.every, how)
+    return _cell(spec, runs, arguments, of.attack, of.defence, of.seed, f"{name}--rebound", needs, listed=False)
 
 
 def _run_of(
@@ -206,7 +222,11 @@ def _defence(spec: BenchSpec, attack: str, label: str, defence: DefenceSpec, poi
             arguments += ["--data.poison", f"${{{POISONED}}}/poison.json"]
     name = f"{poisoned.name}--{_slug(label)}"
     cell = _cell(spec, (spec.every, defence), arguments, poisoned.attack, label, poisoned.seed, name, needs)
-    return replace(cell, twin=poisoned.twin)
+    rebound = None
+    if spec.rebound is not None and defence.rebound and spec.attacks[attack].poison:
+        start = ["--model.init_from", f"${{{BEFORE}}}/last.ckpt", "--data.attack", f"${{{POISONED}}}/poison.json"]
+        rebound = _rebound(spec, spec.rebound, cell, name, start, {POISONED: poisoned, BEFORE: cell})
+    return replace(cell, twin=poisoned.twin, rebound=rebound)
 
 
 def _cell(

@@ -19,6 +19,8 @@ from ...files import write_text
 from ..curves import read_curves
 from .grid import Cell
 
+ATTACK_SUCCESS = "val/attack_success_rate"
+"""What attack success is logged as; where a run measures several attacks, with ``/NAME`` for each."""
 _PACKAGES = ("untrigger", "torch", "torchvision", "lightning", "transformers", "open_clip_torch", "webdataset")
 
 
@@ -45,6 +47,7 @@ def make_record(
     Returns:
         Plain data. It names no folder of the machine: data and other runs stand as variables.
     """
+    curves = read_curves(folder)
     return {
         "cell": cell.id,
         "attack": cell.attack,
@@ -58,7 +61,10 @@ def make_record(
         "arguments": list(cell.arguments),
         "needs": {variable: before.id for variable, before in cell.needs.items()},
         "results": rows,
-        "logged": {key: curve[-1][1] for key, curve in read_curves(folder).items() if not key.startswith("train/")},
+        "logged": {key: curve[-1][1] for key, curve in curves.items() if not key.startswith("train/")},
+        "highest": {
+            key: max(value for _, value in curve) for key, curve in curves.items() if key.startswith(ATTACK_SUCCESS)
+        },
         "wall_seconds": round(wall_seconds, 1),
         "peak_memory_mb": round(peak_memory_mb),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},

@@ -24,7 +24,7 @@ from ...said_twice import with_last_ones
 from .code import code_after, code_of
 from .grid import Cell, config_path
 from .records import make_record, read_record, write_record
-from .twins import beside_twin
+from .twins import beside_rebound, beside_twin
 
 _ERROR_TAIL = 20_000
 
@@ -75,17 +75,19 @@ class Places:
         return record is not None and record.get("code") != code_of(cell)
 
     def results(self, cell: Cell) -> list[dict[str, str]]:
-        """The rows of a finished cell, with what its twin has under the same attacks where that is known.
+        """The rows of a finished cell, with what its twin and its finetuning afterwards say where that is known.
 
-        Those of other code, or whose twin is, are marked in a column ``stale``.
+        Those of other code, or with figures of other code, are marked in a column ``stale``.
 
         Raises:
             UserMistake: If a record is none.
         """
-        record = self.finished(cell)
-        twin = None if cell.twin is None else self.finished(cell.twin)
-        rows = beside_twin(record["results"] if record else [], twin and twin["results"])
-        stale = self.stale(cell) or (cell.twin is not None and self.stale(cell.twin))
+        twin, after = cell.twin, cell.rebound
+        beside = [twin, after, twin.rebound if twin is not None else None]
+        record, *others = (each and self.finished(each) for each in (cell, *beside))
+        rows = beside_twin(record["results"] if record else [], others[0])
+        rows = beside_rebound(rows, *others[1:]) if after is not None else rows
+        stale = any(each is not None and self.stale(each) for each in (cell, *beside))
         return [row | {"stale": "stale"} for row in rows] if stale else rows
 
 

@@ -68,6 +68,8 @@ class DefenceSpec(RunSpec):
     """Attacks that it is tried on; all unless given."""
     seeds: list[int] | None = None
     """Seeds that it is tried on; all of the attack's unless given."""
+    rebound: bool = True
+    """Whether its models are finetuned further, where the bench says how."""
 
 
 @dataclass
@@ -91,6 +93,9 @@ class BenchSpec:
     twins: bool = True
     """Whether each attack is also measured on a never poisoned twin: a model with the data, the configuration and the
     seed of the poisoned one, trained once for all attacks on it. Without, the tables have neither floor nor ceiling."""
+    rebound: RunSpec | None = None
+    """How each cleaned model is finetuned further, on clean pairs, to see whether the attack comes back: with a
+    validation after each epoch, the highest attack success on the way is reported, and that of the twin beside it."""
     data: str | None = None
     """The folder that ``${data}`` stands for."""
     seeds: list[int] = field(default_factory=lambda: [0])

@@ -13,10 +13,16 @@ from ..report import write_report
 from ..summary import Figure, Summary, best, summarise
 from .grid import Cell
 from .runner import Places
-from .twins import CEILING, FLOOR, RECOVERED
+from .twins import CEILING, FLOOR, REBOUND, REBOUND_FLOOR, RECOVERED
 
 _RATES = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "clean_target_rate": "clean target rate"}
-_TWIN = {FLOOR: "ASR floor", RECOVERED: "recovered", CEILING: "ceiling"}
+_BESIDE = {
+    FLOOR: "ASR floor",
+    RECOVERED: "recovered",
+    CEILING: "ceiling",
+    REBOUND: "rebound",
+    REBOUND_FLOOR: "rebound floor",
+}
 _FOUND = {"alarm": "alarms", "roc_auc": "ROC AUC", "precision": "precision"}
 _LOGGED = {"alarm": "ubt/alarm", "roc_auc": "suspects/roc_auc", "precision": "suspects/precision"}
 _COSTS = {"seconds": "seconds", "samples_seen": "samples seen", "peak_memory_mb": "peak memory (MB)"}
@@ -133,7 +139,7 @@ def _cells(rows: Sequence[Summary], plus_minus: str, bold: str, plain: Callable[
     }
     for place, row in enumerate(rows):
         cells = [plain(row.attack), plain(row.defence), plain(", ".join(row.seeds))]
-        for measure in (*_RATES, *_present(rows, _TWIN)):
+        for measure in (*_RATES, *_present(rows, _BESIDE)):
             text = _text(row.figures.get(measure), 100, 1, plus_minus)
             cells.append(bold.format(text) if place in marked.get(measure, ()) else text)
         cells += [_text(row.figures.get(measure), 100, 1, plus_minus) for measure in _present(rows, _FOUND)]
@@ -142,12 +148,12 @@ def _cells(rows: Sequence[Summary], plus_minus: str, bold: str, plain: Callable[
 
 
 def _headings(rows: Sequence[Summary]) -> list[str]:
-    rates = [*_RATES.values(), *_present(rows, _TWIN).values(), *_present(rows, _FOUND).values()]
+    rates = [*_RATES.values(), *_present(rows, _BESIDE).values(), *_present(rows, _FOUND).values()]
     return ["attack", "defence", "seeds", *(f"{name} (%)" for name in rates), *_COSTS.values()]
 
 
 def _present(rows: Sequence[Summary], measures: Mapping[str, str]) -> dict[str, str]:
-    """The measures, with their headings, that any row has: of a twin, or of a defence that names suspects."""
+    """The measures, with their headings, that any row has: of other cells, or of a defence that names suspects."""
     return {measure: name for measure, name in measures.items() if any(measure in row.figures for row in rows)}
 
 

@@ -66,6 +66,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
             recovery=recovery(records, book),
             attacks=(attacks := attack_parts(records, book)),
             anchors=_anchors(attacks),
+            rebound=any("rebound" in row.summary.figures for part in attacks for row in part.rows),
             stale=any(record.row.get("stale") for record in records),
             memory=any("peak_memory_mb" in row.summary.figures for part in attacks for row in part.rows),
             twins=any("attack_success_floor" in row.summary.figures for part in attacks for row in part.rows),

@@ -243,3 +243,34 @@ def test_a_clean_model_of_the_grid_is_the_twin_and_other_settings_have_their_own
     names = [cell.name for cell in cells_of(twins=True, defences={}, attacks={"fast": other, "slow": third})]
     assert len(set(names)) == len(names)
     assert {"twin-seed0", "twin-of-slow-seed0"} < set(names)
+
+
+def test_cleaned_models_and_the_twin_are_finetuned_further_where_the_bench_says_how() -> None:
+    found = {
+        cell.name: cell
+        for cell in cells_of(
+            twins=True,
+            rebound={"config": "cleanclip/finetune_cifar10.yaml", "trainer": {"max_epochs": 2}},
+            defences={
+                "CleanCLIP": {"config": "cleanclip/cifar10.yaml"},
+                "quick": {"config": "cleanclip/cifar10.yaml", "rebound": False},
+            },
+            attacks={"BadNet": {"poison": BADNET}, "clean": {}},
+        )
+    }
+    own, twin = found["BadNet-seed0--CleanCLIP--rebound"], found["BadNet-seed0--twin--rebound"]
+    assert [name for name in found if name.endswith("--rebound")] == [twin.name, own.name]
+    needed = {variable: cell.id for variable, cell in own.needs.items()}
+    assert needed == {"before": found["BadNet-seed0--CleanCLIP"].id, "poisoned": found["BadNet-seed0"].id}
+    assert twin.needs == {"twin": found["clean-seed0"]}
+    assert argument(own, "--model.init_from") == "${before}/last.ckpt"
+    assert argument(twin, "--model.init_from") == "${twin}/last.ckpt"
+    assert argument(twin, "--data.attack.trigger") == "BadNet"
+    for cell in (own, twin):
+        assert (cell.listed, cell.subcommand) == (False, "fit")
+        assert argument(cell, "--trainer.check_val_every_n_epoch") == "1"
+        assert argument(cell, "--trainer.max_epochs") == "2"
+    assert found["BadNet-seed0--CleanCLIP"].rebound == own
+    assert found["BadNet-seed0--CleanCLIP"].twin.rebound == twin  # type: ignore[union-attr]
+    assert found["BadNet-seed0--quick"].rebound is None
+    assert found["clean-seed0--CleanCLIP"].rebound is None
