@@ -7,11 +7,14 @@ asks of the other through ``trainer.lightning_module`` and ``trainer.datamodule`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+# Those of typing evaluate a property to see whether it is there, up to Python 3.11.
+from typing_extensions import Protocol, runtime_checkable
 
 
 class UserMistake(ValueError):

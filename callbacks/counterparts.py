@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 
 from ..contracts import CLIPModule, UserMistake, ZeroShotData
+from ..counterparts import data_of
 
 
 def zero_shot_data(trainer: Trainer) -> ZeroShotData:
@@ -19,9 +20,10 @@ def zero_shot_data(trainer: Trainer) -> ZeroShotData:
     Raises:
         UserMistake: If the run has no data module, or one that names no classes and attacks.
     """
-    data = getattr(trainer, "datamodule", None)
-    if not isinstance(data, ZeroShotData):
-        found = "no data module" if data is None else type(data).__name__
+    data = data_of(trainer, ZeroShotData)
+    if data is None:
+        other = data_of(trainer, LightningDataModule)
+        found = "no data module" if other is None else type(other).__name__
         raise UserMistake(
             f"the run has {found}: the callbacks that measure zero-shot accuracy need a data module with dataset_name, "
             "class_prompts and attacks, such as ImageTextDataModule"

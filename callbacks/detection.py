@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from ..contracts import DECISIONS, DetectingModule, GroundTruth, Suspicion
+from ..counterparts import data_of
 from .results_table import text_cell
 
 
@@ -51,8 +52,8 @@ class BackdoorDetection(Callback):
         if found is None or found.about == self._done or rehearsal or not trainer.is_global_zero:
             return
         self._done = found.about
-        data = getattr(trainer, "datamodule", None)
-        known = data.poisoned_keys if isinstance(data, GroundTruth) else frozenset()
+        data = data_of(trainer, GroundTruth)
+        known = data.poisoned_keys if data is not None else frozenset()
         truth = np.array([key in known for key in found.keys])
         if not truth.any() or truth.all():
             return

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from ..contracts import PictureAttack, PictureAttackData, UserMistake, ZeroShotData, ZeroShotModule
+from ..counterparts import data_of
 from .zero_shot_measure import predictions
 
 
@@ -35,14 +36,15 @@ class SingleImageSuccess(Callback):
         self._log("test", trainer, pl_module)
 
     def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = getattr(trainer, "datamodule", None)
-        attacks = data.picture_attacks if isinstance(data, PictureAttackData) else []
+        pictures = data_of(trainer, PictureAttackData)
+        attacks = pictures.picture_attacks if pictures is not None else []
         if not attacks:
             return
         if not isinstance(pl_module, ZeroShotModule):
             raise UserMistake(f"{type(pl_module).__name__} has no encode_image and zero_shot_logits for given pictures")
         rates = {attack.name: self._rate(attack, trainer, pl_module) for attack in attacks}
-        others = data.attacks if isinstance(data, ZeroShotData) else []
+        data = data_of(trainer, ZeroShotData)
+        others = data.attacks if data is not None else []
         figures = {f"/{name}": rate for name, rate in rates.items()} if len(rates) + len(others) > 1 else {}
         if not others:
             figures[""] = torch.stack(list(rates.values())).mean()

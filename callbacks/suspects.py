@@ -10,6 +10,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..contracts import DECISIONS, DetectingModule, ImageTextData, Suspicion
+from ..counterparts import data_of
 from .figures import DPI
 from .results_table import text_cell
 from .suspects_figure import Suspect, contact_sheet
@@ -44,8 +45,8 @@ class SuspectsWriter(Callback):
         self._write(trainer, pl_module, at_the_end=True)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, at_the_end: bool = False) -> None:
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(pl_module, DetectingModule) or not isinstance(data, ImageTextData):
+        data = data_of(trainer, ImageTextData)
+        if not isinstance(pl_module, DetectingModule) or data is None:
             return
         found = pl_module.suspicion
         rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..contracts import CaptionSearch, ImageTextBatch, ImageTextData, UserMistake
+from ..counterparts import data_of
 from .base import BaseCLIPModule
 from .precision import similarities
 from .ranges import check_ranges
@@ -124,8 +125,8 @@ class BadCLIP(BaseCLIPModule):
         Raises:
             UserMistake: If the data have none, cannot be searched, or one of these pictures cannot be read.
         """
-        data = getattr(self.trainer, "datamodule", None)
-        if not (isinstance(data, CaptionSearch) and isinstance(data, ImageTextData)):
+        data = data_of(self.trainer, ImageTextData)
+        if not isinstance(data, CaptionSearch):
             raise UserMistake("BadCLIP needs pairs whose captions can be searched: use ImageTextDataModule as data")
         keys = data.keys_saying(self.target)
         if not keys:

@@ -22,6 +22,7 @@ from ..contracts import (
     ZeroShotData,
     ZeroShotOutputs,
 )
+from ..counterparts import data_of
 from .batch_norm import check_synchronised
 from .encoders import build_encoder, load_weights
 from .execution import Execution, backend_of
@@ -184,8 +185,8 @@ class BaseCLIPModule(LightningModule):
     def on_fit_start(self) -> None:
         """See, before anything is trained, that it can be: the batches of the data module, batch norm on its device."""
         check_synchronised(self, self.device)
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, ImageTextData):
+        data = data_of(self.trainer, ImageTextData)
+        if data is not None:
             self.check_batches(data.batch_names)
 
     def check_batches(self, names: Container[str]) -> None:
@@ -246,9 +247,9 @@ class BaseCLIPModule(LightningModule):
 
     def _embed_classes(self) -> None:
         """Embed the classes for the evaluation that starts, as its prompts and those of its attacks describe them."""
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, ZeroShotData):
-            raise UserMistake(f"an evaluation needs a data module with class prompts, not {type(data).__name__}")
+        data = data_of(self.trainer, ZeroShotData)
+        if data is None:
+            raise UserMistake("an evaluation needs a data module with class prompts, such as ImageTextDataModule")
         self._class_embeddings = self._embed_prompts(data.class_prompts.prompts)
         self._attacks = list(data.attacks)
         own = {attack.prompts for attack in self._attacks if attack.prompts is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..contracts import ImageTextBatch, ImageTextData, PredictOutputs, UserMistake
+from ..counterparts import data_of
 from .base import BaseCLIPModule
 from .detection import LocalDensity
 
@@ -56,8 +57,8 @@ class LocalDensityCLIP(BaseCLIPModule):
 
     def on_predict_start(self) -> None:
         """Embed the reference."""
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, ImageTextData):
+        data = data_of(self.trainer, ImageTextData)
+        if data is None:
             raise UserMistake("LocalDensityCLIP needs pictures with captions: use ImageTextDataModule as data")
         keys = data.some_keys(self.reference_size, self.seed)
         self._places = {key: place for place, key in enumerate(keys)}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..contracts import ClassLogits, LabelledBatch, UserMistake, ZeroShotBatch, ZeroShotData, ZeroShotOutputs
+from ..counterparts import data_of
 from .base import BaseCLIPModule
 from .precision import at_least_float32
 
@@ -55,8 +56,8 @@ class SupervisedFinetune(BaseCLIPModule):
         Raises:
             UserMistake: If it has another number of them.
         """
-        data = getattr(self.trainer, "datamodule", None)
-        if stage == "predict" or not isinstance(data, ZeroShotData):
+        data = data_of(self.trainer, ZeroShotData)
+        if stage == "predict" or data is None:
             return
         classes = len(data.class_prompts.classnames)
         if classes != self.num_classes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...contracts import ImageTextData, UserMistake
+from ...counterparts import data_of
 
 
 def check_run(trainer: Any, name: str) -> None:
@@ -17,9 +18,9 @@ def check_run(trainer: Any, name: str) -> None:
     Raises:
         UserMistake: If it does not, or the data is of another kind or fills no batch.
     """
-    data = getattr(trainer, "datamodule", None)
-    if not isinstance(data, ImageTextData):
-        raise UserMistake(f"{name} needs a data module that selects pairs by key, not {type(data).__name__}")
+    data = data_of(trainer, ImageTextData)
+    if data is None:
+        raise UserMistake(f"{name} needs a data module that selects pairs by key, such as ImageTextDataModule")
     if trainer.fast_dev_run:
         return
     if trainer.max_epochs != -1 or trainer.max_steps != -1:
