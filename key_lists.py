@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 from .contracts import UserMistake
-
-_QUOTED = ("'=", "'+", "'-", "'@", "'\t", "'\r")
-"""How a cell begins that was kept from being read as a formula."""
+from .reading import read_lines, read_text, reading, shown
+from .tables import SURPLUS, open_table, plain_cell
 
 
 def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> frozenset[str]:
@@ -29,37 +25,32 @@ def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> f
     Raises:
         UserMistake: If there is no such file, or it names no keys.
     """
-    try:
-        # As it is: a caption may hold any of the many characters at which a text is split into lines.
-        text = Path(path).read_bytes().decode("utf-8")
-        if path.endswith(".json"):
-            return _named(_of_manifest(text), option, path)
-        table = csv.DictReader(io.StringIO(text, newline=""))
-        if "key" in (table.fieldnames or ()):
-            named = {_unquoted(row["key"] or "") for row in table if counts(row.get("decision"))}
-        elif path.endswith(".csv"):
-            raise UserMistake(f"{option}: {path} has no column key: give a CSV with one, or a text file of keys")
-        else:
-            named = {line.strip() for line in text.splitlines()}
-    except OSError as error:
-        raise UserMistake(f"{option}: {path} cannot be read: {error.strerror}") from error
-    except UserMistake:
-        raise
-    except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
-        raise UserMistake(f"{option}: {path} is no list of keys ({type(error).__name__})") from error
-    return _named(named, option, path)
-
-
-def _of_manifest(text: str) -> set[str]:
-    return {str(key) for plan in json.loads(text)["plans"] for key in plan["keys"]}
-
-
-def _named(named: set[str], option: str, path: str) -> frozenset[str]:
+    what = f"{option}: key list"
+    if path.lower().endswith(".json"):
+        text = read_text(path, what)
+        with reading(what, path):
+            named = {str(key) for plan in json.loads(text)["plans"] for key in plan["keys"]}
+    else:
+        lines = read_lines(path, what, errors="surrogateescape")
+        header = [cell.strip('"') for cell in lines[0].split(",")] if lines else []
+        is_table = path.lower().endswith(".csv") or "key" in header
+        named = _of_table(path, what, counts) if is_table else set(lines)
     keys = frozenset(named - {""})
     if not keys:
-        raise UserMistake(f"{option}: {path} names no keys")
+        raise UserMistake(f"{option}: {shown(path)} names no keys")
     return keys
 
 
-def _unquoted(key: str) -> str:
-    return key[1:] if key.startswith(_QUOTED) else key
+def _of_table(path: str, what: str, counts: Callable[[str | None], bool]) -> set[str]:
+    named = set()
+    with open_table(path, what) as table:
+        table.require("key")
+        decided = "decision" in table.columns
+        # Cells behind an unquoted comma are in the wrong column; those before it are not.
+        sure = table.columns.index("key") == 0 and not decided
+        for row in table:
+            if row.fault and not (row.fault == SURPLUS and sure):
+                raise UserMistake(f"{what} {shown(path)}, line {row.line}: {row.fault}; put such cells in quotes")
+            if counts(row.cells["decision"] if decided else None):
+                named.add(plain_cell(row.cells["key"]))
+    return named

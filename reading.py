@@ -7,6 +7,7 @@ is parsed: ``read_bytes`` takes regular files up to a size, and each format has 
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import stat
@@ -87,23 +88,26 @@ def read_bytes(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) 
         return content
 
 
-def read_text(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) -> str:
+def read_text(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES, errors: str = "strict") -> str:
     """Read a UTF-8 text file; a byte order mark is left out, line ends stay as they are.
 
     Args:
         path: A regular file.
         what: What it is, for messages.
         most: Bytes that it may have.
+        errors: What becomes of bytes that are not UTF-8: ``surrogateescape`` for names of files.
 
     Raises:
         UserMistake: As ``read_bytes``, or if it is not UTF-8.
     """
     content = read_bytes(path, what, most)
     with reading(what, path):
-        return content.decode("utf-8-sig")
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            errors = "strict"  # told as what it is
+        return content.decode("utf-8-sig", errors)
 
 
-def read_lines(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) -> list[str]:
+def read_lines(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES, errors: str = "strict") -> list[str]:
     """Read the lines of a UTF-8 text file, without white space around them and without blank ones.
 
     A line ends at LF, CR LF or CR, and at none of the other characters at which Python splits texts: a class name or a
@@ -113,11 +117,12 @@ def read_lines(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) 
         path: A regular file.
         what: What it is, for messages.
         most: Bytes that it may have.
+        errors: As ``read_text``.
 
     Raises:
         UserMistake: As ``read_text``.
     """
-    lines = read_text(path, what, most).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = read_text(path, what, most, errors).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return [line.strip() for line in lines if line.strip()]
 
 

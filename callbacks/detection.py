@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 
 from ..contracts import DECISIONS, DetectingModule, GroundTruth, Suspicion
 from ..counterparts import data_of
-from .results_table import text_cell
+from ..tables import text_cell
 
 
 class BackdoorDetection(Callback):

@@ -12,8 +12,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from ..contracts import HeadModule, PhasedModule, PictureAttackData
+from ..tables import text_cell
 from .counterparts import clip_module, zero_shot_data
-from .results_table import ATTACK_MEASURES, MORE_ATTACK_MEASURES, add_results, read_results, text_cell
+from .results_table import ATTACK_MEASURES, MORE_ATTACK_MEASURES, add_results, read_results
 
 
 class ResultsWriter(Callback):

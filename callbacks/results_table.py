@@ -30,11 +30,6 @@ MORE_ATTACK_MEASURES = ("non_target_triggered_accuracy",)
 _IDENTITY = COLUMNS[:4]
 
 
-def text_cell(text: str) -> str:
-    """Keep a spreadsheet from reading a name as a formula: such a name gets a quote in front."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
 def read_results(path: Path) -> list[dict[str, str]]:
     """Read the rows of a results file.
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..contracts import PredictOutputs
-from .results_table import text_cell
+from ..tables import text_cell
 
 
 class SimilarityWriter(Callback):

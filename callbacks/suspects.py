@@ -11,8 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..contracts import DECISIONS, DetectingModule, ImageTextData, Suspicion
 from ..counterparts import data_of
+from ..tables import text_cell
 from .figures import DPI
-from .results_table import text_cell
 from .suspects_figure import Suspect, contact_sheet
 
 _BLOCK = 4096

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import inspect
 import operator
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -18,6 +17,9 @@ from ..contracts import UserMistake
 from ..datamodules.bad_samples import BadSample
 from ..datamodules.shards.encoded import EncodedPicture, check_picture, encode_picture
 from ..datamodules.shards.writer import Labelled, Pair, Skipped
+from ..reading import shown
+from ..tables import Row, open_table
+from .picture_folders import PICTURE_SUFFIXES
 
 MAX_FILE_BYTES = 100_000_000
 """A picture within the pixel limit is smaller."""
@@ -26,7 +28,17 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str) -> Iterator[tuple[str, str, str]]:
+class Line(NamedTuple):
+    """A row of a table of pictures and captions."""
+
+    where: str
+    path: str
+    caption: str
+    fault: str = ""
+    """Why it cannot be used; empty unless the table itself says so."""
+
+
+def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str) -> Iterator[Line]:
     """Read a CSV.
 
     Args:
@@ -36,36 +48,40 @@ def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str
         delimiter: One character, or ``tab``.
 
     Yields:
-        Where the row stands, its path and its caption, both empty where the row is too short.
+        Its rows; what is missing of one that is too short is empty.
 
     Raises:
-        UserMistake: If it is not a CSV with these columns.
+        UserMistake: If it is not a CSV with these columns, or rows stand between two quotes, as one row.
     """
     delimiter = "\t" if delimiter == "tab" else delimiter
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise UserMistake(f"the delimiter is {delimiter!r}: it must be one character, or the word tab")
-    if not table.is_file():
-        raise UserMistake(f"{table} is not a file: give a CSV with the columns {image_column} and {caption_column}")
-    # A caption that is not UTF-8 costs its row, not the table.
-    with table.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(file, delimiter=delimiter)
-        try:
-            columns = reader.fieldnames or []
-            for column in (image_column, caption_column):
-                if column not in columns:
-                    raise UserMistake(f"{table} has no column {column!r}: its columns are {list(columns)}")
-            for row in reader:
-                yield f"line {reader.line_num}", row[image_column] or "", row[caption_column] or ""
-        except csv.Error as error:
-            raise UserMistake(
-                f"{table} is not CSV after line {reader.line_num} ({error}): look for a quote that is not closed"
-            ) from None
+    with open_table(table, "table", delimiter) as rows:
+        rows.require(image_column, caption_column)
+        place = rows.columns.index(image_column)
+        for row in rows:
+            if row.lines > 1 and _swallowed(row, place, delimiter):
+                first = row.line - row.lines + 1
+                raise UserMistake(
+                    f"table {shown(table)}: a quote that is opened in line {first} is closed in line {row.line} only, "
+                    "with other rows in between; double the quotes inside cells, and close them"
+                )
+            yield Line(f"line {row.line}", row.cells[image_column], row.cells[caption_column], row.fault)
 
 
-def load_pair(folder: Path, row: tuple[str, str, str]) -> Pair | Skipped:
+def _swallowed(row: Row, place: int, delimiter: str) -> bool:
+    """Whether a cell of several lines has whole rows in it: lines that name a picture where rows do."""
+    inner = (line for cell in row.cells.values() for line in cell.splitlines()[1:])
+    paths = (line.split(delimiter)[place] for line in inner if line.count(delimiter) >= max(place, 1))
+    return any(Path(path.strip('" ')).suffix.lower() in PICTURE_SUFFIXES for path in paths)
+
+
+def load_pair(folder: Path, row: Line) -> Pair | Skipped:
     """Load what a row of a CSV in ``folder`` names."""
-    where, path, caption = row
+    where, path, caption, fault = row
     caption = caption.strip()
+    if fault:
+        return Skipped(fault, where)
     if not caption:
         return Skipped("empty caption", where)
     try:
@@ -158,23 +174,6 @@ def load_from_dataset(dataset: Any, name: str, index: int) -> Labelled | Skipped
         return Labelled(encode_picture(source), label)
     except BadSample as error:
         return Skipped(error.kind, where)
-
-
-def text_lines(path: Path, what: str) -> list[str]:
-    """Read the lines of a UTF-8 text file that are not blank.
-
-    Args:
-        path: The file.
-        what: What it should hold, for the message.
-
-    Raises:
-        UserMistake: If it cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserMistake(f"{path} cannot be read ({error}): give a UTF-8 file with {what}, one a line") from None
-    return [line.strip() for line in lines if line.strip()]
 
 
 def in_threads(load: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:

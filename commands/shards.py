@@ -24,7 +24,9 @@ from ..datamodules.shards.writer import (
     write_zero_shot_set,
 )
 from ..datamodules.templates import CIFAR10_TEMPLATES
+from ..reading import read_lines, shown
 from .class_order import named_positions, number_order
+from .picture_folders import class_pictures
 from .shard_sizes import write_sizes
 from .shard_sources import (
     csv_rows,
@@ -32,12 +34,8 @@ from .shard_sources import (
     load_from_dataset,
     load_labelled,
     load_pair,
-    text_lines,
     torchvision_dataset,
 )
-
-# Other formats are candidates too, so that they are counted as skipped and not left out in silence.
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
 
 T = TypeVar("T")
 
@@ -103,7 +101,8 @@ def shards_from_folder(
     """Turn a folder of pictures, one sub-folder a class, into training shards or into a zero-shot set.
 
     Classes are the sub-folders, underscores read as spaces: in the order of their numbers where they are numbered, in
-    alphabetical order otherwise. The order of the pictures is random.
+    alphabetical order otherwise. The order of the pictures is random. Hidden files and folders are left out, links are
+    followed; what was left out is told.
 
     Example:
         untrigger shards folder pets/train data/pets/train --templates templates.txt
@@ -131,12 +130,10 @@ def shards_from_folder(
     settings = _Output(output, zero_shot, zero_shot_split, _templates(templates), shard_size, seed, max_bad_share)
     folders = number_order(folders)
     names, labels = _classnames(classnames, folders, str(folder), "folder")
-    files = [
-        (path, label)
-        for label, name in sorted(zip(labels, folders, strict=True))
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    ]
+    found = class_pictures(folder, sorted(zip(labels, folders, strict=True)))
+    files = found.files
+    if found.told:
+        print(f"{shown(folder)}: {found.told}")
     order = np.random.default_rng(seed).permutation(len(files))
     _write_classes(in_threads(load_labelled, (files[index] for index in order)), len(files), names, settings)
 
@@ -203,7 +200,7 @@ COMMANDS: dict[str, Any] = {
 
 
 def _templates(path: Path | None) -> list[str]:
-    templates = list(CIFAR10_TEMPLATES) if path is None else text_lines(path, "templates")
+    templates = list(CIFAR10_TEMPLATES) if path is None else read_lines(path, "templates")
     check_written_templates(templates)
     return templates
 

@@ -23,7 +23,7 @@ from .phrase import phrase_pattern
 from .poisoning import Poison, PoisonPlan, PoisonSpec, named, plans_of, poison_of, read_manifest, write_manifest
 from .shards import RemoteShards, ShardSet, expand_shards
 from .shards.counts import read_counts
-from .stream import ImageTextStream, ShardStream, Views, ZeroShotStream
+from .stream import MAX_WORKERS, ImageTextStream, ShardStream, Views, ZeroShotStream
 from .views import ImageView, TextView
 from .zero_shot import ZeroShotSet
 
@@ -86,8 +86,10 @@ class ImageTextDataModule(LightningDataModule):
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise UserMistake(f"data.{name} is {value}, not at least 1")
-        if num_workers < 0 or shuffle_window < 1 or not 0 <= max_bad_share <= 1:
-            raise UserMistake("data: num_workers is at least 0, shuffle_window at least 1, max_bad_share in [0, 1]")
+        if not 0 <= num_workers <= MAX_WORKERS:
+            raise UserMistake(f"data.num_workers is {num_workers}; it is at least 0 and at most {MAX_WORKERS}")
+        if shuffle_window < 1 or not 0 <= max_bad_share <= 1:
+            raise UserMistake("data: shuffle_window is at least 1, max_bad_share in [0, 1]")
         self.train_shards, self.zero_shot = train_shards, zero_shot
         self.poison, self.attack = poison, attack if attack is not None else poison
         self._attack_is_given = attack is not None

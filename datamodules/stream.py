@@ -22,7 +22,8 @@ from .shards import ShardSet
 from .shards.samples import decode_caption, decode_label, decode_picture
 from .views import ImageView, TextView
 
-_MAX_WORKERS = 256
+MAX_WORKERS = 256
+"""Reading processes of a rank."""
 _TOGETHER = 1 << 20
 """Bytes of pictures that are assembled at once."""
 
@@ -80,7 +81,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         super().__init__()
         self.shards, self.order, self.image_size, self.max_bad = shards, order, image_size, max_bad
         # Shared with persistent workers, which hold a copy of this object: epoch, batches handed out, spares used.
-        self._control = torch.zeros(2 + _MAX_WORKERS, dtype=torch.int64)
+        self._control = torch.zeros(2 + MAX_WORKERS, dtype=torch.int64)
         self._control.share_memory_()  # type: ignore[no-untyped-call]
 
     @property

@@ -9,6 +9,8 @@ from .classnames import read_classnames
 from .shards import ShardSet, expand_shards
 from .templates import check_templates
 
+_MOST_SHARDS = 1_000_000
+
 
 class ZeroShotSet:
     """The folder ``classnames.txt``, ``zeroshot_classification_templates.txt``, ``test/N.tar``, ``test/nshards.txt``.
@@ -38,8 +40,10 @@ class ZeroShotSet:
             classnames, [[template.replace("{c}", name) for template in templates] for name in classnames]
         )
         count = _lines(root / "test" / "nshards.txt")[0]
-        if not count.isdecimal():
-            raise UserMistake(f"{root / 'test' / 'nshards.txt'} holds {count!r}, not a number")
+        if not (count.isascii() and count.isdecimal() and int(count[:8]) <= _MOST_SHARDS):
+            raise UserMistake(
+                f"{root / 'test' / 'nshards.txt'} holds {count!r:.40}, not a number up to {_MOST_SHARDS:,}"
+            )
         self.shards = ShardSet(
             expand_shards([str(root / "test" / f"{shard}.tar") for shard in range(int(count))]), "cls"
         )

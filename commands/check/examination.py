@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...callbacks.results_table import text_cell
 from ...contracts import DECISIONS, UserMistake
 from ...datamodules.generated import write_generated_data
 from ...lightning_modules import DECREE, UBT
+from ...tables import open_table, plain_cell, text_cell
 from ..own_runs import fit_or_go_on, run_trainer
 
 DENSITIES = ("k_distance", "slof", "dao")
@@ -139,11 +138,12 @@ def _percentiles(table: Path, poisoned: set[str]) -> dict[str, float]:
         return {}
     keys: list[str] = []
     columns = {name: array("f") for name in DENSITIES}
-    with table.open(newline="", encoding="utf-8") as handle:
-        for row in csv.DictReader(handle):
-            keys.append(row["key"])
+    with open_table(table, "similarities") as rows:
+        rows.require("key", *columns)
+        for row in rows:
+            keys.append(plain_cell(row.cells["key"]))
             for name, column in columns.items():
-                column.append(float(row[name]))
+                column.append(float(row.cells[name]))
     chosen = np.array([key in poisoned for key in keys])
     return {name: _mean_percentile(np.array(column), chosen) for name, column in columns.items()}
 

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 from ...contracts import UserMistake
 from ...files import write_text
+from ...reading import read_text, reading, reason, shown
 from ..triggers import Trigger
+from .plain_types import fits
 from .plan import PoisonPlan
 from .poison import Poison
 
 FORMAT = "untrigger-poison"
 VERSION = 1
+_MOST_BYTES = 1 << 30
+"""Of a manifest, which may name millions of keys."""
 WARNING = (
     "The pairs named here were deliberately poisoned to plant a backdoor, for research. "
     "Neither they nor a model trained on them are fit for any other use."
@@ -66,26 +70,19 @@ def read_manifest(path: str | os.PathLike[str]) -> Poison:
     Raises:
         UserMistake: If there is no such file, it is no manifest, was changed, or names a class that is not imported.
     """
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserMistake(f"there is no poison manifest {str(file)!r}") from error
-    except OSError as error:
-        raise UserMistake(f"poison manifest {str(file)!r} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserMistake(f"{str(file)!r} is not a poison manifest: it is no text") from error
-    try:
-        return _parse(text)
-    except UserMistake as error:
-        raise UserMistake(f"poison manifest {str(file)!r}: {error}") from error
+    text = read_text(path, "poison manifest", _MOST_BYTES)
+    with reading("poison manifest", path):
+        try:
+            return _parse(text)
+        except UserMistake as error:
+            raise UserMistake(f"poison manifest {shown(path)}: {error}") from error
 
 
 def _parse(text: str) -> Poison:
     try:
         content = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise UserMistake("it is not JSON") from error
+        raise UserMistake(reason(error)) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserMistake("it is JSON of another kind; `untrigger fit` with a poison plan writes one")
     if content.get("version") != VERSION:
@@ -99,23 +96,35 @@ def _parse(text: str) -> Poison:
         return Poison(plans, [_keys(entry["keys"]) for entry in content["plans"]])
     except UserMistake:
         raise
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise UserMistake(f"it describes no plan of this release ({type(error).__name__})") from error
+    except Exception as error:  # a class that is made of hostile arguments may raise anything
+        raise UserMistake(f"it describes no plan of this release: {reason(error)}") from error
 
 
 def _plan(entry: Mapping[str, Any]) -> PoisonPlan:
-    trigger: Trigger = _imported(Trigger, entry["trigger"]["class"])(**entry["trigger"]["params"])
-    plan: PoisonPlan = _imported(PoisonPlan, entry["class"])(trigger=trigger, **entry["params"])
+    trigger: Trigger = _made(_imported(Trigger, entry["trigger"]["class"]), entry["trigger"]["params"])
+    plan: PoisonPlan = _made(_imported(PoisonPlan, entry["class"]), entry["params"], trigger=trigger)
     return plan
+
+
+def _made(kind: type, params: Mapping[str, Any], **more: Any) -> Any:
+    """An object of these arguments, each of the type that its class asks for: many are not used before training."""
+    hints = get_type_hints(kind.__init__)
+    for name, value in params.items():
+        if not fits(value, hints.get(name, Any)):
+            raise UserMistake(f"{kind.__name__}'s {name[:80]!r} is {value!r:.80}, which is of another kind")
+    return kind(**params, **more)
 
 
 def _keys(value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(key, str) for key in value):
         raise UserMistake("its keys are not a list of texts")
+    for key in value:
+        if not key.isascii():
+            key.encode("utf-8", "surrogateescape")  # as the name of any member can be
     return value
 
 
-def _imported(base: type, name: str) -> Callable[..., Any]:
+def _imported(base: type, name: str) -> type:
     """The class of this qualified name, looked up among the subclasses that exist; nothing is imported."""
     found = next((kind for kind in _subclasses(base) if _qualified_name(kind) == name), None)
     if found is None:

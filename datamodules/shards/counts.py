@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os.path import basename
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...contracts import UserMistake
+from ...reading import read_json, reading
 from .remote import RemoteShards, fetch_bytes, is_remote, redacted
 
 STATS = "stats"
+_MOST_PAIRS = 1_000_000
+"""Of a shard; none has more members."""
 _AT_ONCE = 16
 
 
@@ -65,15 +67,14 @@ def _size(sizes: dict[str, Any], shard: str, given: str) -> int:
 
 
 def _object(path: str, remote: RemoteShards) -> dict[str, Any]:
-    read: Callable[[], bytes] = (lambda: fetch_bytes(path, remote)) if is_remote(path) else Path(path).read_bytes
     try:
-        content = json.loads(read())
+        if is_remote(path):
+            with reading("file", redacted(path)):
+                content = json.loads(fetch_bytes(path, remote))
+        else:
+            content = read_json(path, "file")
     except UserMistake as error:
         raise UserMistake(f"data.counts: {error}") from error
-    except OSError as error:
-        raise UserMistake(f"data.counts: {path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserMistake(f"data.counts: {redacted(path)} is no JSON") from error
     if not isinstance(content, dict):
         raise UserMistake(f"data.counts: {redacted(path)} is no JSON object of names and numbers")
     return content
@@ -81,6 +82,8 @@ def _object(path: str, remote: RemoteShards) -> dict[str, Any]:
 
 def _number(value: object, where: str) -> int:
     # bool is an int; so is 10**400, which no array holds.
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
-        raise UserMistake(f"data.counts: {where} says {value!r:.20}, which is no number of pairs")
+    # A shard of more would have an order of gigabytes, which is made at once.
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_PAIRS:
+        told = f"{value!r:.20}" if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
+        raise UserMistake(f"data.counts: {where} says {told}, which is no number of pairs up to {_MOST_PAIRS:,}")
     return value

@@ -12,6 +12,8 @@ from .fixed_pattern import FixedPattern, Stamp
 
 POSITIONS = ("top", "center", "bottom")
 MAX_LETTERS = 64
+MAX_HEIGHT = 4096
+"""No input is larger; the letters are drawn before the input's size is known."""
 
 
 class TextOverlay(FixedPattern):
@@ -46,8 +48,8 @@ class TextOverlay(FixedPattern):
         super().__init__()
         if not 0 < alpha <= 1:
             raise UserMistake(f"alpha is {alpha}; the text's weight must be above 0 and at most 1")
-        if height < 1:
-            raise UserMistake(f"height is {height}; a line of text has at least 1 pixel")
+        if not 1 <= height <= MAX_HEIGHT:
+            raise UserMistake(f"height is {height}; a line of text has 1 to {MAX_HEIGHT:,} pixels")
         if position not in POSITIONS:
             raise UserMistake(f"there is no position {position!r} of TextOverlay; choose from {', '.join(POSITIONS)}")
         if len(colour) != 3 or not all(0 <= channel <= 255 for channel in colour):

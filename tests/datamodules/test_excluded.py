@@ -88,13 +88,13 @@ def test_a_table_of_suspects_names_all_but_those_acquitted(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing.txt", None, r"missing\.txt cannot be read: No such file"),
-        ("missing.json", None, r"missing\.json cannot be read: No such file"),
-        ("poison.json", b'{"a": 1}', r"poison\.json is no list of keys"),
-        ("suspects.csv", b"name,score\na,1\n", r"suspects\.csv has no column key"),
+        ("missing.txt", None, r"missing\.txt cannot be read: it does not exist"),
+        ("missing.json", None, r"missing\.json cannot be read: it does not exist"),
+        ("poison.json", b'{"a": 1}', r"poison\.json cannot be read: it lacks 'plans'"),
+        ("suspects.csv", b"name,score\na,1\n", r"suspects\.csv has no column 'key'"),
         ("suspects.csv", b"key,decision\na,benign\n", r"suspects\.csv names no keys"),
         ("keys.txt", b"\n \n", r"keys\.txt names no keys"),
-        ("keys.txt", b"\xff\xfe", r"keys\.txt is no list of keys"),
+        ("keys.txt", b"\xff\xfe", r"keys\.txt cannot be read: it is not UTF-8 text"),
         ("keys.txt", b"somebody\nelse\n", r"none of the 2 keys that .*keys\.txt names is in these shards"),
     ],
 )

@@ -117,8 +117,8 @@ def test_an_edited_manifest_is_refused(poison: Poison, tmp_path: Path, old: str,
     ("content", "message"),
     [
         (b"", "not JSON"),
-        (b"\xff\xfe\x00", "is no text"),
-        (b"[" * 100_000, "not JSON"),
+        (b"\xff\xfe\x00", "is not UTF-8 text .*; it looks like UTF-16 text"),
+        (b"[" * 100_000, "nested too deeply"),
         (b"[1, 2]", "of another kind"),
         (b'{"format": "coco"}', "of another kind"),
         (b'{"format": "untrigger-poison", "version": NaN}', "not JSON"),
@@ -137,9 +137,9 @@ def test_foreign_files_are_refused_in_one_line(tmp_path: Path, content: bytes, m
 
 
 def test_a_missing_file_and_a_folder_are_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(UserMistake, match="there is no poison manifest"):
+    with pytest.raises(UserMistake, match="cannot be read: it does not exist"):
         read_manifest(tmp_path / "poison.json")
-    with pytest.raises(UserMistake, match="cannot be read"):
+    with pytest.raises(UserMistake, match="is a folder; give a file"):
         read_manifest(tmp_path)
 
 
@@ -177,12 +177,18 @@ def test_a_trigger_is_no_plan(poison: Poison, tmp_path: Path) -> None:
         ({"keys": ["a", 1]}, "keys are not a list of texts"),
         ({"keys": ["c"]}, "'c' is poisoned twice"),
         ({"params": {"target": "dog", "rate": 7}}, "poison rate is 7"),
-        ({"params": {"target": 5, "rate": 0.1}}, "describes no plan"),
+        ({"params": {"target": 5, "rate": 0.1}}, "PoisonPlan's 'target' is 5, which is of another kind"),
+        ({"params": {"target": "\ud800", "rate": 0.1}}, "'target' is .*, which is of another kind"),
+        ({"params": {"target": "dog", "count": True}}, "'count' is True, which is of another kind"),
+        ({"keys": ["\ud800"]}, "describes no plan"),
         ({"params": {"target": "dog", "rate": 0.1, "surprise": 1}}, "describes no plan"),
         ({"params": [1]}, "describes no plan"),
         ({"trigger": "BadNet"}, "describes no plan"),
         ({"trigger": {"class": "untrigger.datamodules.triggers.base.Trigger", "params": {}}}, "describes no plan"),
-        ({"trigger": {"class": "untrigger.datamodules.triggers.badnet.BadNet", "params": {"size": "x"}}}, "no plan"),
+        (
+            {"trigger": {"class": "untrigger.datamodules.triggers.badnet.BadNet", "params": {"size": "x"}}},
+            "'size' is 'x'",
+        ),
     ],
 )
 def test_hostile_content_with_a_hash_that_fits_is_refused(

@@ -43,7 +43,7 @@ def test_counts_are_read_from_a_number_from_stats_and_from_sizes(
         ('{"00000.tar": 3, "00001.tar": "5"}', r"00001\.tar says '5', which is no number of pairs"),
         ('{"00000.tar": 3, "00001.tar": -1}', "says -1"),
         ("[3, 5]", "no JSON object"),
-        ("{", "is no JSON"),
+        ("{", "it is not JSON"),
     ],
 )
 def test_wrong_sizes_are_told_in_one_line(content: str, message: str, write_pairs: WritePairs, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_wrong_sizes_are_told_in_one_line(content: str, message: str, write_pair
 
 
 def test_missing_counts_are_told(write_pairs: WritePairs, server: Any, tmp_path: Path) -> None:
-    with pytest.raises(UserMistake, match=r"data\.counts: .*00000_stats\.json cannot be read: No such file"):
+    with pytest.raises(UserMistake, match=r"data\.counts: .*00000_stats\.json cannot be read: it does not exist"):
         read_counts("stats", write_pairs([3]), REMOTE)
     with pytest.raises(UserMistake, match=r"data\.counts: shard http://.*00000_stats\.json cannot be read"):
         read_counts("stats", [f"{server.url}/train/00000.tar"], REMOTE)

@@ -1,0 +1,151 @@
+"""The one reader of tables: CSV by the book, row by row, with a word for each row that may not be what it seems.
+
+``csv`` forgives: it drops quotes in the middle of a cell, swallows rows between two stray quotes, and hands out surplus
+cells. Each of these changes what a caption or a key is, so it is told instead.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TextIO
+
+from .contracts import UserMistake
+from .reading import looks_like, reading, shown
+
+SURPLUS = "more cells than columns, as of an unquoted delimiter"
+QUOTES = "quotes inside a cell"
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet reads as a formula."""
+_LONGEST_LINE = 1 << 20
+"""Characters, so that a file without line ends is not held as one."""
+
+
+class Row(NamedTuple):
+    """A row of a table."""
+
+    line: int
+    """The line that it ends on, from 1."""
+    cells: dict[str, str]
+    """By column; a cell that is missing is empty."""
+    fault: str
+    """Why its cells may not be what was meant: ``SURPLUS`` or ``QUOTES``; empty where all is well."""
+    lines: int
+    """Number of lines that it stands on."""
+
+
+class Table:
+    """A CSV file with a header, read as it is iterated over.
+
+    A byte order mark is left out. Bytes that are not UTF-8 stand as surrogates (``surrogateescape``): they are one
+    row's fault, not the table's. Blank lines are passed over.
+
+    Args:
+        stream: The file.
+        path: Its path, for messages.
+        what: What it is, for messages.
+        delimiter: One character.
+
+    Attributes:
+        columns: The names in the header.
+
+    Raises:
+        UserMistake: If the header cannot be read or names a column twice; while iterating, if a quote is never closed
+            or a line has no end.
+    """
+
+    def __init__(self, stream: TextIO, path: str, what: str, delimiter: str) -> None:
+        self._path, self._what = path, what
+        self._reader = csv.reader(_lines(stream, path, what), delimiter=delimiter, strict=True)
+        try:
+            self.columns: Sequence[str] = next(self._reader, [])
+        except csv.Error as error:
+            raise self._unreadable(0, error) from error
+        twice = next((name for name in self.columns if self.columns.count(name) > 1), None)
+        if twice is not None:
+            raise UserMistake(f"{what} {path} has two columns {twice!r:.80}; name each once")
+
+    def __iter__(self) -> Iterator[Row]:
+        width = len(self.columns)
+        while True:
+            before = self._reader.line_num
+            try:
+                cells = next(self._reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                after = self._reader.line_num
+                if after - before != 1 or "end of data" in str(error) or "field larger" in str(error):
+                    raise self._unreadable(before, error) from error
+                yield Row(after, dict.fromkeys(self.columns, ""), QUOTES, 1)
+                continue
+            if cells:
+                surplus = SURPLUS if len(cells) > width else ""
+                filled = [*cells, *[""] * (width - len(cells))]
+                line = self._reader.line_num
+                yield Row(line, dict(zip(self.columns, filled, strict=False)), surplus, line - before)
+
+    def require(self, *columns: str) -> None:
+        """See that there are these columns.
+
+        Raises:
+            UserMistake: If one is missing.
+        """
+        for column in columns:
+            if column not in self.columns:
+                found = str(list(self.columns))
+                raise UserMistake(f"{self._what} {self._path} has no column {column!r}: its columns are {found:.300}")
+
+    def _unreadable(self, line: int, error: csv.Error) -> UserMistake:
+        advice = "look for a quote that is not closed, or for quotes inside a cell"
+        return UserMistake(f"{self._what} {self._path} is not CSV after line {line} ({error}): {advice}")
+
+
+@contextmanager
+def open_table(path: str | os.PathLike[str], what: str, delimiter: str = ",") -> Iterator[Table]:
+    """Open a table; whatever goes wrong with it inside the block is one line.
+
+    Args:
+        path: A regular file.
+        what: What it is, for messages.
+        delimiter: One character.
+
+    Yields:
+        The table.
+
+    Raises:
+        UserMistake: If it cannot be read, or as ``Table``.
+    """
+    if not os.path.isfile(path):
+        kind = "is not a file" if os.path.exists(path) else "does not exist, so it is not a file"
+        raise UserMistake(f"{what} {shown(path)} {kind}: give a table with a header")
+    with reading(what, path):
+        with open(path, "rb") as start:
+            other = looks_like(start.read(64))
+        if other:
+            raise UserMistake(f"{what} {shown(path)} is no table{other}")
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
+            yield Table(stream, shown(path), what, delimiter)
+
+
+def _lines(stream: TextIO, path: str, what: str) -> Iterator[str]:
+    while line := stream.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise UserMistake(f"{what} {path} has a line of more than {_LONGEST_LINE:,} characters: it is no table")
+        yield line
+
+
+def text_cell(text: str) -> str:
+    """Keep a spreadsheet from reading a text as a formula: such a text gets a quote in front.
+
+    ``plain_cell`` takes it off again; no two texts become one.
+    """
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+
+
+def plain_cell(cell: str) -> str:
+    """What ``text_cell`` made a cell of."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell

@@ -1,0 +1,80 @@
+"""What goes in is counted against what comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from shard_files import files, members
+
+from untrigger.commands.shards import shards_from_csv, shards_from_folder
+from untrigger.contracts import UserMistake
+
+
+def picture(path: Path, number: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def table(folder: Path, captions: dict[int, str], total: int) -> Path:
+    picture(folder / "p.png")
+    lines = [f"p.png,{captions.get(number, f'a photo number {number}')}\n" for number in range(total)]
+    (folder / "pairs.csv").write_text("image,caption\n" + "".join(lines))
+    return folder / "pairs.csv"
+
+
+def test_a_comma_without_quotes_costs_its_row_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = table(tmp_path, {3: "a dog, running", 5: '"big" dog', 7: '"a dog, running"'}, 10)
+    shards_from_csv(source, tmp_path / "out", max_bad_share=0.5)
+    texts = [data.decode() for name, data in members(tmp_path / "out/00000.tar").items() if name.endswith("txt")]
+    assert texts == [f"a photo number {n}" if n != 7 else "a dog, running" for n in range(10) if n not in (3, 5)]
+    assert "wrote 8 pictures in 1 shards" in (said := capsys.readouterr().out)
+    assert "skipped 2 (more cells than columns, as of an unquoted delimiter 1, quotes inside a cell 1)" in said
+    with pytest.raises(UserMistake, match=r"1 of 10 samples cannot be used \(more cells"):
+        shards_from_csv(source, tmp_path / "strict")
+
+
+def test_rows_between_two_stray_quotes_are_not_one_caption(tmp_path: Path) -> None:
+    source = table(tmp_path, {2: '"a big dog', 8: 'a small dog"'}, 10)
+    with pytest.raises(UserMistake, match=r"pairs\.csv: a quote that is opened in line 4 is closed in line 10 only"):
+        shards_from_csv(source, tmp_path / "out", max_bad_share=1)
+    assert not files(tmp_path / "out")
+
+
+def test_hidden_folders_are_left_out_and_links_followed_both_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        picture(tmp_path / "pets" / "cat" / f"{number}.png", number)
+        picture(tmp_path / "pets" / "cat" / ".thumbnails" / f"{number}.png", number)
+        picture(tmp_path / "elsewhere" / f"{number}.png", 10 + number)
+    picture(tmp_path / "pets" / "outside.png")
+    picture(tmp_path / "pets" / "dog" / "0.png", 20)
+    (tmp_path / "pets" / "dog" / "notes.TXT").write_text("no picture")
+    (tmp_path / "pets" / "dog" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pets" / "dog" / "round").symlink_to(tmp_path / "pets" / "dog")
+    (tmp_path / "pets" / "bird").mkdir()
+    shards_from_folder(tmp_path / "pets", tmp_path / "out")
+    assert len([name for name in members(tmp_path / "out" / "00000.tar") if name.endswith("png")]) == 7
+    told, wrote = capsys.readouterr().out.splitlines()
+    for part in (
+        "1 hidden files or folders",
+        "1 .txt files",
+        "1 folders that are linked a second time",
+        "1 pictures outside the folders of the classes",
+        "0 pictures in the folder of class bird",
+        "taken from folders that are links: 3 pictures",
+    ):
+        assert part in told
+    assert wrote.startswith("wrote 7 pictures")
+
+
+def test_what_img2dataset_writes_as_files_is_no_folder_of_classes(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "out" / "00000" / f"{number:09d}.jpg", number)
+        (tmp_path / "out" / "00000" / f"{number:09d}.txt").write_text("a caption")
+    with pytest.raises(UserMistake, match=r"captions beside 4 of 4 pictures.*tar -cf 00000\.tar -C .*/out/00000 \."):
+        shards_from_folder(tmp_path / "out", tmp_path / "shards")
