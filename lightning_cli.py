@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 # Imported so that a config and the command line can name their classes alone, without the module.
@@ -40,6 +41,8 @@ from .callbacks import (
 )
 from .checkpoints import WholeCheckpointIO, last_checkpoint, whole_checkpoint
 from .contracts import UserMistake
+from .lightning_modules.encoders import Encoder
+from .lightning_modules.encoders.traits import check_traits
 from .mistakes import OneLineErrors, shortened_complaint, told_mistake
 from .slurm_tasks import settle_tasks
 
@@ -204,7 +207,16 @@ class UntriggerCLI(LightningCLI):
             callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
-        return super()._instantiate_trainer(config, callbacks)
+        trainer = super()._instantiate_trainer(config, callbacks)
+        together = next((callback for callback in callbacks if isinstance(callback, EndTogether)), None)
+        if (
+            together is not None
+            and not isinstance(config["strategy"], Strategy)
+            and hasattr(trainer.strategy, "_timeout")
+        ):
+            # Lightning takes it only with a strategy that a config spells out.
+            trainer.strategy._timeout = timedelta(seconds=together.timeout_seconds)
+        return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         settled: dict[str, Any] = {"weights_only": True, "ckpt_path": self._checkpoint}
@@ -271,6 +283,9 @@ def _compare(path: str, model: LightningModule) -> None:
             raise UserMistake(
                 f"checkpoint {path} is of another model: {name} is {shapes[0]} there and {shapes[1]} in this one"
             )
+    encoder = getattr(model, "encoder", None)
+    if isinstance(encoder, Encoder):
+        check_traits(encoder, Path(path))
 
 
 def _loggers(folder: str) -> list[Logger]:

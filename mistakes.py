@@ -20,6 +20,7 @@ _CLASS = re.compile(r"^(?:- )?Problem with given class_path '(?:[\w.]*\.)?(\w+)'
 _KEY = re.compile(r'^(?:- )?Parser key "([^"]+)":?\s*(.*)$')
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _LONGEST = 500
+_RANKS_THAT_CAME = re.compile(r"Timed out after .* waiting for clients\. (\d+)/(\d+) clients joined")
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)")
 
 
@@ -40,13 +41,16 @@ def told_mistake(error: BaseException) -> str | None:
         error: Its causes are looked through.
 
     Returns:
-        The message of the outermost mistake of the user's, which says where; or that a data worker was killed.
+        The message of the outermost mistake of the user's, which says where; or that a data worker was killed, or a
+        rank was not started.
     """
     told = next((str(cause) for cause in _causes(error) if isinstance(cause, UserMistake)), None)
     # Of an argument that may be several things, jsonargparse keeps no error but the texts of all.
     if told is None and str(error).startswith(_UNION):
         told = shortened_complaint(str(error))
-    return told or next((line for cause in _causes(error) if (line := _dead_worker(cause))), None)
+    return told or next(
+        (line for cause in _causes(error) if (line := _dead_worker(cause) or _missing_rank(cause))), None
+    )
 
 
 def shortened_complaint(message: str) -> str:
@@ -88,6 +92,16 @@ def _dead_worker(error: BaseException) -> str | None:
     return (
         f"a data worker {how}, as the system does where memory is full: give fewer data.num_workers or more memory, "
         "and go on from the last checkpoint with --ckpt_path RUN/last.ckpt"
+    )
+
+
+def _missing_rank(error: BaseException) -> str | None:
+    found = _RANKS_THAT_CAME.search(str(error))
+    if found is None:
+        return None
+    return (
+        f"{found[1]} of {found[2]} ranks came to the start of the run within end_together.timeout_seconds: start the "
+        "others too, with srun or torchrun, or see why they ended"
     )
 
 

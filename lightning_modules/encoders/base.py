@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -37,6 +38,16 @@ class Encoder(nn.Module, ABC):
     def preprocessing(self) -> Preprocessing:
         """How pictures and captions are to be prepared for this encoder."""
         return Preprocessing(self.image_size, self.mean, self.std, self.tokenizer)
+
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """What a file may say of the model too, by what it is of: see ``traits.py``."""
+        return {
+            "image size": self.image_size,
+            "context length": self.context_length,
+            "mean": self.mean,
+            "std": self.std,
+        }
 
     @property
     @abstractmethod

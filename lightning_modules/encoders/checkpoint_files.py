@@ -15,7 +15,7 @@ from ...contracts import UserMistake
 from .messages import one_line, some
 
 # What a model's folder may hold, best first: safetensors before pickles, transformers' names before open_clip's.
-_IN_FOLDER = (
+IN_FOLDER = (
     "model.safetensors",
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
@@ -37,9 +37,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             of it is run.
     """
     if path.is_dir():
-        found = next((path / name for name in _IN_FOLDER if (path / name).is_file()), None)
+        found = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
         if found is None:
-            raise UserMistake(f"{path} holds no weights; looked for {', '.join(_IN_FOLDER)}")
+            raise UserMistake(f"{path} holds no weights; looked for {', '.join(IN_FOLDER)}")
         path = found
     if not path.is_file():
         raise UserMistake(f"there is no checkpoint {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from .checkpoint_files import read_tensors
 from .huggingface_files import model_folder, normalisation
 from .huggingface_tokenizer import HuggingFaceTokenizer
 from .messages import one_line
+from .traits import transformers_traits
 from .weights import load_weights
 
 _MOST_LAYERS = 1024
@@ -64,6 +66,11 @@ class HuggingFaceEncoder(Encoder):
         self._image_tower = (_ImageTower(self.model),)
         if pretrained:
             load_weights(self, str(folder))
+
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """See ``Encoder``."""
+        return {**transformers_traits(self.model.config.to_dict()), **super().traits}
 
     @property
     def logit_scale(self) -> nn.Parameter:  # type: ignore[override]  # read through, so that it has one name only

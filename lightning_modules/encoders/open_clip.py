@@ -14,6 +14,7 @@ from ...contracts import UserMistake
 from .base import Encoder
 from .messages import one_line
 from .open_clip_files import preprocessing_of
+from .traits import open_clip_traits
 
 # Byte-pair merging of one word takes time quadratic in its length, so that a caption of a megabyte without a space
 # would hold up a loader for hours. No token of the vocabulary is as long.
@@ -118,6 +119,11 @@ class OpenCLIPEncoder(Encoder):
     def prepare_as_in(self, folder: Path) -> None:
         """See ``Encoder``."""
         self.prepare_as(preprocessing_of(folder))
+
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """See ``Encoder``."""
+        return {**open_clip_traits(self.model_cfg), **super().traits}
 
     @property
     def logit_scale(self) -> nn.Parameter:  # type: ignore[override]  # read through, so that it has one name only

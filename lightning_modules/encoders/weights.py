@@ -12,6 +12,7 @@ from ...contracts import UserMistake
 from .base import Encoder
 from .checkpoint_files import read_tensors
 from .messages import one_line, some
+from .traits import check_traits
 
 # What DistributedDataParallel, torch.compile, our Lightning modules and our encoders put before a tensor's name.
 _WRAPPERS = ("module.", "_orig_mod.", "encoder.", "model.")
@@ -58,15 +59,17 @@ def load_weights(encoder: Encoder, path: str) -> None:
     Taken are checkpoints of our Lightning modules (only what is under ``encoder.``; optimiser states and further parts
     of the module are left), ``.safetensors`` files, Hugging Face folders, open_clip's checkpoints and CleanCLIP's
     ``.pt`` files. Prefixes that wrappers put before the names do not matter. Names and shapes must match otherwise, so
-    a file fits the architecture that it was trained with. A file does not tell its activation function: CleanCLIP's
-    and OpenAI's models have QuickGELU, so name an architecture such as ``open_clip:RN50-quickgelu`` for them.
+    a file fits the architecture that it was trained with. Tensors do not tell their activation function: CleanCLIP's
+    and OpenAI's models have QuickGELU, so name an architecture such as ``open_clip:RN50-quickgelu`` for them. Where a
+    file does, in a config or in the hyperparameters of a checkpoint, it is compared; see ``check_traits``.
 
     Args:
         encoder: Where to load.
         path: A file or a folder.
 
     Raises:
-        UserMistake: If the path does not exist, cannot be read as tensors alone, or does not fit the encoder.
+        UserMistake: If the path does not exist, cannot be read as tensors alone, or does not fit the encoder, or
+            says that it has another activation function.
     """
     source = Path(path).expanduser()
     tensors = encoder_tensors(source)
@@ -81,6 +84,7 @@ def load_weights(encoder: Encoder, path: str) -> None:
     _check_finite(pairs, source)
     if source.is_dir():
         encoder.prepare_as_in(source)
+    check_traits(encoder, source, tensors)
     encoder.load_state_dict({name: tensor for name, (tensor, _) in pairs.items()}, strict=False)
 
 
