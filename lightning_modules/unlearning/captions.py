@@ -109,7 +109,7 @@ class CaptionTokens:
         return {"tokens": torch.from_numpy(tokens), "lengths": torch.from_numpy(lengths)}
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """Take over what ``state_dict`` gave."""
+        """Restore what ``state_dict`` gave."""
         self._waiting = []
         self._tokens, self._lengths = [state_dict["tokens"].numpy()], [state_dict["lengths"].numpy()]
         self._rows = None

@@ -127,7 +127,7 @@ class Findings:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` gave."""
+        """Restore what ``state_dict`` gave."""
         self.captions.load_state_dict(state_dict["captions"])
         self.keys = list(state_dict["keys"])
         self.seen = {name: scores.numpy() for name, scores in state_dict["seen"].items()}

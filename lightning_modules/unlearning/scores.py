@@ -40,7 +40,7 @@ class PassScores:
         return {"ranks": [{"keys": keys, "values": values} for keys, values in all_ranks((self.keys, self._flat()))]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], rank: int) -> None:
-        """Take over what a rank had noted; nothing, where there was no such rank."""
+        """Restore what a rank had noted; nothing, where there was no such rank."""
         if rank >= len(state_dict["ranks"]):
             return
         part = state_dict["ranks"][rank]
