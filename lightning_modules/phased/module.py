@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from ...contracts import ImageTextBatch, ImageTextData, ResumedLoader, UserMistake
+from ...counterparts import data_of
 from ..base import BaseCLIPModule
 from .check_run import check_run
 from .phase import Phase
@@ -146,7 +147,8 @@ class PhasedCLIPModule(BaseCLIPModule):
     @property
     def data(self) -> ImageTextData:
         """The data module of the run."""
-        data: ImageTextData = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer, ImageTextData)
+        assert data is not None, "the run was looked at before it started"
         return data
 
     @contextmanager
