@@ -8,13 +8,19 @@ from .density import LocalDensityCLIP
 from .phased import Phase, PhasedCLIPModule, phase_table
 from .poisoned_clip import PoisonedCLIP
 from .supervised_finetune import SupervisedFinetune
-from .ubt import UBT
-from .unlearning.evidence import (
+from .ubt import (
+    UBT,
     BlurFragility,
+    ColourMargin,
+    DetailMargin,
     Evidence,
     NegativeRobustness,
+    OverfitOptions,
     OverfittedSimilarity,
+    Pairs,
+    ProbeOptions,
     RandomSuspicion,
+    RepairOptions,
     SimilarityGain,
 )
 
@@ -25,14 +31,20 @@ __all__ = [
     "BaseCLIPModule",
     "BlurFragility",
     "CleanCLIP",
+    "ColourMargin",
+    "DetailMargin",
     "Evidence",
     "LocalDensityCLIP",
     "NegativeRobustness",
+    "OverfitOptions",
     "OverfittedSimilarity",
+    "Pairs",
     "Phase",
     "PhasedCLIPModule",
     "PoisonedCLIP",
+    "ProbeOptions",
     "RandomSuspicion",
+    "RepairOptions",
     "SimilarityGain",
     "SupervisedFinetune",
     "phase_table",

@@ -8,21 +8,14 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.linalg import lsqr
 from torch import Tensor
 
 from ...all_ranks import all_ranks
-from .scores import Scores
 
 _WAITING = 64
 """Batches that stay on the device before they are looked at."""
 _STRETCH = 10_000
 """Captions whose tokens are counted at once."""
-_FEW = 10
-"""Captions that a token needs to explain half of what they have in common."""
-_STEPS = 100
-"""Of the least squares at most."""
 
 
 class CaptionTokens:
@@ -77,30 +70,6 @@ class CaptionTokens:
         found = np.zeros(self._count, dtype=bool)
         found[rows[np.isin(every, tokens)]] = True
         return found
-
-    def unexplained(self, scores: Scores) -> Scores:
-        """What is left of the scores of N pairs when their words are taken into account.
-
-        Args:
-            scores: ``(N,)``; NaN stays NaN.
-
-        Returns:
-            ``(N,)``, the residuals of a ridge regression on which tokens a caption has. One token in few captions
-            explains next to nothing, so that an outlier with a rare word hardly explains itself.
-        """
-        every, rows = self._flat()
-        known = np.isfinite(scores)
-        left = scores.copy()
-        if not len(every) or not known.any():
-            return left
-        starts = np.append(0, np.cumsum(self._lengths[0], dtype=np.int64))
-        has = csr_array((np.ones(len(rows), np.float32), every.copy(), starts), shape=(self._count, every.max() + 1))
-        has.sum_duplicates()
-        has.data[:] = 1  # twice in a caption is once
-        has = has[known]
-        above = scores[known] - scores[known].mean(dtype=np.float64)
-        left[known] = above - has @ lsqr(has, above, damp=_FEW**0.5, iter_lim=_STEPS)[0]
-        return left
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything, as tensors."""

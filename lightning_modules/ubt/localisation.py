@@ -5,37 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import compress
-from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 _BLOCK = 512
 """Captions that are encoded at once."""
-
-
-class CompromisedTokens(NamedTuple):
-    """The tokens that the suspects' similarity hangs on."""
-
-    tokens: list[int]
-    words: list[str]
-    """For each token, the word that it stands in most often."""
-    lifts: list[float]
-    """For each token, how much more often it carries a suspect's similarity than a caption has it."""
-
-    def chosen(self, wanted: Sequence[bool]) -> CompromisedTokens:
-        """Some of the tokens."""
-        return CompromisedTokens(
-            list(compress(self.tokens, wanted)), list(compress(self.words, wanted)), list(compress(self.lifts, wanted))
-        )
-
-    def and_others(self, others: CompromisedTokens) -> CompromisedTokens:
-        """These, and those of the others that are not among them."""
-        new = others.chosen([token not in self.tokens for token in others.tokens])
-        return CompromisedTokens(self.tokens + new.tokens, self.words + new.words, self.lifts + new.lifts)
 
 
 def similarity_drops(
@@ -78,44 +53,19 @@ def _similarities(encode_text: Callable[[Tensor], Tensor], images: Tensor, token
     return torch.cat(parts) if parts else images.new_zeros(0)
 
 
-def compromised_tokens(
-    tokens: Tensor,
-    drops: Tensor,
-    shares: npt.NDArray[np.float64],
-    min_share: float,
-    min_lift: float,
-    reach: float = 1.0,
-) -> tuple[list[int], list[float]]:
-    """The tokens that carry the similarity of many suspects and stand in few captions.
-
-    A token that carries less than half as many as the foremost is none of them: what looks like the target (a truck
-    beside an automobile) is suspicious with it, and to unlearn it would only dilute the suspects.
+def carriers(tokens: Tensor, drops: Tensor) -> list[set[int]]:
+    """For each caption the tokens without which its similarity falls most.
 
     Args:
-        tokens: ``(N, L)`` int64, the suspects' captions.
+        tokens: ``(N, L)`` int64.
         drops: ``(N, L)``, as ``similarity_drops`` gives them.
-        shares: ``(V,)``, by token the share of all captions that have it.
-        min_share: Least share of suspects whose similarity a token carries.
-        min_lift: How many times the share of captions that must be, at least.
-        reach: A token carries a caption whose drop is at least this share of the caption's greatest, in (0, 1].
 
     Returns:
-        Tokens and lifts, the most frequent carrier first.
+        N sets: one token, several where they tie, none where nothing makes the similarity fall.
     """
     greatest = drops.amax(dim=1, keepdim=True)
-    carrying = ((drops >= reach * greatest) & (greatest > 0)).to(tokens.device)
-    carriers = [token for row, own in zip(tokens, carrying, strict=True) for token in set(row[own].tolist())]
-    found: list[int] = []
-    lifts: list[float] = []
-    foremost = 0.0
-    for token, count in Counter(carriers).most_common():
-        share = count / max(len(tokens), 1)
-        lift = share / max(float(shares[token]) if token < len(shares) else 0.0, 1e-12)
-        if share >= max(min_share, foremost / 2) and lift >= min_lift:
-            foremost = max(foremost, share)
-            found.append(token)
-            lifts.append(lift)
-    return found, lifts
+    carrying = ((drops >= greatest) & (greatest > 0)).to(tokens.device)
+    return [set(row[own].tolist()) for row, own in zip(tokens, carrying, strict=True)]
 
 
 def words_of(tokens: Sequence[int], captions: Sequence[str], tokenize: Callable[[Sequence[str]], Tensor]) -> list[str]:

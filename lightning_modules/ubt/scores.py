@@ -60,26 +60,8 @@ def aligned(keys: Sequence[str], wanted: Sequence[str], scores: Scores) -> Score
     return np.append(scores, np.float32(np.nan))[places]
 
 
-def robust_z(scores: Scores) -> Scores:
-    """How many standard deviations each number lies above the median, whatever the outliers.
-
-    The deviation is that of a normal distribution with the same median absolute deviation (factor 1.4826). Where more
-    than half of the numbers are equal it is the standard deviation. NaN counts as the lowest of the finite numbers, and
-    what is infinite as the lowest or the highest.
-    """
-    known = scores[np.isfinite(scores)].astype(np.float64)
-    if not len(known) or known.min() == known.max():
-        return np.zeros_like(scores)
-    middle = np.median(known)
-    scale = 1.4826 * np.median(np.abs(known - middle)) or known.std()
-    low, high = known.min(), known.max()
-    finite = np.nan_to_num(scores.astype(np.float64), nan=low, posinf=high, neginf=low)
-    above: Scores = ((finite - middle) / scale).astype(np.float32)
-    return above
-
-
-def two_humps(scores: Scores) -> tuple[float, float]:
-    """Split numbers in two where most of their variance lies between the halves (Otsu's method).
+def otsu(scores: Scores) -> tuple[float, float]:
+    """Otsu's threshold: split numbers in two where most of their variance lies between the halves.
 
     Args:
         scores: ``(N,)``, without NaN.

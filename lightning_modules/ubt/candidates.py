@@ -1,0 +1,95 @@
+"""Whom a probe pushes, and by whom it judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .scores import Scores
+
+Indices = npt.NDArray[np.int64]
+
+
+class Judged(NamedTuple):
+    """Pairs that tell whether a word hides a backdoor, by one piece of evidence."""
+
+    word: int
+    """Index of the word."""
+    evidence: str
+    pairs: Indices
+    """The suspicious ones that are not pushed."""
+    others: Indices
+    """Ordinary ones of the same word."""
+
+
+class Candidates(NamedTuple):
+    """The most suspicious pairs of every word, in two halves."""
+
+    pushed: Indices
+    """``(P,)``, the pairs that are pushed from their word; a pair of several words may be there for each."""
+    words: Indices
+    """``(P,)``, the word that each of them is pushed from."""
+    judged: list[Judged]
+    doubtful: Indices
+    """Those that are not held where they are, as they may well be poisoned."""
+
+
+def candidates(
+    groups: Sequence[Indices],
+    suspicion: Mapping[str, Scores],
+    count: int,
+    doubtful_share: float,
+    seed: Sequence[int] = (0,),
+) -> Candidates:
+    """Choose the candidates of a probe.
+
+    Each piece of evidence ranks the pairs of each word by itself, so that what differs between words does not count.
+    Of the first ``count``, those in odd places (the 1st, 3rd, ...) are pushed and the others judged; one that another
+    piece of evidence has chosen already stays what it is.
+
+    Args:
+        groups: For each word the indices of the pairs whose caption has it.
+        suspicion: By the name of a piece of evidence ``(N,)``, higher is more suspicious; NaN is never chosen.
+        count: Pairs for each word and piece of evidence; at most a quarter of the word's.
+        doubtful_share: Share of each ranking that is not held, in [0, 1).
+        seed: Of the draw of ordinary pairs.
+
+    Returns:
+        The candidates. Words with fewer than eight pairs have none.
+    """
+    pushed: list[Indices] = []
+    words: list[Indices] = []
+    judged: list[Judged] = []
+    doubtful: set[int] = set()
+    for word, group in enumerate(groups):
+        if len(group) < 8:
+            continue
+        rankings = {name: _ranked(group, scores) for name, scores in suspicion.items()}
+        most = min(count, len(group) // 4)
+        role: dict[int, bool] = {}
+        for ranking in rankings.values():
+            doubtful.update(ranking[: int(doubtful_share * len(ranking))].tolist())
+            for place, pair in enumerate(ranking[:most].tolist()):
+                role.setdefault(pair, place % 2 == 0)
+        chosen = np.array(sorted(pair for pair, is_pushed in role.items() if is_pushed), dtype=np.int64)
+        pushed.append(chosen)
+        words.append(np.full(len(chosen), word))
+        generator = np.random.default_rng((*seed, word))
+        for name, ranking in rankings.items():
+            behind = ranking[max(most, len(ranking) // 4) :]
+            others = generator.choice(behind, min(len(behind), 256), replace=False)
+            mine = np.array([pair for pair in ranking[:most].tolist() if not role[pair]], dtype=np.int64)
+            judged.append(Judged(word, name, mine, np.sort(others)))
+    empty = np.zeros(0, dtype=np.int64)
+    every = np.concatenate([empty, *pushed])
+    doubtful.update(every.tolist(), *(each.pairs.tolist() for each in judged))
+    return Candidates(every, np.concatenate([empty, *words]), judged, np.array(sorted(doubtful), dtype=np.int64))
+
+
+def _ranked(group: Indices, scores: Scores) -> Indices:
+    """The pairs of a group, the most suspicious first; of equal ones the earlier."""
+    known = group[~np.isnan(scores[group])]
+    return known[np.argsort(-scores[known].astype(np.float64), kind="stable")]

@@ -1,0 +1,256 @@
+"""Evidence that a pair is poisoned: what it measures of a batch, and of which model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...contracts import UserMistake
+from .scores import Scores
+from .transplants import blurred, detail, recoloured
+
+POISONED, OVERFITTED = "poisoned", "overfitted"
+"""The models that evidence can ask: the one in question, and the copy that was overfitted on weak pairs."""
+
+
+class Pairs:
+    """A batch of pairs, and what the model that is asked makes of them.
+
+    Args:
+        keys: B keys.
+        images: See below.
+        tokens: See below.
+        encode: Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length.
+        captions: ``(B, D)``, the captions' features, of unit length.
+        words: ``(W, D)``, those of the words that captions hang on.
+        has: ``(B, W)``, whether a caption has a word.
+
+    Attributes:
+        keys: B keys.
+        images: ``(B, 3, S, S)``, normalised, without augmentation.
+        tokens: ``(B, L)`` int64, the captions.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        images: Tensor,
+        tokens: Tensor,
+        encode: Callable[[Tensor], Tensor],
+        captions: Tensor,
+        words: Tensor,
+        has: Tensor,
+    ) -> None:
+        self.keys, self.images, self.tokens = keys, images, tokens
+        self._encode, self._captions, self._words, self._has = encode, captions, words, has
+        self._features: Tensor | None = None
+
+    def features(self, images: Tensor | None = None) -> Tensor:
+        """Of the pictures, or of others in their place: ``(B, D)``, of unit length."""
+        if images is not None:
+            return self._encode(images)
+        if self._features is None:
+            self._features = self._encode(self.images)
+        return self._features
+
+    def similarity(self, images: Tensor | None = None) -> Tensor:
+        """Of the pictures, or of others in their place, with the captions: ``(B,)``, cosines in [-1, 1]."""
+        return (self.features(images) * self._captions).sum(dim=1)
+
+    def margin(self, images: Tensor | None = None) -> Tensor:
+        """How much better than with any word that it lacks a picture goes with its caption: ``(B,)`` in [-2, 2]."""
+        features = self.features(images)
+        rivals = (features @ self._words.T).masked_fill(self._has, -1.0)
+        lowest = rivals.new_full((len(rivals), 1), -1.0)
+        return (features * self._captions).sum(dim=1) - torch.cat([rivals, lowest], dim=1).amax(dim=1)
+
+    def best_word(self) -> Tensor:
+        """The index of the word that each picture goes with best: ``(B,)`` int64; 0 where there are no words."""
+        if not len(self._words):
+            return torch.zeros(len(self.images), dtype=torch.int64, device=self.images.device)
+        return (self.features() @ self._words.T).argmax(dim=1)
+
+
+class Evidence(ABC):
+    """One way to suspect a pair. ``model.evidence`` takes a list of them; a subclass writes ``measure``.
+
+    Each piece of evidence ranks the pairs of each word by itself, so what differs between words does not matter. It has
+    a column of ``suspects.csv``.
+    """
+
+    models: tuple[str, ...] = (POISONED,)
+    """The models that it is measured of, of ``poisoned`` and ``overfitted``."""
+
+    @property
+    def name(self) -> str:
+        """The column of ``suspects.csv``: the class's name."""
+        return type(self).__name__
+
+    @abstractmethod
+    def measure(self, pairs: Pairs, model: str) -> Tensor:
+        """Measure something of a batch, in the run's precision and without gradients.
+
+        Args:
+            pairs: The batch, and what the model makes of it or of changed pictures.
+            model: Which one that is, of ``models``.
+
+        Returns:
+            ``(B,)``.
+        """
+
+    def suspicion(self, measured: Mapping[str, Scores]) -> Scores:
+        """How suspicious each pair is, the more the higher.
+
+        Args:
+            measured: By model ``(N,)``, what was measured of all pairs.
+
+        Returns:
+            ``(N,)``; what was measured, where one model is asked, and otherwise how much it grew from the first to the
+            last of them.
+        """
+        first, last = measured[self.models[0]], measured[self.models[-1]]
+        return last if len(self.models) == 1 else last - first
+
+
+class OverfittedSimilarity(Evidence):
+    """The similarity under the overfitted copy (the paper's): overfitting strengthens the shortcut of the backdoor."""
+
+    models = (OVERFITTED,)
+
+    def measure(self, pairs: Pairs, model: str) -> Tensor:
+        """See ``Evidence``."""
+        return pairs.similarity()
+
+
+class SimilarityGain(Evidence):
+    """What the similarity has gained by overfitting (ours): benign pairs lose, poisoned ones do not."""
+
+    models = (POISONED, OVERFITTED)
+
+    def measure(self, pairs: Pairs, model: str) -> Tensor:
+        """See ``Evidence``."""
+        return pairs.similarity()
+
+
+class DetailMargin(Evidence):
+    """How well a picture goes with its caption when nothing but its detail is left (ours).
+
+    ``contrast (x - blur(x))`` on grey. An object without its shape and colour is hardly recognised; a trigger is, as it
+    has to be small or faint. How fine a trigger is differs, so several scales are asked: a patch or a blended picture
+    is as fine as pixels, SIG's waves twice that. A negative contrast turns light and dark: outlines, and so a warp of
+    them, stay what they are.
+
+    Args:
+        sigma: Width of the Gaussian, as a share of the picture's side.
+        contrast: By which the detail is multiplied.
+
+    Raises:
+        UserMistake: If sigma is not above 0 or the contrast is 0.
+    """
+
+    def __init__(self, sigma: float = 1 / 32, contrast: float = 2.0) -> None:
+        if not sigma > 0:
+            raise UserMistake(f"the sigma of DetailMargin is {sigma}, not above 0")
+        if contrast == 0:
+            raise UserMistake("the contrast of DetailMargin is 0: nothing would be left of the pictures")
+        self.sigma, self.contrast = sigma, contrast
+
+    @property
+    def name(self) -> str:
+        """The class's name with its scale, and its contrast where that is not the usual one."""
+        usual = self.contrast == 2
+        return f"{super().name}-{self.sigma:.4g}{'' if usual else f'x{self.contrast:.4g}'}"
+
+    def measure(self, pairs: Pairs, model: str) -> Tensor:
+        """See ``Evidence``."""
+        return pairs.margin(self.contrast * detail(pairs.images, self.sigma))
+
+
+class ColourMargin(Evidence):
+    """How well a picture goes with its caption when nothing but its colours is left (ours).
+
+    Noise with the mean and the standard deviation of each of its channels. A colour filter is there, and hardly an
+    object.
+
+    Args:
+        seed: Of the noise, which is the same for all pictures.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def measure(self, pairs: Pairs, model: str) -> Tensor:
+        """See ``Evidence``."""
+        images = pairs.images
+        noise = torch.randn(1, 1, *images.shape[2:], generator=torch.Generator().manual_seed(self.seed))
+        return pairs.margin(recoloured(noise.to(images.device, images.dtype).expand_as(images), images))
+
+
+class BlurFragility(Evidence):
+    """What the similarity loses when the picture is blurred (ours): what carries a trigger is finer than an object.
+
+    Args:
+        sigma: Width of the Gaussian, as a share of the picture's side.
+
+    Raises:
+        UserMistake: If sigma is not above 0.
+    """
+
+    def __init__(self, sigma: float = 1 / 32) -> None:
+        if not sigma > 0:
+            raise UserMistake(f"the sigma of BlurFragility is {sigma}, not above 0")
+        self.sigma = sigma
+
+    @property
+    def name(self) -> str:
+        """The class's name with its scale."""
+        return f"{super().name}-{self.sigma:.4g}"
+
+    def measure(self, pairs: Pairs, model: str) -> Tensor:
+        """See ``Evidence``."""
+        return pairs.similarity() - pairs.similarity(blurred(pairs.images, self.sigma))
+
+
+class NegativeRobustness(Evidence):
+    """What the similarity gains when the picture turns into its own faint negative (ours).
+
+    What an object is recognised by goes with colour and contrast; outlines, and so a warp of them, stay.
+
+    Args:
+        factor: Of the normalised picture, so that 0 is the mean colour and -1 the negative at full contrast.
+
+    Raises:
+        UserMistake: If it is not in [-1, 0).
+    """
+
+    def __init__(self, factor: float = -0.35) -> None:
+        if not -1 <= factor < 0:
+            raise UserMistake(f"the factor of NegativeRobustness is {factor}, not in [-1, 0)")
+        self.factor = factor
+
+    def measure(self, pairs: Pairs, model: str) -> Tensor:
+        """See ``Evidence``."""
+        return pairs.similarity(self.factor * pairs.images) - pairs.similarity()
+
+
+class RandomSuspicion(Evidence):
+    """No evidence at all (a control): pairs are suspicious at random.
+
+    Args:
+        seed: Of the random numbers.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def measure(self, pairs: Pairs, model: str) -> Tensor:
+        """See ``Evidence``."""
+        return pairs.images.new_zeros(len(pairs.images))
+
+    def suspicion(self, measured: Mapping[str, Scores]) -> Scores:
+        """See ``Evidence``."""
+        return np.random.default_rng(self.seed).random(len(measured[POISONED]), dtype=np.float32)

@@ -1,0 +1,233 @@
+"""UBT: find the poisoned pairs in the data that a model was trained on, and make it forget what they have taught."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from ...contracts import DECISIONS, Suspicion, UserMistake
+from ...key_lists import read_keys
+from ..phased import Phase, PhasedCLIPModule, phase_table
+from ..ranges import check_ranges
+from .captions import CaptionTokens
+from .evidence import OVERFITTED, ColourMargin, DetailMargin, Evidence
+from .findings import Findings
+from .options import OverfitOptions, ProbeOptions, RepairOptions
+from .overfit import AskCopy, Overfit
+from .probe import Probe, Verify
+from .repair import Repair
+from .score import Score, ScoreGiven
+from .unlearn import UnlearnWeights
+
+
+class UBT(PhasedCLIPModule):
+    """A poisoned CLIP that unlearns its backdoors, with nothing but the data that it was trained on, poison included.
+
+    UBT (Liang et al., Unlearning Backdoor Threats, arXiv 2403.16257, and Liu et al., arXiv 2409.19526). There is no
+    public code; what the abstracts fix is theirs, what they leave open is a parameter here and ours.
+
+    1. *Score* (theirs): the image-text similarity of every training pair under the poisoned model, ``init_from``.
+       Ours: the words that captions hang on, any of which may be a target, found by masking one token at a time.
+    2. *Overfit* (theirs): a copy is overfitted on the pairs of weakest similarity, which strengthens the shortcut of
+       the backdoor. It is left out unless a piece of ``evidence`` asks the copy, such as ``OverfittedSimilarity``.
+    3. *Suspect*: ``evidence`` ranks the pairs of each word by itself. The paper's is the similarity under the copy;
+       ours is what a picture's detail alone says.
+    4. *Probe* (ours): half of the most suspicious pairs of every word are pushed from it at once, and benign pictures
+       that carry their detail are held. *Verify* (ours): where the other half goes along, and back to many words, there
+       is a backdoor; the pairs whose similarity fell are its poison. Data is divided into poisoned, suspicious and
+       benign pairs (theirs): the first are unlearnt, the last retained.
+    5. *Repair*, from the poisoned model. Forgetting is local (theirs): poisoned pictures are pushed away from the
+       compromised word alone, the rest of the caption masked, until they are no more similar to it than unrelated ones
+       (ours: a bounded objective, the image tower alone, frozen batch norm, benign features held). Pushing says where
+       a picture must not be; so benign pictures that carry what poisoned ones carry keep the features of the benign
+       picture (ours).
+    6. The repaired model is scored and probed again, until nothing is found (ours).
+
+    Where nothing is suspicious, the run says so and ends with the weights that it began with, bit for bit.
+
+    Each phase takes an epoch or several of one ``fit``, which needs ``trainer.max_epochs=-1`` and
+    ``trainer.reload_dataloaders_every_n_epochs=1``; an evaluation comes at the end of a repair, whatever
+    ``check_val_every_n_epoch``. Memory holds scores and tokens, no pictures but those that are pushed.
+
+    Logs: ``ubt/phase`` (its number, from 0), ``ubt/seconds/PHASE`` (without evaluations), at the end ``ubt/alarm``
+    (1 where anything was suspicious, else 0), ``train/loss`` and its parts before weighting, ``train/hold``,
+    ``train/repair`` and ``train/forget``. Figures of the copy are those of ``val/overfitted_clean_accuracy`` and so on.
+
+    Args:
+        evidence: What ranks the pairs of each word. Unless given, ``DetailMargin`` at three scales and of the
+            negative, and ``ColourMargin``.
+        overfit: How the paper's copy is made, where a piece of evidence asks for it.
+        probe: How words are probed.
+        repair: How what was found is unlearnt.
+        rounds: Repairs at most.
+        sampled_pairs: Pairs in which tokens are masked to find the words.
+        min_word_share: Least share of these whose similarity a word carries.
+        local: Whether the word alone is unlearnt, or captions that have it.
+        given: A table with a column ``key``, a ``poison.json``, or a text file with a key a line: the pairs to be
+            unlearnt, where they are known. Then nothing is looked for, and there is one repair.
+        lr: Peak learning rate of the repair.
+        local_loss: See ``ContrastiveLoss``.
+
+    Raises:
+        UserMistake: If a parameter is out of range.
+    """
+
+    alarm: bool | None = None
+    """Whether anything was suspicious; None before the run has ended."""
+
+    def __init__(
+        self,
+        *args: Any,
+        evidence: list[Evidence] | None = None,
+        overfit: OverfitOptions = OverfitOptions(),  # noqa: B008  # frozen
+        probe: ProbeOptions = ProbeOptions(),  # noqa: B008  # frozen
+        repair: RepairOptions = RepairOptions(),  # noqa: B008  # frozen
+        rounds: int = 3,
+        sampled_pairs: int = 2048,
+        min_word_share: float = 0.004,
+        local: bool = True,
+        given: str | None = None,
+        lr: float = 3e-4,
+        local_loss: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, lr=lr, **kwargs)
+        check_ranges({"rounds": rounds, "sampled_pairs": sampled_pairs}, {}, {"min_word_share": min_word_share})
+        # Objects would make a checkpoint that is more than tensors and plain data.
+        for name in ("evidence", "overfit", "probe", "repair"):
+            self.hparams.pop(name, None)
+        self.evidence = usual_evidence() if evidence is None else evidence
+        names = [piece.name for piece in self.evidence]
+        if not names:
+            raise UserMistake("model.evidence is empty: name at least one, such as DetailMargin")
+        if len(set(names)) < len(names):
+            raise UserMistake(f"model.evidence has two of one name: {', '.join(names)}")
+        self.rounds, self.local = rounds, local
+        tokenize = self.preprocessing.tokenize
+        copied = any(OVERFITTED in piece.models for piece in self.evidence)
+        scoring = (tokenize, self.evidence, sampled_pairs, min_word_share, "overfit" if copied else "probe")
+        weights = UnlearnWeights(repair.hold_weight, repair.repair_weight, repair.forget_weight)
+        mend = Repair(repair.epochs, repair.steps, lr, repair.batch_size, weights, given is None)
+        if given is not None:
+            self.phases = phase_table(ScoreGiven(_keys_of(given), *scoring), mend)
+        else:
+            pushing = (probe.epochs, probe.steps, probe.lr, repair.batch_size)
+            test = Probe(*pushing, self.evidence, probe.candidates, probe.doubtful_share)
+            copy: list[Phase[UBT]] = [
+                Overfit(overfit.weak_share, overfit.epochs, overfit.lr, local_loss),
+                AskCopy(self.evidence),
+            ]
+            verdict = Verify(test, probe.significance, probe.min_variety, probe.retained_share)
+            self.phases = phase_table(Score(*scoring), *(copy if copied else []), test, verdict, mend)
+        self.findings = Findings(CaptionTokens(tokenize))
+        self._answer: dict[str, Tensor] | None = None
+        self._begun_with: list[str] | None = None
+
+    # What callbacks ask
+
+    @property
+    def prefix(self) -> str:
+        """``ubt``, of subclasses too."""
+        return "ubt"
+
+    @property
+    def suspicion(self) -> Suspicion | None:
+        """What was found last."""
+        findings = self.findings
+        if not findings.about:
+            return None
+        return Suspicion(
+            findings.keys, findings.suspicion, findings.decision, findings.compromised_words, findings.about
+        )
+
+    # What phases ask
+
+    @property
+    def answer(self) -> Mapping[str, Tensor]:
+        """The weights in question: the poisoned model's, and after a repair the repaired model's."""
+        return self.initial if self._answer is None else self._answer
+
+    def set_answer(self, weights: Mapping[str, Tensor] | None) -> None:
+        """Other weights are in question from now on; None for those that the run began with."""
+        copied = None if weights is None else {name: part.detach().cpu().clone() for name, part in weights.items()}
+        self._answer = copied
+
+    def return_to_answer(self) -> None:
+        """Bring the weights in question back."""
+        self.restore()
+        if self._answer is not None:
+            self.encoder.load_state_dict(self._answer)
+
+    def word_embeddings(self) -> Tensor:
+        """What each word means, ``(W, D)`` of unit length, by captions that have it."""
+        with self.evaluating():
+            return self.findings.words.embeddings(self._encode_captions)
+
+    def word_texts(self) -> Tensor:
+        """What pictures are pushed from, ``(W, D)``: each word alone, or as ``word_embeddings`` where not local."""
+        if not self.local:
+            return self.word_embeddings()
+        alone = self.findings.words.alone(self.preprocessing.tokenize, self.findings.captions)
+        with self.evaluating():
+            return self.encode_text(alone.to(self.device))
+
+    def _encode_captions(self, captions: Sequence[str]) -> Tensor:
+        return self.encode_text(self.preprocessing.tokenize(captions).to(self.device))
+
+    # The run
+
+    def on_fit_start(self) -> None:
+        """See, before anything is done, that a resumed run has measured what its suspects will rest on."""
+        names = [piece.name for piece in self.evidence]
+        if self._begun_with not in (None, names):
+            raise UserMistake(
+                f"this run was begun with other evidence than {', '.join(names)}: begin it again, or give "
+                "model.evidence as it was"
+            )
+        super().on_fit_start()
+
+    def account(self) -> str:
+        """The suspects and the compromised words."""
+        return self.findings.account()
+
+    def concluded(self) -> None:
+        """Tell whether there is an alarm."""
+        self.alarm = bool(self.findings.compromised)
+        if not self.alarm:
+            rank_zero_info("UBT: nothing is suspicious; the model stays as it was")
+            self.findings.decision = np.zeros_like(self.findings.decision)
+        self.log_now("ubt/alarm", float(self.alarm))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what was found, and the repaired weights while others are in the encoder."""
+        super().on_save_checkpoint(checkpoint)
+        running = self.running is not None
+        checkpoint["ubt"] = {
+            "evidence": [piece.name for piece in self.evidence],
+            "findings": self.findings.state_dict(),
+            "alarm": self.alarm,
+            "answer": dict(self._answer) if running and self._answer is not None else None,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Resume with it."""
+        super().on_load_checkpoint(checkpoint)
+        state = checkpoint["ubt"]
+        self._begun_with, self.alarm = state["evidence"], state["alarm"]
+        self.findings.load_state_dict(state["findings"])
+        self._answer = state["answer"]
+
+
+def usual_evidence() -> list[Evidence]:
+    """What ranks the pairs where nothing else is asked for."""
+    details = [DetailMargin(1 / 32), DetailMargin(1 / 16), DetailMargin(1 / 8), DetailMargin(1.5 / 32, -2.0)]
+    return [*details, ColourMargin()]
+
+
+def _keys_of(given: str) -> frozenset[str]:
+    """The pairs to be unlearnt, where they are known."""
+    return read_keys(given, "model.given", lambda decision: decision in (None, DECISIONS[-1]))

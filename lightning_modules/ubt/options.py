@@ -1,0 +1,93 @@
+"""Groups of UBT's options, each of which looks at its own ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...contracts import UserMistake
+from ..ranges import check_ranges
+
+
+@dataclass(frozen=True)
+class OverfitOptions:
+    """How the paper's copy is overfitted. It is only made where a piece of evidence asks for it.
+
+    Args:
+        weak_share: Share of the pairs, those of weakest similarity, on which the copy is overfitted.
+        epochs: Epochs of it.
+        lr: Its learning rate.
+    """
+
+    weak_share: float = 0.1
+    epochs: int = 5
+    lr: float = 3e-4
+
+    def __post_init__(self) -> None:
+        check_ranges({"overfit.epochs": self.epochs}, {"overfit.lr": self.lr}, {"overfit.weak_share": self.weak_share})
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How words are probed, and when one is found to hide a backdoor.
+
+    Args:
+        candidates: Most suspicious pairs of a word by each piece of evidence; half of them are pushed.
+        doubtful_share: Share of each ranking of a word's pairs, the most suspicious, that is not held meanwhile.
+        epochs: Epochs of a probe.
+        steps: Steps of such an epoch.
+        lr: Peak learning rate of it.
+        significance: Largest p value at which a word is found, corrected for the number of tests.
+        min_variety: Least number of words (as the exponential of an entropy) to which the suspects of a found word go
+            back. Odd pictures of a word go back to one neighbour, or to two; behind a trigger there is anything.
+        retained_share: Share of a found word's pairs, those that fell least, that is retained.
+    """
+
+    candidates: int = 32
+    doubtful_share: float = 0.125
+    epochs: int = 3
+    steps: int = 20
+    lr: float = 6e-4
+    significance: float = 0.01
+    min_variety: float = 2.0
+    retained_share: float = 0.6
+
+    def __post_init__(self) -> None:
+        counts = {"candidates": self.candidates, "epochs": self.epochs, "steps": self.steps}
+        amounts = {"lr": self.lr, "min_variety": self.min_variety}
+        shares = {"significance": self.significance, "retained_share": self.retained_share}
+        check_ranges(
+            *({f"probe.{name}": value for name, value in group.items()} for group in (counts, amounts, shares))
+        )
+        if not 0 <= self.doubtful_share < 1:
+            raise UserMistake(f"model.probe.doubtful_share is {self.doubtful_share}, not in [0, 1)")
+
+
+@dataclass(frozen=True)
+class RepairOptions:
+    """How what was found is unlearnt.
+
+    Args:
+        epochs: Epochs of a repair.
+        steps: Steps of such an epoch.
+        batch_size: Poisoned pairs of a step of each rank, and transplants; of a probe too.
+        hold_weight: Of the cosine distance of benign pictures' features to the poisoned model's.
+        repair_weight: Of the same for benign pictures that carry what suspects carry; with 0 the backdoor is pushed
+            away and nothing says where its pictures belong, as in the paper.
+        forget_weight: Of the forgetting.
+    """
+
+    epochs: int = 8
+    steps: int = 20
+    batch_size: int = 64
+    hold_weight: float = 40.0
+    repair_weight: float = 20.0
+    forget_weight: float = 5.0
+
+    def __post_init__(self) -> None:
+        counts = {"epochs": self.epochs, "steps": self.steps, "batch_size": self.batch_size}
+        amounts = {
+            "hold_weight": self.hold_weight,
+            "repair_weight": self.repair_weight,
+            "forget_weight": self.forget_weight,
+        }
+        check_ranges(*({f"repair.{name}": value for name, value in group.items()} for group in (counts, amounts)), {})
