@@ -33,6 +33,7 @@ from .callbacks import (
     LastCheckpoint,
     RandomStates,
     ResultsWriter,
+    ResumedSchedule,
     SamplesPerSecond,
     SimilarityWriter,
     SingleImageSuccess,
@@ -129,6 +130,7 @@ class UntriggerCLI(LightningCLI):
         # Lightning's bar may be drawn a hundred times a second, beside the training on the same cores.
         parser.set_defaults({"progress_bar.leave": True, "progress_bar.refresh_rate": 10})
         parser.add_lightning_class_args(RandomStates, "random_states")
+        parser.add_lightning_class_args(ResumedSchedule, "resumed_schedule")
         parser.add_lightning_class_args(FiniteLoss, "finite_loss")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         # The last one: nothing is chosen by what an attack did.

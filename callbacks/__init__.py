@@ -13,6 +13,7 @@ from .last_checkpoint import LastCheckpoint
 from .progress import CompactProgressBar
 from .random_states import RandomStates
 from .results import ResultsWriter
+from .resumed_schedule import ResumedSchedule
 from .similarities import SimilarityWriter
 from .single_image_success import SingleImageSuccess
 from .suspects import SuspectsWriter
@@ -29,6 +30,7 @@ __all__ = [
     "LastCheckpoint",
     "RandomStates",
     "ResultsWriter",
+    "ResumedSchedule",
     "SamplesPerSecond",
     "SimilarityWriter",
     "SingleImageSuccess",
