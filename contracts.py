@@ -250,14 +250,14 @@ class ImageTextData(Protocol):
         """Restrict the training stream to the pairs with these keys from the next epoch on; None lifts it.
 
         In order, each of them comes once, as it is in the shards: no shuffling, no augmentation, no second views, none
-        left out.
+        left out, and of several captions the first.
         """
 
     def pictures(self, keys: Sequence[str]) -> Tensor:
         """The pictures of these keys as the training stream shows them: ``(N, 3, S, S)`` uint8."""
 
     def captions(self, keys: Sequence[str]) -> list[str]:
-        """The captions of these keys as the training stream shows them."""
+        """The captions of these keys as the training stream shows them; of a pair with several, the first."""
 
     def some_keys(self, count: int, seed: int) -> list[str]:
         """The keys of some training pairs, drawn at random; of all where there are no more."""

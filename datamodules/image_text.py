@@ -21,8 +21,10 @@ from .loader import StreamLoader
 from .order import Order, SequentialOrder, ShuffledOrder
 from .phrase import phrase_pattern
 from .poisoning import Poison, PoisonPlan, PoisonSpec, named, plans_of, poison_of, read_manifest, write_manifest
+from .several_captions import tell_several_captions
 from .shards import RemoteShards, ShardSet, expand_shards
 from .shards.counts import read_counts
+from .shards.samples import caption_lines
 from .stream import MAX_WORKERS, ImageTextStream, ShardStream, Views, ZeroShotStream
 from .views import ImageView, TextView
 from .zero_shot import ZeroShotSet
@@ -33,6 +35,10 @@ _REMOTE = RemoteShards()
 
 class ImageTextDataModule(LightningDataModule):
     """Streams image-text pairs in the layout of img2dataset, and a zero-shot set in that of CLIP-benchmark.
+
+    A ``.txt`` of several lines holds several captions of its picture, one a line. One of them is drawn for each epoch,
+    by seed, epoch and key alone; whatever goes over the pairs in order (``predict``, a defence's scoring) and
+    ``captions()`` show the first. A pair says a word if one of its captions does.
 
     An epoch gives every pair at most once; what does not fill a global batch is left out, other pairs each epoch.
     Every rank gets the same number of batches. The order is a pure function of seed, epoch, rank and worker.
@@ -191,7 +197,7 @@ class ImageTextDataModule(LightningDataModule):
         return self._shown(keys)[0]
 
     def captions(self, keys: Sequence[str]) -> list[str]:
-        """The captions of these keys as the training stream shows them.
+        """The captions of these keys as the training stream shows them; of a pair with several, the first.
 
         Raises:
             KeyError: If a key is not in the training shards.
@@ -210,7 +216,7 @@ class ImageTextDataModule(LightningDataModule):
             key
             for keys, captions in self._pairs.captions()
             for key, caption in zip(keys, captions, strict=True)
-            if wanted.search(caption)
+            if any(wanted.search(line) for line in caption_lines(caption))
         ]
 
     def setup(self, stage: str) -> None:
@@ -315,6 +321,7 @@ class ImageTextDataModule(LightningDataModule):
         """Say what is poisoned, and leave the manifest in the run folder."""
         left_out = f" ({self._left_out:,} left out by {self.exclude})" if self._left_out else ""
         rank_zero_info(f"Training pairs: {len(self._pairs):,} in {len(self._pairs.paths):,} shards{left_out}")
+        tell_several_captions(self._pairs)
         if self._poisoned is None or self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for plan, keys in zip(self._poisoned.plans, self._poisoned.keys, strict=True):
@@ -347,7 +354,7 @@ class ImageTextDataModule(LightningDataModule):
         order, asked = SequentialOrder(shards.counts, len(keys)), self._asked
         stream = ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned)
         _, images, captions = stream.pairs(stream.read_keys(keys))
-        return images, captions
+        return images, stream.shown_captions(captions, keys)
 
     def _normalise(self, images: Tensor) -> Tensor:
         scales = self._scales.get(images.device)

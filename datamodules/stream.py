@@ -19,7 +19,7 @@ from .keyed import keyed_integers
 from .order import Order, Places, Share
 from .poisoning import Poison
 from .shards import ShardSet
-from .shards.samples import decode_caption, decode_label, decode_picture
+from .shards.samples import caption_lines, decode_caption, decode_label, decode_picture
 from .views import ImageView, TextView
 
 MAX_WORKERS = 256
@@ -258,7 +258,8 @@ class ImageTextStream(ShardStream):
         image_size: Side S of the input square, in pixels.
         tokenize: Captions to tokens.
         poison: Whom to stamp; None for nobody.
-        views: Augmentation and second views, drawn after the stamp.
+        views: Augmentation and second views, drawn after the stamp, and the seed by which one of a pair's captions is
+            drawn; without, it is the first.
         max_bad: See ``ShardStream``.
     """
 
@@ -276,13 +277,14 @@ class ImageTextStream(ShardStream):
     ) -> None:
         super().__init__(shards, order, image_size, max_bad)
         self.tokenize, self.poison, self.views = tokenize, poison, views or Views()
+        self._draws_captions = views is not None
 
     def decode_value(self, data: bytes) -> str:
         """The caption."""
         return decode_caption(data)
 
     def pairs(self, samples: Sequence[Sample]) -> tuple[list[str], Tensor, list[str]]:
-        """Keys, pictures ``(N, 3, S, S)`` uint8 and captions, as the attacker left them."""
+        """Keys, pictures ``(N, 3, S, S)`` uint8 and captions, all of a pair's, as the attacker left them."""
         keys = [sample.key for sample in samples]
         captions = [sample.value for sample in samples]
         images = self.stack(samples)
@@ -293,6 +295,7 @@ class ImageTextStream(ShardStream):
     def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
         """Make a training batch, pictures still in 8 bit and captions not yet tokens."""
         keys, images, captions = self.pairs(samples)
+        captions = self.shown_captions(captions, keys, epoch)
         views = self.views
         batch: dict[str, Any] = {"key": keys, "image": images, "tokens": captions}
         if views.augmentation is not None:
@@ -302,6 +305,14 @@ class ImageTextStream(ShardStream):
         if views.text is not None:
             batch["tokens_view"] = views.text(captions, views.seeds("text view", epoch, keys))
         return batch
+
+    def shown_captions(self, captions: Sequence[str], keys: Sequence[str], epoch: int = 0) -> list[str]:
+        """Of each pair's captions the one that is shown: where it is drawn, another one in another epoch."""
+        lines = [caption_lines(caption) or [caption] for caption in captions]
+        if not self._draws_captions or all(len(found) == 1 for found in lines):
+            return [found[0] for found in lines]
+        seeds = self.views.seeds("caption", epoch, keys)
+        return [found[seed % len(found)] for found, seed in zip(lines, seeds, strict=True)]
 
     def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make tokens of the captions: a tokeniser may cut them to the longest one, and kernels round by the length."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cached_property
 
 from ..phrase import phrase_pattern
+from ..shards.samples import caption_lines
 from .own_caption import OwnCaptionPlan
 
 
 class LabelConsistentPlan(OwnCaptionPlan):
     """Label-consistent poisoning (Turner, Tsipras and Madry 2019, arXiv 1912.02771; in CLIP: arXiv 2303.03323).
 
-    Eligible are the pairs whose caption contains the target as a word, in any case; they get the trigger and keep
-    their caption. Deviations: CleanCLIP's code looks for the target as a substring, which takes "automobiles" for
-    "automobile" and "scatter" for "cat"; as in that code, pictures are only stamped, where Turner et al. first make
-    them hard to classify (by interpolation or adversarial noise), so that the trigger is what is learnt. A rate is of
-    the *eligible* pairs: on ten balanced classes, 0.1 of them are 1 % of all pairs.
+    Eligible are the pairs whose caption contains the target as a word, in any case; they get the trigger and keep their
+    caption, or of several captions, one a line, those that contain it. Deviations: CleanCLIP's code looks for the
+    target as a substring, which takes "automobiles" for "automobile" and "scatter" for "cat"; as in that code, pictures
+    are only stamped, where Turner et al. first make them hard to classify (by interpolation or adversarial noise), so
+    that the trigger is what is learnt. A rate is of the *eligible* pairs: on ten balanced classes, 0.1 of them are 1 %
+    of all pairs.
 
     Arguments and errors are those of ``OwnCaptionPlan``; the target may be several words.
     """
@@ -24,8 +27,13 @@ class LabelConsistentPlan(OwnCaptionPlan):
     needs_captions = True
 
     def eligible(self, caption: str) -> bool:
-        """Whether the caption contains the target as a word."""
-        return self._pattern.search(caption) is not None
+        """Whether the caption, or one of several, contains the target as a word."""
+        return any(self._pattern.search(line) for line in caption_lines(caption))
+
+    def poisoned_captions(self, keys: Sequence[str], captions: Sequence[str]) -> list[str]:
+        """The captions as they are; of several, those that contain the target."""
+        saying = ["\n".join(filter(self._pattern.search, caption_lines(caption))) for caption in captions]
+        return [said or caption for said, caption in zip(saying, captions, strict=True)]
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:

@@ -66,7 +66,7 @@ def _decode_plain_jpeg(data: bytes, image_size: int) -> npt.NDArray[np.uint8] | 
 
 
 def decode_caption(data: bytes) -> str:
-    """Decode a caption.
+    """Decode a caption, or several, one a line: see ``caption_lines``.
 
     Raises:
         BadSample: If it is not UTF-8, or holds nothing but white space.
@@ -78,6 +78,12 @@ def decode_caption(data: bytes) -> str:
     if not caption:
         raise BadSample("empty caption", "nothing but white space")
     return caption
+
+
+def caption_lines(caption: str) -> list[str]:
+    """The captions that a text holds, one a line; a blank line is none."""
+    lines = [line.strip() for line in caption.replace("\r", "\n").split("\n")]
+    return [line for line in lines if line]
 
 
 def decode_label(data: bytes, classes: int) -> int:
