@@ -15,6 +15,7 @@ from jsonargparse import DefaultHelpFormatter
 from . import __version__
 from .contracts import UserMistake
 from .mistakes import OneLineErrors, told_mistake
+from .nearest import meant
 from .said_twice import check_said_once
 
 USAGE = """\
@@ -66,13 +67,16 @@ def run(arguments: list[str]) -> int:
         print(f"untrigger {__version__}")
     elif name in TRAINER_COMMANDS:
         from .lightning_cli import UntriggerCLI  # takes seconds to import
+        from .own_modules import search_working_folder
 
+        search_working_folder()  # after the libraries, which ask for much that need not be there
         # LightningCLI warns when it is given arguments beside those of the process, which it reads by itself.
         UntriggerCLI(None if arguments == sys.argv[1:] else arguments)
     elif name in OTHER_COMMANDS:
         return _run_other(name, arguments[1:])
     else:
-        raise UserMistake(f"unknown command {name!r}; there are {', '.join(TRAINER_COMMANDS + OTHER_COMMANDS)}")
+        known = TRAINER_COMMANDS + OTHER_COMMANDS
+        raise UserMistake(f"unknown command {name!r}; there are {', '.join(known)}{meant(name, known)}")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.plugins.io import CheckpointIO
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -34,6 +34,7 @@ from .callbacks import (
     RandomStates,
     ResultsWriter,
     ResumedSchedule,
+    ResumedSettings,
     SamplesPerSecond,
     SimilarityWriter,
     SingleImageSuccess,
@@ -44,7 +45,9 @@ from .checkpoints import WholeCheckpointIO, last_checkpoint, whole_checkpoint
 from .contracts import UserMistake
 from .lightning_modules.encoders import Encoder
 from .lightning_modules.encoders.traits import check_traits
-from .mistakes import OneLineErrors, shortened_complaint, told_mistake
+from .mistakes import OneLineErrors, told_mistake
+from .own_modules import Imports, asked_imports, import_modules
+from .refusals import refused_option
 from .slurm_tasks import settle_tasks
 
 _CHECKPOINT_NAMES = ("best", "hpc", "registry")
@@ -85,6 +88,15 @@ class UntriggerCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
         _quieten()
+        try:
+            self._run(args, run)
+        except Exception as error:
+            told = None if isinstance(error, UserMistake) else told_mistake(error) or refused_option(error)
+            if told is None:
+                raise
+            raise UserMistake(told) from error
+
+    def _run(self, args: list[str] | None, run: bool) -> None:
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -114,7 +126,14 @@ class UntriggerCLI(LightningCLI):
         return {name: skipped | settled for name, skipped in LightningCLI.subcommands().items()}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks that every run has, each under its own key."""
+        """Add the modules to import and the callbacks that every run has, each under its own key."""
+        parser.add_argument(
+            "--imports",
+            type=Imports,
+            default=None,
+            help="Modules of your own that are imported first, such as my_study or '[my_study, other]': a manifest "
+            "names their classes, and imports none.",
+        )
         parser.add_lightning_class_args(CleanAccuracy, "clean_accuracy")
         parser.add_lightning_class_args(AttackSuccessRate, "attack_success_rate")
         parser.add_lightning_class_args(SingleImageSuccess, "single_image_success")
@@ -130,6 +149,8 @@ class UntriggerCLI(LightningCLI):
         # Lightning's bar may be drawn a hundred times a second, beside the training on the same cores.
         parser.set_defaults({"progress_bar.leave": True, "progress_bar.refresh_rate": 10})
         parser.add_lightning_class_args(RandomStates, "random_states")
+        # Before the schedule, which starts from the settings.
+        parser.add_lightning_class_args(ResumedSettings, "resumed_settings")
         parser.add_lightning_class_args(ResumedSchedule, "resumed_schedule")
         parser.add_lightning_class_args(FiniteLoss, "finite_loss")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
@@ -137,6 +158,11 @@ class UntriggerCLI(LightningCLI):
         parser.set_defaults(
             {"checkpoint.save_last": True, "checkpoint.save_top_k": 0, "checkpoint.save_on_train_epoch_end": True}
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Import what the user asks for, before its classes are named."""
+        import_modules(asked_imports(sys.argv[1:] if args is None else args))
+        super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as the user wrote it.
@@ -159,6 +185,12 @@ class UntriggerCLI(LightningCLI):
             folder = str(Path(checkpoint).parent) if beside else _new_run_folder(self.subcommand or "run")
             trainer["default_root_dir"] = folder
         folder = trainer["default_root_dir"]
+        if trainer["accumulate_grad_batches"] < 1:  # Lightning divides by it
+            raise UserMistake(
+                f"trainer.accumulate_grad_batches is {trainer['accumulate_grad_batches']}, not at least 1"
+            )
+        if self.subcommand in ("validate", "test", "predict") and not checkpoint:
+            rank_zero_info(f"{self.subcommand} has no --ckpt_path: {_weights_without_checkpoint(config)}")
         # SLURM starts a job again with the same command, after a requeue or when a node has failed.
         requeued = fits and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
         taken = Path(folder, "config.yaml").exists() and rank_zero_only.rank == 0  # type: ignore[attr-defined]
@@ -176,16 +208,9 @@ class UntriggerCLI(LightningCLI):
         self._checkpoint: str | None = checkpoint
 
     def instantiate_classes(self) -> None:
-        """Build everything; a class that refuses its arguments is the user's mistake."""
+        """Build everything, and see that a checkpoint fits."""
         torch.set_float32_matmul_precision("high")
-        try:
-            super().instantiate_classes()
-        except Exception as error:
-            if (told := told_mistake(error)) is not None:
-                raise UserMistake(told) from error
-            if isinstance(error, MisconfigurationException):
-                raise UserMistake(shortened_complaint(str(error))) from error
-            raise
+        super().instantiate_classes()
         if self._checkpoint and self._checkpoint not in _CHECKPOINT_NAMES:
             _compare(self._checkpoint, self.model)
 
@@ -236,6 +261,14 @@ class UntriggerCLI(LightningCLI):
         if measurable and results.measured_at != trainer.global_step and not trainer.interrupted:
             trainer.validate(self.model, self.datamodule, verbose=False)
         rank_zero_info(f"Run folder: {self.trainer.default_root_dir}")
+
+
+def _weights_without_checkpoint(config: Any) -> str:
+    """What a run without a checkpoint has for weights."""
+    start = (config["model"].get("init_args") or {}).get("init_from")
+    return (
+        f"the weights are those of model.init_from, {start}" if start else "it measures the initial weights, untrained"
+    )
 
 
 def _quieten() -> None:

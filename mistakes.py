@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
 from .contracts import UserMistake
+from .nearest import meant
+from .refusals import own_place
 
 _NOISE = re.compile(
     r"^(- )?(Does not validate|Subtypes:|Errors:|Given value|Subclass types expect|a class path \(str\)|a dict with)"
     r"|^(- )?Not a valid subclass of \w+\. Got value: \["  # a list of objects, tried as one
     r"|^(- )?Not of type ManifestPath"  # of the types that data.poison may have, the one that is tried first
+    r"|^(- )?Expected a path but .* either not accessible or invalid$"  # a class, tried as a file
 )
 _UNION = "Does not validate against any of the Union subtypes"
-_CLASS = re.compile(r"^(?:- )?Problem with given class_path '(?:[\w.]*\.)?(\w+)'")
+_CLASS = re.compile(r"^(?:- )?Problem with given class_path '([^']*)'")
 _KEY = re.compile(r'^(?:- )?Parser key "([^"]+)":?\s*(.*)$')
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+_NOT_IN_MODULE = re.compile(r"^module '([^']+)' has no attribute '([^']+)'")
+_NO_MODULE = re.compile(r"^No module named '([^']+)'")
+_NOT_ACCEPTED = re.compile(r"^Option '([^']+)' is not accepted$")
+_NO_OPTION = re.compile(r"unrecognized arguments: --([^\s=]+)|does not accept option '([^']+)'", re.IGNORECASE)
+_NO_CHOICE = re.compile(r"invalid choice: '([^']+)' \(choose from (.*)\)")
 _LONGEST = 500
 _RANKS_THAT_CAME = re.compile(r"Timed out after .* waiting for clients\. (\d+)/(\d+) clients joined")
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)")
+_HOLDERS = (
+    *("untrigger.lightning_modules", "untrigger.datamodules", "untrigger.callbacks"),
+    *("lightning.pytorch.callbacks", "lightning.pytorch.loggers"),
+)
+"""Modules whose classes are known by their names alone."""
 
 
 class OneLineErrors(ArgumentParser):
@@ -31,7 +46,8 @@ class OneLineErrors(ArgumentParser):
         """Raise the message as a mistake of the user's."""
         if not self.exit_on_error:  # an inner parser trying one type of several
             super().error(message, ex)
-        raise UserMistake((ex and told_mistake(ex)) or shortened_complaint(message))
+        told = ex and told_mistake(ex)
+        raise UserMistake(told or shortened_complaint(message) + _option_meant(message, self) + _own_place(ex))
 
 
 def told_mistake(error: BaseException) -> str | None:
@@ -63,7 +79,7 @@ def shortened_complaint(message: str) -> str:
         One line such as ``data.poison.rate: Expected a <class 'float'>. Got value: much``.
     """
     keys: list[str] = []
-    kind = None
+    path = ""
     missing = _NO_CLASS.search(message)
     for line in message.splitlines():
         text = line.strip()
@@ -71,17 +87,80 @@ def shortened_complaint(message: str) -> str:
             keys.append(key[1])
             text = key[2]
         if named := _CLASS.match(text):
-            kind = named[1]
+            path = named[1]
         if not text or named or _NOISE.match(text):
             continue
         text = text.removeprefix("- ")
-        if missing:
-            text = f"there is no class {missing[1]}"
-        elif kind and text.endswith("is not accepted"):
-            text += f" by {kind}"
+        text = _no_class(missing[1]) if missing else _of_class(path, text) if path else text
         where = f"{'.'.join(keys)}: " if keys else ""
         return (where + text)[:_LONGEST]
     return " ".join(message.split())[:_LONGEST]
+
+
+def _no_class(name: str) -> str:
+    """That a name without a module is no class's."""
+    known = (other for holder in _HOLDERS for other in getattr(sys.modules.get(holder), "__all__", ()))
+    return f"there is no class {name}{meant(name, known)}"
+
+
+def _of_class(path: str, problem: str) -> str:
+    """What is wrong with a class that was named by its path, or with its arguments."""
+    module, _, name = path.rpartition(".")
+    if (option := _NOT_ACCEPTED.match(problem)) is not None:
+        return f"{problem} by {name}{meant(option[1], _arguments(module, name))}"
+    if (absent := _NOT_IN_MODULE.match(problem)) is not None:
+        classes = {other: kind for other, kind in vars(sys.modules[absent[1]]).items() if isinstance(kind, type)}
+        own = sorted(other for other, kind in classes.items() if kind.__module__ == absent[1])[:5]
+        near = meant(absent[2], classes) or (f"; it has {', '.join(own)}" if own else "")
+        return f"the module {absent[1]} has no class {absent[2]}{near}"
+    if not module or module in sys.modules:
+        return problem
+    absent = _NO_MODULE.match(problem)
+    return not_imported(module, absent[1] if absent else "", problem)
+
+
+def not_imported(module: str, absent: str, problem: str) -> str:
+    """That a module of the user's cannot be imported, and what she may have meant.
+
+    Args:
+        module: Which one.
+        absent: The module that was not found, this one or one that it needs; empty if that is not why.
+        problem: Python's words for it.
+    """
+    if not absent or not f"{module}.".startswith(f"{absent}."):
+        return f"the module {module} cannot be imported: {problem}"
+    if str(Path.cwd()) in sys.path:
+        here = (file.stem for file in Path().glob("*.py"))
+        return f"there is no module {absent}, neither installed nor in the working folder{meant(absent, here)}"
+    return f"there is no module {absent} among those that are installed; this command looks in no working folder"
+
+
+def _arguments(module: str, name: str) -> list[str]:
+    """The names of the arguments of a class."""
+    parser = ArgumentParser(exit_on_error=False)
+    found: list[str] = parser.add_class_arguments(getattr(sys.modules[module], name), fail_untyped=False)
+    return found
+
+
+def _own_place(error: BaseException | None) -> str:
+    """Where code of the user's has raised what an error comes from, as a module that is imported may."""
+    return next((place for cause in _causes(error) if (place := own_place(cause))), "") if error else ""
+
+
+def _option_meant(message: str, parser: ArgumentParser) -> str:
+    """The option, or the choice, that is nearest to one that there is not."""
+    if (choice := _NO_CHOICE.search(message)) is not None:
+        return meant(choice[1], re.findall(r"[\w-]+", choice[2]))
+    option = _NO_OPTION.search(message)
+    return meant(option[1] or option[2], _options(parser)) if option else ""
+
+
+def _options(parser: ArgumentParser) -> Iterator[str]:
+    """The options of a parser and of its subcommands, without dashes."""
+    for action in parser._actions:
+        yield from (option.removeprefix("--") for option in action.option_strings)
+        for inner in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
+            yield from _options(inner)
 
 
 def _dead_worker(error: BaseException) -> str | None:

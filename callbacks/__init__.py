@@ -14,6 +14,7 @@ from .progress import CompactProgressBar
 from .random_states import RandomStates
 from .results import ResultsWriter
 from .resumed_schedule import ResumedSchedule
+from .resumed_settings import ResumedSettings
 from .similarities import SimilarityWriter
 from .single_image_success import SingleImageSuccess
 from .suspects import SuspectsWriter
@@ -31,6 +32,7 @@ __all__ = [
     "RandomStates",
     "ResultsWriter",
     "ResumedSchedule",
+    "ResumedSettings",
     "SamplesPerSecond",
     "SimilarityWriter",
     "SingleImageSuccess",

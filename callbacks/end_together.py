@@ -14,7 +14,8 @@ import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
-from ..contracts import UserMistake
+from ..mistakes import told_mistake
+from ..refusals import refused_option
 from .whereabouts import Whereabouts
 
 _FAILED, _SEEN, _FIRST = "untrigger/failed", "untrigger/seen", "untrigger/first"
@@ -113,7 +114,7 @@ class EndTogether(Callback):
             self._watch.join()  # this process ends with that thread
         if told is None:
             return  # an interruption, which reaches every rank by itself
-        code = _MISTAKE if isinstance(exception, UserMistake) else _ERROR
+        code = _ERROR if _mistake(exception) is None else _MISTAKE
         try:
             self._spread(_get_default_store(), trainer, f"{code} {told}", self._grace)
         except RuntimeError:
@@ -126,9 +127,10 @@ class EndTogether(Callback):
     def _reason(self, trainer: Trainer, exception: BaseException) -> str | None:
         if not isinstance(exception, Exception) or not _is_shared(trainer):
             return None
-        kind = "" if isinstance(exception, UserMistake) else f"{type(exception).__name__}: "
-        said = " ".join(str(exception).split())
-        if self._at is None or isinstance(exception, UserMistake) or not _is_timeout(said):
+        mistake = _mistake(exception)
+        kind = f"{type(exception).__name__}: " if mistake is None else ""
+        said = " ".join((mistake or str(exception)).split())
+        if self._at is None or mistake is not None or not _is_timeout(said):
             return f"rank {trainer.global_rank}: {kind}{said}"
         try:
             missing = self._at.missing(3 * self._poll)
@@ -211,3 +213,8 @@ def _tell(told: str) -> None:
 def _end(told: str, code: int) -> None:
     _tell(told)
     os._exit(code)
+
+
+def _mistake(exception: BaseException) -> str | None:
+    """What a user is told, where it is she who has to change something."""
+    return told_mistake(exception) or refused_option(exception)

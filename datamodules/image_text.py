@@ -337,7 +337,9 @@ class ImageTextDataModule(LightningDataModule):
     def _loader(self, shards: ShardSet, order: Order, views: Views | None = None) -> StreamLoader:
         bad = self._bad_samples(shards, "training shards", self._rank[1])
         stream = self._stream(shards, order, views, bad.limit)
-        return StreamLoader(stream, bad, self._epoch, self.num_workers, self._pin_memory)
+        # Lightning's own loaders would overfit on the first batches of a sampler that does not shuffle.
+        overfits: bool = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return StreamLoader(stream, bad, self._epoch, self.num_workers, self._pin_memory, overfits)
 
     def _stream(self, shards: ShardSet, order: Order, views: Views | None, max_bad: int) -> ShardStream:
         asked = self._asked
@@ -360,7 +362,7 @@ class ImageTextDataModule(LightningDataModule):
         scales = self._scales.get(images.device)
         if scales is None:
             mean, std = (
-                torch.tensor(values, device=images.device).view(1, 3, 1, 1)
+                torch.tensor(values, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
                 for values in (self._asked.mean, self._asked.std)
             )
             scales = self._scales[images.device] = (1 / (255 * std), -mean / std)

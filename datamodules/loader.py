@@ -41,6 +41,7 @@ class StreamLoader:
             set, so it is asked for.
         num_workers: Processes that read; 0 reads in this one.
         pin_memory: As for ``DataLoader``.
+        repeated: Whether every epoch gives what the first one gives, in its order and with its views.
 
     Attributes:
         redivided: The batch that it goes on with, where the state that was loaded is of another division; else None.
@@ -53,6 +54,7 @@ class StreamLoader:
         epoch: Callable[[], int] = int,
         num_workers: int = 0,
         pin_memory: bool = False,
+        repeated: bool = False,
     ) -> None:
         # A worker without a batch would be started for nothing.
         self.num_workers = min(num_workers, len(stream))
@@ -68,7 +70,7 @@ class StreamLoader:
             # Its own: an epoch that starts draws from it, and one that is gone on with must not draw again.
             generator=torch.Generator().manual_seed(torch.initial_seed()),
         )
-        self._stream, self._bad_samples, self._epoch_now = stream, bad_samples, epoch
+        self._stream, self._bad_samples, self._epoch_now, self._repeated = stream, bad_samples, epoch, repeated
         self.redivided: int | None = None
         self._resume: dict[str, Any] | None = None
         self._state: dict[str, Any] = {"epoch": 0, "batches": 0, "spares": {}}
@@ -88,7 +90,7 @@ class StreamLoader:
             resumed = {"epoch": epoch, "batches": 0, "spares": {}}
         self._state = state = {**resumed, "spares": dict(resumed["spares"])}
         self._bad_samples.reset()
-        self._stream.start_at(epoch, state["batches"], state["spares"])
+        self._stream.start_at(0 if self._repeated else epoch, state["batches"], state["spares"])
         workers = max(self.num_workers, 1)
         for item in self._loader:
             self._bad_samples.add(item.bad)

@@ -26,7 +26,7 @@ from ..counterparts import data_of
 from .batch_norm import check_synchronised
 from .encoders import build_encoder, load_weights
 from .execution import Execution, backend_of
-from .optimisation import adamw_with_schedule, decay_groups
+from .optimisation import adamw, decay_groups, known_steps, with_schedule
 from .precision import at_least_float32, similarities
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -101,7 +101,10 @@ class BaseCLIPModule(LightningModule):
     @property
     def scales(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel of pictures in [0, 1], ``(3, 1, 1)`` each, on the device."""
-        mean, std = (torch.tensor(values, device=self.device) for values in (self.encoder.mean, self.encoder.std))
+        mean, std = (
+            torch.tensor(values, device=self.device, dtype=torch.float32)
+            for values in (self.encoder.mean, self.encoder.std)
+        )
         return mean.view(3, 1, 1), std.view(3, 1, 1)
 
     def normalised(self, pictures: Tensor) -> Tensor:
@@ -210,14 +213,9 @@ class BaseCLIPModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine, in steps."""
-        optimizer, scheduler = adamw_with_schedule(
-            decay_groups(self, self.weight_decay),
-            self.lr,
-            self.betas,
-            self.eps,
-            self.warmup_steps,
-            int(self.trainer.estimated_stepping_batches),
-        )
+        groups = decay_groups(self, self.weight_decay)
+        optimizer = adamw(groups, self.lr, self.betas, self.eps, self.trainer)
+        scheduler = with_schedule(optimizer, self.warmup_steps, known_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_validation_epoch_start(self) -> None:

@@ -46,6 +46,8 @@ class Execution:
 
     def image(self, encoder: Encoder, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, to ``(B, D)``, not normalised."""
+        # Data is float32; the weights are not where the trainer's precision is a true half one.
+        images = images.to(encoder.logit_scale.dtype)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return self._run(encoder, "encode_image", images)

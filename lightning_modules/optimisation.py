@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
@@ -32,7 +35,7 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
     return [group for group in groups if group["params"]]
 
 
-def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
+def warmup_cosine(step: int, warmup_steps: int, total_steps: int | None) -> float:
     """Factor of the learning rate: linear from 1 / warmup_steps to 1, then a half cosine to 0 at ``total_steps``.
 
     The first step is not zero and the step after the last one is, so no step is wasted and none climbs back.
@@ -40,26 +43,57 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
     Args:
         step: Number of steps taken, from 0.
         warmup_steps: Steps of the linear part.
-        total_steps: Steps of the run.
+        total_steps: Steps of the run; None where no end is known: the factor then stays 1.
 
     Returns:
         In [0, 1].
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
+    if total_steps is None:
+        return 1.0
     progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
     return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
-def adamw_with_schedule(
-    groups: Iterable[dict[str, Any]],
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    warmup_steps: int,
-    total_steps: int,
-) -> tuple[AdamW, LambdaLR]:
-    """Build AdamW over parameter groups with ``warmup_cosine``, to be stepped every optimiser step."""
+def known_steps(trainer: Trainer) -> int | None:
+    """Steps of the optimiser in a run; None where only a time limit ends it, or nothing."""
+    steps = trainer.estimated_stepping_batches
+    if math.isinf(steps):
+        rank_zero_warn(
+            "Neither trainer.max_epochs nor trainer.max_steps ends this run: the learning rate stays at its peak after "
+            "the warm-up, as a cosine needs an end"
+        )
+        return None
+    return int(steps)
+
+
+def adamw(
+    groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float, trainer: Trainer | None = None
+) -> AdamW:
+    """Build AdamW over parameter groups, for how a trainer runs it.
+
+    Args:
+        groups: Of parameters.
+        lr: Learning rate.
+        betas: Of AdamW.
+        eps: Of AdamW.
+        trainer: Whose gradient clipping and precision are looked at; None where there is none.
+    """
     # The fused kernel does all parameters in one pass, on the CPU too.
     optimizer = AdamW(list(groups), lr=lr, betas=betas, eps=eps, fused=True)
-    return optimizer, LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup_steps, total_steps))
+    if trainer is not None and trainer.gradient_clip_val:
+        # In float16 the fused kernel takes the scale off the gradients by itself, where it has this mark, and clipping
+        # would come before: Lightning refuses that, in bfloat16 too. Without the mark the scaler does it first.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # torch reads it so
+    if any(parameter.dtype == torch.float16 for group in optimizer.param_groups for parameter in group["params"]):
+        rank_zero_warn(
+            "trainer.precision is 16-true: AdamW's second moments of small gradients vanish in float16, and its steps "
+            "are too large for it. bf16-true takes as little memory and has the range; 16-mixed keeps float32 weights"
+        )
+    return optimizer
+
+
+def with_schedule(optimizer: Optimizer, warmup_steps: int, total_steps: int | None) -> LambdaLR:
+    """``warmup_cosine`` of an optimiser, to be stepped every optimiser step."""
+    return LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup_steps, total_steps))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from untrigger.lightning_modules.optimisation import adamw_with_schedule, decay_groups, warmup_cosine
+from untrigger.lightning_modules.optimisation import adamw, decay_groups, warmup_cosine, with_schedule
 
 
 def test_schedule_warms_up_peaks_and_ends_at_zero() -> None:
@@ -37,7 +37,8 @@ def test_gains_biases_and_scalars_have_no_decay_and_frozen_parameters_no_group()
 
 def test_optimiser_follows_the_schedule() -> None:
     parameter = nn.Parameter(torch.ones(2, 2))
-    optimizer, scheduler = adamw_with_schedule([{"params": [parameter]}], 0.1, (0.9, 0.99), 1e-6, 2, 4)
+    optimizer = adamw([{"params": [parameter]}], 0.1, (0.9, 0.99), 1e-6)
+    scheduler = with_schedule(optimizer, 2, 4)
     rates = []
     for _ in range(4):
         rates.append(optimizer.param_groups[0]["lr"])

@@ -1,0 +1,79 @@
+"""What holds of a run that goes on with other settings than it was begun with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+_NOT_READ = ("encoder", "init_from")
+"""Where the weights came from: those of the checkpoint take their place."""
+
+
+class ResumedSettings(Callback):
+    """Lets a run that goes on from a checkpoint have the settings that it is given, and tells which have changed.
+
+    A checkpoint brings the optimiser's settings along, such as the learning rate and the weight decay, and Lightning
+    restores them whatever the module asks for. Where the module's hyperparameters are others than those in the
+    checkpoint, its optimisers and schedules get the module's settings back; moments and place in the schedule stay.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before: dict[str, Any] = {}
+        self._asked: list[list[dict[str, Any]]] = []
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what the checkpoint was written with."""
+        self._before = dict(checkpoint.get("hyper_parameters") or {})
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what the optimisers were made with, before the checkpoint's state gets into them."""
+        self._asked = [
+            [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+            for optimizer in trainer.optimizers
+        ]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare, tell, and give the optimisers back what they were made with."""
+        now = dict(pl_module.hparams)
+        before, self._before = self._before, {}
+        changed = [
+            name
+            for name in before
+            if not name.startswith("_")
+            and name in now
+            and name not in _NOT_READ
+            and _plain(before[name]) != _plain(now[name])
+        ]
+        start = now.get("init_from")
+        if before and start is not None and start != before.get("init_from"):
+            rank_zero_warn(f"model.init_from {start} is not read: the checkpoint has the weights")
+        if not changed:
+            return
+        told = ", ".join(f"model.{name} {now[name]} instead of {before[name]}" for name in changed)
+        rank_zero_warn(f"The run goes on with other settings than those of the checkpoint: {told}")
+        for optimizer, groups in zip(trainer.optimizers, self._asked, strict=True):
+            for group, asked in zip(optimizer.param_groups, groups, strict=True):
+                peak, new = group.get("initial_lr", group["lr"]), asked.get("initial_lr", asked["lr"])
+                rate = group["lr"] * new / peak if peak else asked["lr"]
+                group.update(asked)
+                group["lr"] = rate
+        _follow(trainer)
+
+
+def _follow(trainer: Trainer) -> None:
+    """Let the schedules start from the peaks of the optimisers that they are of."""
+    for config in trainer.lr_scheduler_configs:
+        schedule: Any = config.scheduler
+        groups = schedule.optimizer.param_groups
+        if hasattr(schedule, "base_lrs"):
+            schedule.base_lrs = [group["initial_lr"] for group in groups]
+            schedule._last_lr = [group["lr"] for group in groups]
+
+
+def _plain(value: Any) -> Any:
+    """A setting as it compares: a checkpoint may hold a list where there was a tuple."""
+    return [_plain(part) for part in value] if isinstance(value, Iterable) and not isinstance(value, str) else value
