@@ -9,6 +9,8 @@ from types import FrameType
 import torch
 
 _DOOR = "untrigger.lightning_cli"
+_ASKED_FOR_STEPS = "estimated_stepping_batches"
+"""The trainer's property for which it looks at its options and its loader, usually asked by a learning rate schedule."""
 _LIBRARIES = tuple(
     path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))
 )
@@ -44,7 +46,7 @@ def refused_option(error: BaseException) -> str | None:
     # A traceback starts where the error was caught; those who have called that are still running.
     frames = [frame for frame, _ in traceback.walk_stack(raised.tb_frame)][::-1]
     frames += [frame for frame, _ in traceback.walk_tb(raised.tb_next)]
-    doors = [place for place, frame in enumerate(frames) if _module(frame) == _DOOR]
+    doors = [place for place, frame in enumerate(frames) if _is_door(frame)]
     below = frames[doors[-1] + 1 :] if doors else []
     if not below or not all(_is_library(frame) or _hands_on(below, place) for place, frame in enumerate(below)):
         return None
@@ -57,6 +59,11 @@ def refused_option(error: BaseException) -> str | None:
         return message
     where = next((name for frame in reversed(below) if (name := _module(frame)).startswith("lightning")), "a library")
     return f"{where} cannot work with these options ({type(error).__name__}: {message})"
+
+
+def _is_door(frame: FrameType) -> bool:
+    """Whether what is called from here is about the options, whoever wants to know."""
+    return _module(frame) == _DOOR or frame.f_code.co_name == _ASKED_FOR_STEPS
 
 
 def own_place(error: BaseException) -> str:
