@@ -10,7 +10,7 @@ import torch
 
 _DOOR = "untrigger.lightning_cli"
 _ASKED_FOR_STEPS = "estimated_stepping_batches"
-"""The trainer's property for which it looks at its options and its loader, usually asked by a learning rate schedule."""
+"""The trainer's property for which it looks at its options and its loader, as a schedule of rates asks it to."""
 _LIBRARIES = tuple(
     path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))
 )
@@ -41,7 +41,7 @@ def refused_option(error: BaseException) -> str | None:
         The library's message. With the name of the error, unless it was made for a reader.
     """
     raised = error.__traceback__
-    if raised is None:
+    if raised is None or isinstance(error, Warning):  # which somebody has made an error
         return None
     # A traceback starts where the error was caught; those who have called that are still running.
     frames = [frame for frame, _ in traceback.walk_stack(raised.tb_frame)][::-1]
