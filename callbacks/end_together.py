@@ -14,6 +14,7 @@ import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
+from ..contracts import UserMistake
 from ..mistakes import told_mistake
 from ..refusals import refused_option
 from .whereabouts import Whereabouts
