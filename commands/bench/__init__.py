@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +30,7 @@ def bench(
     cells: str = "benchmarks/cells",
     jobs: int = 1,
     only: str | list[str] | None = None,
+    part: str | None = None,
     rerun: Literal["stale"] | None = None,
     run: bool = True,
     tables: bool = True,
@@ -52,7 +55,9 @@ def bench(
         out: Folder for run folders, tables and report.
         cells: Folder for the records of finished cells.
         jobs: How many cells run at a time.
-        only: Name of a cell, or a list (as printed by --run false): these alone are run, and what they need.
+        only: Name of a cell, or a list (as printed by --run false), with * for anything: these alone are run, and what
+            they need.
+        part: A part that the bench file names: its cells alone are run and tabulated, in OUT/NAME-PART.
         rerun: stale: run cells again that other code than this has made, and those that start from such a one.
         run: Whether to run what is due. Otherwise the cells are listed and the tables made of those that are finished.
         tables: Whether to make the tables and the report.
@@ -65,15 +70,16 @@ def bench(
         raise UserMistake(f"--jobs is {jobs}, not at least 1")
     console = Console()
     shared = spec.cells_of or spec.name
-    places = Places(Path(out, shared), Path(cells, shared), Path(out, spec.name), spec.data)
-    grid = expand(spec)
+    tables_in = Path(out, spec.name if part is None else f"{spec.name}-{part}")
+    places = Places(Path(out, shared), Path(cells, shared), tables_in, spec.data)
+    grid = _part(expand(spec), spec, part)
     chosen = _chosen(grid, [only] if isinstance(only, str) else only)
     stale = {cell.id for cell in chosen if places.stale(cell)}
     anew = stale if rerun == "stale" else set[str]()
     waiting = due(chosen, places, anew)
     console.print(f"{spec.name}: {len(grid)} cells, {len(waiting)} to run", highlight=False)
     if slurm is not None:
-        again = [] if rerun is None else ["--rerun", rerun]
+        again = [*([] if rerun is None else ["--rerun", rerun]), *([] if part is None else ["--part", part])]
         _send(spec, waiting, places, slurm, ["--out", out, "--cells", cells, *again], console)
         return
     failed = _run(grid, waiting, places, jobs, anew, console) if run else _list(grid, waiting, stale, console)
@@ -100,17 +106,35 @@ def _list(grid: Sequence[Cell], waiting: Sequence[Cell], stale: set[str], consol
     return {}
 
 
+def _part(grid: Sequence[Cell], spec: BenchSpec, part: str | None) -> list[Cell]:
+    """The cells of a part; those that they need, where they are of another, have no rows in its table."""
+    if part is None:
+        return list(grid)
+    if part not in spec.parts:
+        there_is = ", ".join(spec.parts) or "none"
+        raise UserMistake(f"bench: there is no part {part} of {spec.name}; there is {there_is}")
+    names = set(_matching(grid, spec.parts[part]))
+    return [cell if cell.name in names else replace(cell, listed=False) for cell in _chosen(grid, sorted(names))]
+
+
 def _chosen(grid: Sequence[Cell], only: Sequence[str] | None) -> list[Cell]:
     if only is None:
         return list(grid)
-    unknown = set(only) - {cell.name for cell in grid}
-    if unknown:
-        raise UserMistake(f"bench: there is no cell {min(unknown)}; --run false lists them")
-    wanted = {cell.id: cell for cell in grid if cell.name in only}
+    names = set(_matching(grid, only))
+    wanted = {cell.id: cell for cell in grid if cell.name in names}
     for cell in reversed(grid):
         if cell.id in wanted:
             wanted.update({before.id: before for before in cell.needs.values()})
     return [cell for cell in grid if cell.id in wanted]
+
+
+def _matching(grid: Sequence[Cell], patterns: Sequence[str]) -> Iterator[str]:
+    """The names of cells that are, or are like, one of these."""
+    for pattern in patterns:
+        found = [cell.name for cell in grid if fnmatchcase(cell.name, pattern)]
+        if not found:
+            raise UserMistake(f"bench: there is no cell {pattern}; --run false lists them")
+        yield from found
 
 
 def _send(

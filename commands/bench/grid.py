@@ -92,14 +92,14 @@ def expand(spec: BenchSpec) -> list[Cell]:
     cells: dict[str, Cell] = {}
     models = list(_poisoned_models(spec))
     # A twin that is in the grid as a clean model is trained once.
-    twins = {model.hash: model for label, model in models if not spec.attacks[label].poison}
+    twins = {model.hash: model for label, _, model in models if not spec.attacks[label].poison}
     later: list[Cell] = []  # so that an attack's rows stand together
-    for label, model in models:
+    for label, target, model in models:
         if spec.twins and spec.attacks[label].poison:
             twin = _measured_on_twin(spec, model, twins)
             model = replace(model, twin=twin)
             later += [twin, *([twin.rebound] if twin.rebound is not None else [])]
-        for cell in (model, *_defended(spec, label, model)):
+        for cell in (model, *_defended(spec, label, target, model)):
             cells.update({each.id: each for each in _with_needs(cell) if each.id not in cells})
             later += [cell.rebound] if cell.rebound is not None else []
     for cell in later:
@@ -109,13 +109,13 @@ def expand(spec: BenchSpec) -> list[Cell]:
     return list(cells.values())
 
 
-def _poisoned_models(spec: BenchSpec) -> Iterator[tuple[str, Cell]]:
-    """Each with the name of its attack in the bench file."""
+def _poisoned_models(spec: BenchSpec) -> Iterator[tuple[str, str | None, Cell]]:
+    """Each behind the name of its attack in the bench file and its target, where that varies."""
     for label, attack in spec.attacks.items():
         for rate in _axis(attack.rates, spec.rates):
             for target in _axis(attack.targets, spec.targets):
                 for seed in attack.seeds if attack.seeds is not None else spec.seeds:
-                    yield label, _poisoned(spec, label, attack, rate, target, seed)
+                    yield label, target, _poisoned(spec, label, attack, rate, target, seed)
 
 
 def config_path(name: str) -> Path:
@@ -189,7 +189,7 @@ def _run_of(
     return Cell(attack, NO_DEFENCE, model.seed, name, model.config, tuple(arguments), named, listed=False, **more)
 
 
-def _defended(spec: BenchSpec, attack: str, poisoned: Cell) -> Iterator[Cell]:
+def _defended(spec: BenchSpec, attack: str, target: str | None, poisoned: Cell) -> Iterator[Cell]:
     made: dict[str, Cell] = {}
 
     def make(label: str, path: tuple[str, ...] = ()) -> Cell:
@@ -208,6 +208,7 @@ def _defended(spec: BenchSpec, attack: str, poisoned: Cell) -> Iterator[Cell]:
         if unknown:
             raise UserMistake(f"bench: defence {label} names the attack {min(unknown)}, which is not of this bench")
         wanted = defence.attacks is None or attack in defence.attacks
+        wanted = wanted and (defence.targets is None or target is None or target in defence.targets)
         if wanted and (defence.seeds is None or poisoned.seed in defence.seeds):
             yield make(label)
 

@@ -68,6 +68,8 @@ class DefenceSpec(RunSpec):
     """Attacks that it is tried on; all unless given."""
     seeds: list[int] | None = None
     """Seeds that it is tried on; all of the attack's unless given."""
+    targets: list[str] | None = None
+    """Targets that it is tried on, of attacks whose target varies; all of the attack's unless given."""
     rebound: bool = True
     """Whether its models are finetuned further, where the bench says how."""
 
@@ -96,6 +98,9 @@ class BenchSpec:
     rebound: RunSpec | None = None
     """How each cleaned model is finetuned further, on clean pairs, to see whether the attack comes back: with a
     validation after each epoch, the highest attack success on the way is reported, and that of the twin beside it."""
+    parts: dict[str, list[str]] = field(default_factory=dict)
+    """Parts of the grid by name, each the names of its cells, with ``*`` and ``[...]`` as in a shell: models on which
+    settings are chosen, say, and models on which they are reported."""
     data: str | None = None
     """The folder that ``${data}`` stands for."""
     seeds: list[int] = field(default_factory=lambda: [0])
