@@ -92,5 +92,5 @@ def test_the_runs_of_a_bench_are_runs_of_the_package(
         arguments = [word.replace("last.ckpt", "absent.ckpt") for word in fit_arguments(cell, places)]
         with pytest.raises((UserMistake, SystemExit)) as caught:
             UntriggerCLI(arguments)
-        # Everything is understood, up to data, a checkpoint and a patch that are not there.
-        assert re.search(r"cifar10|absent|patch\.png", str(caught.value)), caught.value
+        # Everything is understood, up to data, a checkpoint, a patch and an encoder that are not there.
+        assert re.search(r"cifar10|absent|patch\.png|runs/vit-32", str(caught.value)), caught.value
