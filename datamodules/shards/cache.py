@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
+from ...contracts import UserMistake
 from .index import ShardIndex, cache_folder, scan_or_read
 from .remote import RemoteShards, fetch, redacted
 
@@ -20,7 +22,9 @@ class ShardCache:
 
     The index addresses samples by their place in a file, so a shard has to lie in one. A copy is fetched by one process
     while the others that want it wait. Who reads it holds a shared lock (``flock``), and what is locked is not evicted;
-    of the rest the least recently used go first. A process that dies leaves no lock.
+    of the rest the least recently used go first. A process that dies leaves no lock. Only what is a tar is kept, and
+    one that breaks off only if a second try brought the same: a web page in its place, or a connection that was lost,
+    is asked for again.
 
     Args:
         remote: How copies are fetched, where they lie, and how much of them is kept.
@@ -55,8 +59,26 @@ class ShardCache:
 
     def index(self, url: str, file: int) -> ShardIndex:
         """The index of a copy that is open; it is kept beside the copy, and goes with it."""
-        copy, status = self._copy(url), os.fstat(file)
-        return scan_or_read(str(copy), copy.with_suffix(f".{status.st_ino}-{status.st_mtime_ns}.npz"), redacted(url))
+        copy = self._copy(url)
+        return scan_or_read(str(copy), _index_file(copy, os.fstat(file)), redacted(url))
+
+    def _accept(self, url: str, copy: Path) -> Callable[[Path], None]:
+        """What looks at a copy before it gets its name: it is a tar that is whole, or as long as it was before."""
+        sizes: list[int] = []
+
+        def accept(part: Path) -> None:
+            status = part.stat()
+            index = _index_file(copy, status)
+            try:
+                fault = scan_or_read(str(part), index, "").fault
+            except UserMistake as error:
+                raise OSError(" ".join(str(error).split())) from error
+            sizes.append(status.st_size)
+            if fault and sizes[-2:-1] != sizes[-1:]:
+                index.unlink(missing_ok=True)
+                raise OSError(fault)
+
+        return accept
 
     def _copy(self, url: str) -> Path:
         return self._folder / f"{blake2b(url.encode('utf-8', 'surrogateescape'), digest_size=20).hexdigest()}.tar"
@@ -71,7 +93,7 @@ class ShardCache:
                 return None
             try:
                 self._evict()
-                fetch(url, part, self._remote)
+                fetch(url, part, self._remote, self._accept(url, copy))
                 part.rename(copy)
             except BaseException:
                 part.unlink(missing_ok=True)
@@ -98,6 +120,10 @@ class ShardCache:
                 total -= size
                 for index in self._folder.glob(f"{path.stem}.*.npz"):
                     index.unlink(missing_ok=True)
+
+
+def _index_file(copy: Path, status: os.stat_result) -> Path:
+    return copy.with_suffix(f".{status.st_ino}-{status.st_mtime_ns}.npz")
 
 
 def _lock_alone(file: int, part: Path) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from random import SystemRandom
 from tempfile import TemporaryDirectory
@@ -22,6 +24,12 @@ from ...contracts import UserMistake
 STORES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "hf")
 """Schemes of URLs that are read. fsspec knows more, among them some that read local files or unpack archives."""
 
+_MOST_RETRIES = 20
+"""The pause doubles each time."""
+_LEAST_ROOM = 1 << 30
+"""Bytes that a file of unknown length may always have, however small the folder of copies is kept."""
+_MOST_BYTES = 64 << 20
+"""Of a file that is held in memory."""
 _LEAST_RATE = 1024
 """Bytes per second below which a server is taken to stall: one that drips would hold up every rank for days."""
 _SECRETS = re.compile(r"(?<=://)[^/@\s'\"]+@|\?[^\s'\")]*")
@@ -45,8 +53,10 @@ class RemoteShards:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        if self.retries < 0 or not self.timeout > 0 or not self.cache_gb >= 0:
-            raise UserMistake("data.remote: retries and cache_gb are at least 0, timeout is above 0")
+        if not 0 <= self.retries <= _MOST_RETRIES or not 0 < self.timeout < inf or not 0 <= self.cache_gb < inf:
+            raise UserMistake(
+                f"data.remote: retries is in [0, {_MOST_RETRIES}], cache_gb at least 0, timeout above 0, both finite"
+            )
 
 
 class ShardUnavailable(UserMistake):
@@ -75,13 +85,18 @@ def check_store(url: str) -> None:
         raise UserMistake(f"shard {redacted(url)}: {error}") from error
 
 
-def fetch(url: str, path: Path, remote: RemoteShards) -> None:
+def fetch(
+    url: str, path: Path, remote: RemoteShards, accept: Callable[[Path], None] | None = None, most: int | None = None
+) -> None:
     """Copy a remote file to a local one, which is written anew at each try.
 
     Args:
         url: A URL of ``STORES``, or ``pipe:`` and a command, which a shell runs: the caller decides whether it may.
         path: The local file.
         remote: How often to try, and for how long.
+        accept: Looks at what has come; an ``OSError`` that it raises is another reason to try again.
+        most: Bytes that the file may have. Unless given, what the server says that it has, if the disk has room for
+            it; where it says nothing, as much as the folder of copies is kept to, or 1 GiB where that is less.
 
     Raises:
         ShardUnavailable: If all tries have failed, or one in a way that another would too.
@@ -89,9 +104,11 @@ def fetch(url: str, path: Path, remote: RemoteShards) -> None:
     started, pauses = time.monotonic(), SystemRandom()  # the global generator is the training's
     for attempt in range(remote.retries + 1):
         try:
-            _try(url, path, remote.timeout)
+            _try(url, path, remote.timeout, _Progress(path.parent, most, max(int(remote.cache_gb * 1e9), _LEAST_ROOM)))
             if not path.stat().st_size:
                 raise OSError("it is empty")
+            if accept is not None:
+                accept(path)
             return
         except Exception as error:  # each store has errors of its own
             late = f"no data for {remote.timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
@@ -106,13 +123,38 @@ def fetch_bytes(url: str, remote: RemoteShards) -> bytes:
     """The content of a small remote file. Errors as ``fetch``."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "file")
-        fetch(url, path, remote)
+        fetch(url, path, remote, most=_MOST_BYTES)
         return path.read_bytes()
 
 
-def _try(url: str, path: Path, timeout: float) -> None:
+class _Progress(fsspec.Callback):
+    """Counts what has come, and ends a transfer that is too large or given up, from inside."""
+
+    def __init__(self, folder: Path, most: int | None, most_of_unknown: int) -> None:
+        super().__init__()
+        self._folder, self._most, self._most_of_unknown = folder, most, most_of_unknown
+        self.given_up = False
+
+    def set_size(self, size: int | None) -> None:
+        """What the server says."""
+        super().set_size(size)
+        room = shutil.disk_usage(self._folder).free if self._most is None else self._most
+        if size is not None and size > room:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, more than the {room:,} that there is room for")
+
+    def relative_update(self, inc: int = 1) -> None:
+        """A part has come."""
+        super().relative_update(inc)
+        if self.given_up:
+            raise OSError("given up")
+        most = self._most or (self._most_of_unknown if self.size is None else self.size)
+        if self.value > most:
+            raise OSError(errno.EFBIG, f"it does not end within {most:,} bytes (data.remote.cache_gb)")
+
+
+def _try(url: str, path: Path, timeout: float, progress: _Progress) -> None:
     if url.startswith("pipe:"):
-        _watch(lambda progress: _copy_pipe(url, path, progress), timeout)
+        _watch(lambda: _copy_pipe(url, path, progress), timeout, progress)
         return
     scheme, options = url.partition(":")[0], {}
     if scheme in ("http", "https"):
@@ -121,7 +163,7 @@ def _try(url: str, path: Path, timeout: float) -> None:
         options["client_kwargs"] = {"timeout": limits, "trust_env": True}
     # An instance of its own: the cached ones do not outlive a fork.
     store = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
-    _watch(lambda progress: store.get_file(url, str(path), callback=progress), timeout)
+    _watch(lambda: store.get_file(url, str(path), callback=progress), timeout, progress)
 
 
 def _copy_pipe(url: str, path: Path, progress: fsspec.Callback) -> None:
@@ -131,14 +173,13 @@ def _copy_pipe(url: str, path: Path, progress: fsspec.Callback) -> None:
             progress.relative_update(len(chunk))
 
 
-def _watch(transfer: Callable[[fsspec.Callback], Any], timeout: float) -> None:
+def _watch(transfer: Callable[[], Any], timeout: float, progress: _Progress) -> None:
     """Run a transfer in a thread, which is left behind when it stalls: stores differ in what they let one limit."""
-    progress = fsspec.Callback()
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            transfer(progress)
+            transfer()
         except BaseException as error:  # raised again below
             failed.append(error)
 
@@ -151,6 +192,7 @@ def _watch(transfer: Callable[[fsspec.Callback], Any], timeout: float) -> None:
         if not thread.is_alive():
             break
         if progress.value - seen < _LEAST_RATE * timeout:
+            progress.given_up = True
             raise TimeoutError(f"{progress.value - seen} bytes in {timeout:g} s")
         seen = progress.value
     if failed:
@@ -162,5 +204,5 @@ def _is_final(error: Exception) -> bool:
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return 400 <= status < 500 and status not in (408, 425, 429)
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return full or isinstance(error, (FileNotFoundError, PermissionError, ImportError))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -18,7 +19,8 @@ class ShardServer(ThreadingHTTPServer):
     Attributes:
         faults: By file name, what happens at each request in turn; afterwards the file is served. ``503`` and the like
             are statuses, ``stall`` sends half of the file and then nothing, ``cut`` half and hangs up, ``drip`` a byte
-            at a time. A name with one fault in a tuple has it at every request.
+            at a time, ``page`` is a web page in its place; without a length, ``short`` sends half of the file and
+            ``endless`` does not end. A name with one fault in a tuple has it at every request.
         asked: Requests by file name.
     """
 
@@ -57,6 +59,18 @@ class _Handler(SimpleHTTPRequestHandler):
         fault = self.server.fault(name)
         if fault.isdigit():
             self.send_error(int(fault))
+        elif fault == "page":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<!DOCTYPE html><p>Log in first</p>")
+        elif fault in ("short", "endless"):
+            content = Path(self.translate_path(self.path)).read_bytes()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            with suppress(OSError):  # who has had enough hangs up
+                while fault == "endless" and not self.server.over.is_set():
+                    self.wfile.write(bytes(1 << 20))
         elif fault:
             content = Path(self.translate_path(self.path)).read_bytes()
             self.send_response(200)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from untrigger.contracts import UserMistake
-from untrigger.datamodules.shards import RemoteShards, ShardSet
+from untrigger.datamodules.shards import RemoteShards, ShardSet, remote
 from untrigger.datamodules.shards.cache import ShardCache
 from untrigger.datamodules.shards.remote import ShardUnavailable
 
@@ -64,7 +64,7 @@ def test_the_least_recently_used_copy_goes_first_with_its_index(urls: list[str],
     tight = cache(tmp_path, cache_gb=2.9 * size / 1e9)
     os.close(tight.open(urls[2]))
     assert len(copies(tmp_path)) == 2
-    assert len(list((tmp_path / "copies").glob("*.npz"))) == 1
+    assert len(list((tmp_path / "copies").glob("*.npz"))) == 2
     os.close(tight.open(urls[0]))
     assert server.asked == {"00000.tar": 1, "00001.tar": 1, "00002.tar": 1}
 
@@ -108,5 +108,39 @@ def test_a_folder_that_cannot_be_written_and_a_page_for_a_tar_are_told(server: A
     url = f"{server.url}/file"
     with pytest.raises(UserMistake, match=r"a copy of shard http://.*/file cannot be kept"):
         ShardSet([url], remote=RemoteShards(cache=str(tmp_path / "file")))
-    with pytest.raises(UserMistake, match=r"shard http://.*/file is not an uncompressed tar"):
+    with pytest.raises(UserMistake, match=r"shard http://.*/file cannot be read .*is not an uncompressed tar"):
         ShardSet([url], remote=RemoteShards(cache=str(tmp_path / "copies")))
+
+
+@pytest.mark.parametrize("fault", ["page", "short"])
+def test_only_what_has_been_parsed_is_kept(fault: str, urls: list[str], server: Any, tmp_path: Path) -> None:
+    server.faults["00000.tar"] = [fault]
+    kept = cache(tmp_path, retries=1)
+    file = kept.open(urls[0])
+    assert os.fstat(file).st_size == (tmp_path / "train" / "00000.tar").stat().st_size
+    assert len(kept.index(urls[0], file).keys) == 4
+    assert len(list((tmp_path / "copies").iterdir())) == 2
+    os.close(file)
+    server.faults["00001.tar"] = [fault]
+    said = "it looks like a web page" if fault == "page" else "it ends early"
+    with pytest.raises(ShardUnavailable, match=said):
+        cache(tmp_path).open(urls[1])
+    assert len(list((tmp_path / "copies").iterdir())) == 2
+    os.close(cache(tmp_path).open(urls[1]))
+
+
+def test_a_shard_that_breaks_off_on_the_server_too_is_read_as_a_local_one(urls: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "train" / "00000.tar"
+    os.truncate(path, ShardSet([str(path)])._shard(0).found.offsets[3, 0] + 5)
+    shards = ShardSet([urls[0]], remote=RemoteShards(retries=1, cache=str(tmp_path / "copies")))
+    assert (len(shards), shards.incomplete) == (3, 1)
+
+
+def test_a_body_without_end_is_given_up(
+    urls: list[str], server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_LEAST_ROOM", 10 << 20)
+    server.faults["00000.tar"] = ("endless",)
+    with pytest.raises(ShardUnavailable, match=r"\(1 try in .*it does not end within 10,485,760 bytes"):
+        cache(tmp_path, cache_gb=0.001, retries=3).open(urls[0])
+    assert not list((tmp_path / "copies").iterdir())
