@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-report test-slurm lint venv wheel clean
+.PHONY: demo test test-fuzz test-report test-slurm lint venv wheel clean
 
 demo: $(STAMP)
 	$(BIN)/untrigger demo
@@ -11,6 +11,10 @@ demo: $(STAMP)
 # PYTHONPATH is empty to test the tree in place, or the folder of an installed wheel (see .ci/run).
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+# Some thousand bent inputs for every door of the product; FUZZ_SEED draws others, FUZZ_KEEP is where a bad one is kept.
+test-fuzz: $(STAMP)
+	FUZZ_RUNS=$${FUZZ_RUNS:-500} OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz $(ARGS)
 
 # Needs Debian's chromium. Leaves screenshots in screenshots/; RUNS='DIR DIR' shows those runs instead of small ones.
 test-report: $(STAMP)
