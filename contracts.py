@@ -6,7 +6,7 @@ asks of the other through ``trainer.lightning_module`` and ``trainer.datamodule`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -102,6 +102,21 @@ class ZeroShotOutputs(ClassLogits):
     """Scalar, what the similarities were multiplied with: ``logits`` divided by it are cosines in [-1, 1]."""
     head: NotRequired[ClassLogits]
     """What the module's own head makes of the same pictures. There when the module is a ``HeadModule``."""
+
+
+class HeldOutBatch(TypedDict):
+    """Pairs that the model was not trained on, clean and under each attack, on the CPU."""
+
+    image: Tensor
+    """``(B, 3, S, S)`` float32, normalised."""
+    tokens: Tensor
+    """``(B, L)`` int64."""
+    caption: list[str]
+    """The B captions."""
+    triggered: dict[str, Tensor]
+    """By attack, the same pictures with its trigger, as ``image``."""
+    names_target: dict[str, Tensor]
+    """By attack, ``(B,)`` bool: whether the caption has its target as a word."""
 
 
 class PredictOutputs(TypedDict):
@@ -205,6 +220,33 @@ class PictureAttackData(Protocol):
     @property
     def picture_attacks(self) -> list[PictureAttack]:
         """The attacks on given pictures that are measured; empty where none is."""
+
+
+@runtime_checkable
+class RetrievalModule(Protocol):
+    """What callbacks ask of a module to compare pictures with captions."""
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length."""
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Captions ``(B, L)`` int64 to features ``(B, D)`` of unit length."""
+
+
+@runtime_checkable
+class HeldOutData(Protocol):
+    """What callbacks ask of a data module that has pairs which are kept out of training."""
+
+    @property
+    def held_out_pairs(self) -> int:
+        """Number of these pairs; 0 where there are none."""
+
+    @property
+    def held_out_attacks(self) -> list[str]:
+        """The names of the attacks that are measured on them."""
+
+    def held_out_batches(self) -> Iterator[HeldOutBatch]:
+        """Each of these pairs once, in the order of the shards."""
 
 
 @runtime_checkable

@@ -35,6 +35,7 @@ from .callbacks import (
     ResultsWriter,
     ResumedSchedule,
     ResumedSettings,
+    Retrieval,
     SamplesPerSecond,
     SimilarityWriter,
     SingleImageSuccess,
@@ -137,6 +138,7 @@ class UntriggerCLI(LightningCLI):
         parser.add_lightning_class_args(CleanAccuracy, "clean_accuracy")
         parser.add_lightning_class_args(AttackSuccessRate, "attack_success_rate")
         parser.add_lightning_class_args(SingleImageSuccess, "single_image_success")
+        parser.add_lightning_class_args(Retrieval, "retrieval")
         parser.add_lightning_class_args(TriggerGallery, "trigger_gallery")
         parser.add_lightning_class_args(EvaluationSample, "evaluation_sample")
         parser.add_lightning_class_args(ResultsWriter, "results")

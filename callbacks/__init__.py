@@ -15,6 +15,7 @@ from .random_states import RandomStates
 from .results import ResultsWriter
 from .resumed_schedule import ResumedSchedule
 from .resumed_settings import ResumedSettings
+from .retrieval import Retrieval
 from .similarities import SimilarityWriter
 from .single_image_success import SingleImageSuccess
 from .suspects import SuspectsWriter
@@ -33,6 +34,7 @@ __all__ = [
     "ResultsWriter",
     "ResumedSchedule",
     "ResumedSettings",
+    "Retrieval",
     "SamplesPerSecond",
     "SimilarityWriter",
     "SingleImageSuccess",

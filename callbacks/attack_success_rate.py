@@ -7,10 +7,10 @@ from torch import Tensor
 
 from ..contracts import Attack, ClassLogits, ZeroShotData
 from .rate import Rate
-from .results_table import ATTACK_MEASURES, MORE_ATTACK_MEASURES
+from .results_table import ATTACK_MEASURES
 from .zero_shot_measure import ZeroShotMeasure, predictions
 
-_MEASURES = (*ATTACK_MEASURES, *MORE_ATTACK_MEASURES)
+_MEASURES = (*ATTACK_MEASURES, "non_target_triggered_accuracy")
 
 
 class AttackSuccessRate(ZeroShotMeasure):

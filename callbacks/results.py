@@ -11,10 +11,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..contracts import HeadModule, PhasedModule, PictureAttackData
+from ..contracts import HeadModule, HeldOutData, PhasedModule, PictureAttackData, ZeroShotData
+from ..counterparts import data_of
 from ..tables import text_cell
 from .counterparts import clip_module, zero_shot_data
-from .results_table import ATTACK_MEASURES, MORE_ATTACK_MEASURES, add_results, read_results
+from .results_table import ATTACK_MEASURES, MORE_ATTACK_MEASURES, RETRIEVAL_MEASURES, add_results, read_results
+from .retrieval import Retrieval
 
 
 class ResultsWriter(Callback):
@@ -24,7 +26,8 @@ class ResultsWriter(Callback):
     the attack ``none``; where the module has a head of its own, as many for the head, under its own defence. The
     columns are those of `results_table.COLUMNS` and, of an attack on test pictures, what else is measured of it. Rows
     are written after ``fit``, if its last validation was at its end, and after ``validate`` and ``test``; an earlier
-    row of the same dataset, attack, defence and seed is replaced.
+    row of the same dataset, attack, defence and seed is replaced. Where there are held-out pairs and no classes, the
+    rows of a fit hold what `Retrieval` measures.
 
     ``seconds`` is the wall time of ``fit`` and ``samples_seen`` the number of training pairs over all ranks, both with
     the earlier sessions of a resumed run: they travel in the checkpoint, and an evaluation of a checkpoint shows what
@@ -84,7 +87,7 @@ class ResultsWriter(Callback):
         self._seconds, self._started = self._elapsed(), None
         if isinstance(pl_module, PhasedModule) and pl_module.restored:
             self.measured_at = None
-        if self.measured_at == trainer.global_step:
+        if self.measured_at == trainer.global_step or self._measure_retrieval(trainer, pl_module):
             self._write(trainer)
         elif self._figures:
             rank_zero_info("The last validation was before the last step: the results are those of a validate")
@@ -96,13 +99,25 @@ class ResultsWriter(Callback):
         measured = {
             f"{stage}/{prefix}{measure}"
             for prefix in ("", "head_")
-            for measure in ("clean_accuracy", *ATTACK_MEASURES, *MORE_ATTACK_MEASURES)
+            for measure in ("clean_accuracy", *ATTACK_MEASURES, *MORE_ATTACK_MEASURES, *RETRIEVAL_MEASURES)
         }
         self._figures = {
             key.removeprefix(f"{stage}/"): float(value)
             for key, value in trainer.callback_metrics.items()
             if "/".join(key.split("/")[:2]) in measured
         }
+
+    def _measure_retrieval(self, trainer: Trainer, module: LightningModule) -> bool:
+        """Measure and log retrieval, where there are held-out pairs and no classes to validate with."""
+        data = data_of(trainer, HeldOutData)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+        retrieval = next((callback for callback in callbacks if isinstance(callback, Retrieval)), None)
+        if data is None or data.held_out_pairs == 0 or retrieval is None or _has_classes(trainer):
+            return False
+        self._figures = retrieval.measure(trainer, module, data)
+        for logger in trainer.loggers:
+            logger.log_metrics({f"val/{name}": value for name, value in self._figures.items()}, trainer.global_step)
+        return True
 
     def _write(self, trainer: Trainer) -> None:
         rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
@@ -130,16 +145,26 @@ class ResultsWriter(Callback):
             "seconds": f"{self._elapsed():.1f}",
             "samples_seen": str(self._samples),
         }
-        names = [attack.name for attack in data.attacks]
+        row |= {
+            measure: self._cell(measure) for measure in RETRIEVAL_MEASURES if not prefix and measure in self._figures
+        }
+        names = self._attacks(trainer, data)
         # A single attack is logged under the plain keys only.
         plain = names[:1] if len(names) == 1 else []
-        if not prefix and isinstance(data, PictureAttackData):  # a head is not asked about given pictures
+        if (
+            not prefix and isinstance(data, PictureAttackData) and _has_classes(trainer)
+        ):  # a head is not asked about given pictures
             names += [attack.name for attack in data.picture_attacks]
             plain = names if len(names) == 1 else plain
         return [
             row | {"attack": text_cell(name)} | self._attack_cells(prefix, "" if name in plain else f"/{name}")
             for name in names
         ] or [row]
+
+    def _attacks(self, trainer: Trainer, data: ZeroShotData) -> list[str]:
+        if _has_classes(trainer):
+            return [attack.name for attack in data.attacks]
+        return list(data.held_out_attacks) if isinstance(data, HeldOutData) else []
 
     def _attack_cells(self, prefix: str, suffix: str) -> dict[str, str]:
         measured = {
@@ -153,3 +178,8 @@ class ResultsWriter(Callback):
 
 def _path(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / "results.csv"
+
+
+def _has_classes(trainer: Trainer) -> bool:
+    """Whether there is a zero-shot set: without one, a fit has nothing to validate with."""
+    return trainer.state.fn != TrainerFn.FITTING or bool(trainer.val_dataloaders)

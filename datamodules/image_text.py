@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from ..contracts import Attack, ClassPrompts, CLIPModule, PictureAttack, Preprocessing, UserMistake
+from ..contracts import Attack, ClassPrompts, CLIPModule, HeldOutBatch, PictureAttack, Preprocessing, UserMistake
 from .bad_samples import BadSampleLog
 from .classnames import class_index
 from .excluded import excluded_keys, leave_out
+from .held_out import held_out_batches
 from .loader import StreamLoader
+from .normaliser import Normaliser
 from .order import Order, SequentialOrder, ShuffledOrder
 from .phrase import phrase_pattern
 from .poisoning import Poison, PoisonPlan, PoisonSpec, named, plans_of, poison_of, read_manifest, write_manifest
@@ -66,6 +68,8 @@ class ImageTextDataModule(LightningDataModule):
             img2dataset's ``_stats.json`` beside each, or the path or URL of a ``sizes.json``. Unless given, every shard
             is indexed first, for which remote ones are fetched.
         remote: How shards are fetched that lie on a server or in an object store.
+        held_out: Pairs that are kept out of training, named as ``train_shards``: retrieval is measured on them, and
+            attacks too where there are no classes.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class ImageTextDataModule(LightningDataModule):
         exclude: str | None = None,
         counts: int | str | None = None,
         remote: RemoteShards = _REMOTE,
+        held_out: str | list[str] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -112,7 +117,9 @@ class ImageTextDataModule(LightningDataModule):
         self._poisoned: Poison | None = None
         self._evaluation: ZeroShotSet | None = None
         self._attacks: dict[str, PoisonPlan] = {}
-        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self.held_out = held_out
+        self._held_out: ShardSet | None = None
+        self._normaliser: Normaliser | None = None
 
     @property
     def dataset_name(self) -> str:
@@ -174,6 +181,23 @@ class ImageTextDataModule(LightningDataModule):
         named = {key for keys in read_manifest(self.attack).keys for key in keys}
         return frozenset(named.intersection(chain.from_iterable(self._pairs.keys())))
 
+    @property
+    def held_out_pairs(self) -> int:
+        """Number of the pairs that are kept out of training; 0 where there are none."""
+        return 0 if self._held_out is None else len(self._held_out)
+
+    @property
+    def held_out_attacks(self) -> list[str]:
+        """The attacks that are measured on them."""
+        size = self._asked.image_size
+        return [name for name, plan in self._attacks.items() if plan.given_pictures(size) is None]
+
+    def held_out_batches(self) -> Iterator[HeldOutBatch]:
+        """Each of these pairs once, in the order of the shards."""
+        if self._held_out is None:
+            raise UserMistake("data.held_out is not given: there are no pairs for retrieval")
+        return held_out_batches(self._held_out, self._attacks, self._asked, self._normalise, self.eval_batch_size)
+
     def select(self, keys: Iterable[str] | None, in_order: bool = False) -> None:
         """Restrict the training stream to the pairs with these keys; None lifts it.
 
@@ -226,6 +250,8 @@ class ImageTextDataModule(LightningDataModule):
             UserMistake: If anything that the user gave is missing or does not fit.
         """
         self.preprocessing = self._ask_module()
+        if self.held_out is not None:
+            self._held_out = ShardSet(expand_shards(self.held_out, self.allow_pipe), "txt", remote=self.remote)
         stage = str(getattr(stage, "value", stage))  # Lightning passes an enumeration
         if stage in ("fit", "predict"):
             if self.train_shards is None:
@@ -241,9 +267,13 @@ class ImageTextDataModule(LightningDataModule):
             plans = plans_of(self.attack)
             Poison(plans).check(self._asked.image_size, self._evaluation.class_prompts.classnames)
             self._attacks = named(plans)
+        elif stage != "predict" and self.held_out is not None:
+            Poison(plans_of(self.attack)).check(self._asked.image_size)
+            self._attacks = named(plans_of(self.attack))
         elif stage != "predict" and self._attack_is_given:
             raise UserMistake(
-                "data.attack needs data.zero_shot: the folder of the zero-shot set on which it is measured"
+                "data.attack needs data.zero_shot, the folder of the zero-shot set on which it is measured, "
+                "or data.held_out"
             )
         elif stage in ("validate", "test"):
             raise UserMistake(f"{stage} needs data.zero_shot: the folder of a zero-shot set")
@@ -359,15 +389,9 @@ class ImageTextDataModule(LightningDataModule):
         return images, stream.shown_captions(captions, keys)
 
     def _normalise(self, images: Tensor) -> Tensor:
-        scales = self._scales.get(images.device)
-        if scales is None:
-            mean, std = (
-                torch.tensor(values, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
-                for values in (self._asked.mean, self._asked.std)
-            )
-            scales = self._scales[images.device] = (1 / (255 * std), -mean / std)
-        scale, shift = scales
-        return torch.addcmul(shift, images.float(), scale)
+        if self._normaliser is None:
+            self._normaliser = Normaliser(self._asked.mean, self._asked.std)
+        return self._normaliser(images)
 
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer is not None else 0
