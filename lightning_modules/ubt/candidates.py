@@ -38,7 +38,7 @@ class Candidates(NamedTuple):
 
 
 def candidates(
-    groups: Sequence[Indices],
+    groups: Mapping[int, Indices],
     suspicion: Mapping[str, Scores],
     count: int,
     doubtful_share: float,
@@ -51,7 +51,7 @@ def candidates(
     piece of evidence has chosen already stays what it is.
 
     Args:
-        groups: For each word the indices of the pairs whose caption has it.
+        groups: By word, the indices of the pairs whose caption has it.
         suspicion: By the name of a piece of evidence ``(N,)``, higher is more suspicious; NaN is never chosen.
         count: Pairs for each word and piece of evidence; at most a quarter of the word's.
         doubtful_share: Share of each ranking that is not held, in [0, 1).
@@ -64,7 +64,7 @@ def candidates(
     words: list[Indices] = []
     judged: list[Judged] = []
     doubtful: set[int] = set()
-    for word, group in enumerate(groups):
+    for word, group in groups.items():
         if len(group) < 8:
             continue
         rankings = {name: _ranked(group, scores) for name, scores in suspicion.items()}

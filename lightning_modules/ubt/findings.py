@@ -32,6 +32,8 @@ class Findings:
         decision: ``(N,)``, BENIGN, SUSPICIOUS (left out of everything) or POISONED (to be unlearnt).
         poisoned_with: ``(N,)``, for each poisoned pair the index of the word that it is pushed from; else -1.
         compromised: Indices of the words behind which a backdoor was found.
+        group: The group of words whose turn it is to be probed.
+        new: How many words were found in this round so far.
         about: The phase that decided last; empty before.
         verdicts: What was said of each word, round by round, as plain data.
     """
@@ -44,6 +46,8 @@ class Findings:
     decision: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     poisoned_with: npt.NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     compromised: list[int] = field(default_factory=list)
+    group: int = 0
+    new: int = 0
     about: str = ""
     verdicts: list[dict[str, Any]] = field(default_factory=list)
 
@@ -82,6 +86,8 @@ class Findings:
             "decision": torch.from_numpy(self.decision),
             "poisoned_with": torch.from_numpy(self.poisoned_with),
             "compromised": list(self.compromised),
+            "group": self.group,
+            "new": self.new,
             "about": self.about,
             "verdicts": list(self.verdicts),
         }
@@ -96,6 +102,7 @@ class Findings:
         self.decision = state_dict["decision"].numpy()
         self.poisoned_with = state_dict["poisoned_with"].numpy()
         self.compromised = list(state_dict["compromised"])
+        self.group, self.new = state_dict["group"], state_dict["new"]
         self.about, self.verdicts = state_dict["about"], list(state_dict["verdicts"])
 
 

@@ -116,7 +116,7 @@ class UBT(PhasedCLIPModule):
             self.phases = phase_table(ScoreGiven(_keys_of(given), *scoring), mend)
         else:
             pushing = (probe.epochs, probe.steps, probe.lr, repair.batch_size)
-            test = Probe(*pushing, self.evidence, probe.candidates, probe.doubtful_share)
+            test = Probe(*pushing, self.evidence, probe.candidates, probe.doubtful_share, probe.words_at_once)
             copy: list[Phase[UBT]] = [
                 Overfit(overfit.weak_share, overfit.epochs, overfit.lr, local_loss),
                 AskCopy(self.evidence),
@@ -145,6 +145,11 @@ class UBT(PhasedCLIPModule):
         )
 
     # What phases ask
+
+    @property
+    def rounds_done(self) -> int:
+        """How many repairs there have been."""
+        return self._progress.visits.get("repair", 0)
 
     @property
     def answer(self) -> Mapping[str, Tensor]:

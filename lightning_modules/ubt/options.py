@@ -33,6 +33,7 @@ class ProbeOptions:
     Args:
         candidates: Most suspicious pairs of a word by each piece of evidence; half of them are pushed.
         doubtful_share: Share of each ranking of a word's pairs, the most suspicious, that is not held meanwhile.
+        words_at_once: Words that are probed at once, at most.
         epochs: Epochs of a probe.
         steps: Steps of such an epoch.
         lr: Peak learning rate of it.
@@ -44,15 +45,17 @@ class ProbeOptions:
 
     candidates: int = 32
     doubtful_share: float = 0.125
+    words_at_once: int = 16
     epochs: int = 3
-    steps: int = 20
-    lr: float = 6e-4
-    significance: float = 0.01
+    steps: int = 30
+    lr: float = 1e-3
+    significance: float = 0.001
     min_variety: float = 2.0
     retained_share: float = 0.6
 
     def __post_init__(self) -> None:
         counts = {"candidates": self.candidates, "epochs": self.epochs, "steps": self.steps}
+        counts |= {"words_at_once": self.words_at_once}
         amounts = {"lr": self.lr, "min_variety": self.min_variety}
         shares = {"significance": self.significance, "retained_share": self.retained_share}
         check_ranges(

@@ -1,4 +1,4 @@
-"""The probe (ours): the most suspicious pairs of every word are pushed at once, half of them; the other half tells."""
+"""The probe (ours): of the most suspicious pairs of many words, half are pushed at once, and the other half tells."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class Probe(Unlearn):
-    """Pushes the candidates of every word, to see what goes along. What is learnt here is thrown away.
+    """Pushes the candidates of many words, to see what goes along. What is learnt here is thrown away.
+
+    Where there are more words than can be told apart at once, they are probed group by group, each from the same model.
 
     Args:
         epochs: See ``Unlearn``.
@@ -31,7 +33,9 @@ class Probe(Unlearn):
         batch_size: See ``Unlearn``.
         evidence: Which pairs are candidates.
         count: Candidates for each word and piece of evidence.
-        doubtful_share: Share of each ranking of a word's pairs, the most suspicious, that is not held.
+        doubtful_share: Share of each ranking of a word's pairs, the most suspicious, that is not held; where the pairs
+            without any of the words are half of all or more, none of a word's pairs is.
+        words_at_once: Words of a group, at most.
     """
 
     measured = "probed"
@@ -45,30 +49,48 @@ class Probe(Unlearn):
         evidence: Sequence[Evidence],
         count: int,
         doubtful_share: float,
+        words_at_once: int,
     ) -> None:
         # What costs benign pictures least to ignore, so that little but a trigger is learnt to be ignored.
         super().__init__("probe", epochs, steps, lr, batch_size, UnlearnWeights(20.0, 10.0, 5.0), BESIDE_THE_OBJECT)
         self.evidence, self.count, self.doubtful_share = evidence, count, doubtful_share
+        self.words_at_once = words_at_once
 
     def begin(self, ubt: UBT) -> None:
         """Start from the model in question."""
         ubt.return_to_answer()
 
-    def chosen(self, findings: Findings, visit: int) -> Candidates:
-        """The candidates, of what has been measured."""
-        groups = findings.words.groups(findings.captions)
-        suspicion = suspicions(self.evidence, findings)
-        return candidates(groups, suspicion, self.count, self.doubtful_share, (visit,))
+    def groups(self, findings: Findings) -> int:
+        """How many groups of words there are."""
+        return -(-len(findings.words) // self.words_at_once)
+
+    def words(self, findings: Findings) -> range:
+        """The words of the group whose turn it is: frequent and rare ones, as they are in the order of frequency."""
+        return range(findings.group, len(findings.words), self.groups(findings))
+
+    def chosen(self, findings: Findings) -> Candidates:
+        """The candidates of the group, of what has been measured."""
+        pairs = findings.words.groups(findings.captions)
+        return candidates(
+            {word: pairs[word] for word in self.words(findings)},
+            suspicions(self.evidence, findings),
+            self.count,
+            self.doubtful_share,
+        )
 
     def pushed(self, ubt: UBT) -> Pushed:
         """Every other candidate."""
-        chosen = self.chosen(ubt.findings, ubt.visit)
+        chosen = self.chosen(ubt.findings)
         return Pushed(chosen.pushed, chosen.words)
 
     def held(self, ubt: UBT) -> Indices:
-        """All that is not doubtful."""
-        count = len(ubt.findings.keys)
-        return np.setdiff1d(np.arange(count), self.chosen(ubt.findings, ubt.visit).doubtful)
+        """All pairs without these words, where they are many; otherwise all that is not doubtful."""
+        findings = ubt.findings
+        tokens = [token for word in self.words(findings) for token in findings.words.tokens[word]]
+        without = np.flatnonzero(~findings.captions.having(tokens))
+        if 2 * len(without) >= len(findings.keys):
+            return without
+        return np.setdiff1d(np.arange(len(findings.keys)), self.chosen(findings).doubtful)
 
     def end(self, ubt: UBT) -> str:
         """See what went along."""
@@ -84,7 +106,7 @@ def suspicions(evidence: Sequence[Evidence], findings: Findings) -> dict[str, Sc
 
 
 class Verify(Scoring):
-    """Every pair under the probed model (ours): how far its similarity fell, and where its picture went.
+    """The pairs of the probed words under the probed model (ours): how far they fell, and where their pictures went.
 
     Args:
         probe: Whose candidates judge.
@@ -100,29 +122,46 @@ class Verify(Scoring):
         self.probe, self.significance, self.min_variety = probe, significance, min_variety
         self.retained_share = retained_share
 
+    def select(self, ubt: UBT, epoch: int) -> None:
+        """The pairs of the group's words, as they are in the shards."""
+        ubt.data.select(ubt.findings.keys_of(self._pairs(ubt.findings)), in_order=True)
+
+    def _pairs(self, findings: Findings) -> Indices:
+        groups = findings.words.groups(findings.captions)
+        return np.unique(np.concatenate([groups[word] for word in self.probe.words(findings)]))
+
     def end(self, ubt: UBT) -> str | None:
-        """Judge the words. What is found is unlearnt together with what was found before; nothing found is the end."""
+        """Judge the words; after the last group, unlearn all that was found so far, or end where nothing new was."""
         self.gather(ubt)
         findings = ubt.findings
+        self._judge(findings, ubt.rounds_done)
+        if findings.group + 1 < self.probe.groups(findings):
+            findings.group += 1
+            return "probe"
+        new, findings.group, findings.new = findings.new, 0, 0
+        if not new:
+            ubt.return_to_answer()
+        return "repair" if new else None
+
+    def _judge(self, findings: Findings, repaired: int) -> None:
         seen = findings.seen
         fall = seen["poisoned"] - seen["probed"]
-        judged = self.probe.chosen(findings, ubt.visit).judged
         before, after = (
             np.nan_to_num(seen[f"{model}/word"], nan=-1).astype(np.int64) for model in ("poisoned", "probed")
         )
+        judged = self.probe.chosen(findings).judged
         verdicts = judge(judged, fall, before, after, len(findings.words), self.significance, self.min_variety)
-        self._tell(findings, verdicts, ubt.visit)
-        if not ubt.visit:
-            findings.suspicion = {**suspicions(self.probe.evidence, findings), "fall": fall}
-        findings.about = "verify" if not ubt.visit else f"verify {ubt.visit + 1}"
-        new = [verdict.word for verdict in verdicts if verdict.found]
-        if not new:
-            ubt.return_to_answer()
-            return None
+        self._tell(findings, verdicts, repaired)
+        if not repaired:
+            # Of a pair with words of several groups, where it fell farthest.
+            so_far = findings.suspicion.get("fall", np.full_like(fall, np.nan))
+            findings.suspicion = {**suspicions(self.probe.evidence, findings), "fall": np.fmax(so_far, fall)}
+        findings.about = "verify" if not repaired else f"verify {repaired + 1}"
         groups = findings.words.groups(findings.captions)
-        for word in new:
-            self._add(findings, word, divide([groups[word]], fall, self.retained_share))
-        return "repair"
+        for verdict in verdicts:
+            if verdict.found:
+                findings.new += 1
+                self._add(findings, verdict.word, divide([groups[verdict.word]], fall, self.retained_share))
 
     def _add(self, findings: Findings, word: int, decision: np.ndarray) -> None:
         """Take a word's decisions over where they are graver than what was known."""
@@ -132,10 +171,10 @@ class Verify(Scoring):
         if word not in findings.compromised:
             findings.compromised.append(word)
 
-    def _tell(self, findings: Findings, verdicts: Sequence[WordVerdict], visit: int) -> None:
+    def _tell(self, findings: Findings, verdicts: Sequence[WordVerdict], repaired: int) -> None:
         spelt = findings.words.spelt
         findings.verdicts += [
-            {"round": visit, **verdict._asdict(), "word": spelt[verdict.word]} for verdict in verdicts
+            {"round": repaired, **verdict._asdict(), "word": spelt[verdict.word]} for verdict in verdicts
         ]
         for verdict in sorted(verdicts, key=lambda each: each.p)[:3]:
             rank_zero_info(

@@ -63,4 +63,4 @@ class Repair(Unlearn):
     def end(self, ubt: UBT) -> str | None:
         """What was learnt is the model in question from now on."""
         ubt.set_answer(ubt.encoder.state_dict())
-        return "score" if self.verified and ubt.visit + 1 < ubt.rounds else None
+        return "score" if self.verified and ubt.rounds_done < ubt.rounds else None
