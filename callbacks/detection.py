@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,10 @@ class BackdoorDetection(Callback):
 
     Logs:
         ``suspects/roc_auc``, ``suspects/average_precision`` and ``suspects/precision_at_K`` of the score on which the
-        decision rests; ``suspects/precision`` and ``suspects/recall`` of the pairs that are unlearnt. To the loggers
-        directly, since it happens between epochs.
+        decision rests; ``suspects/precision`` and ``suspects/recall`` of the pairs that are unlearnt;
+        ``suspects/reported_precision`` and ``suspects/reported_recall`` of all that are not benign, which
+        ``--data.exclude suspects.csv`` leaves out of a training, and ``suspects/clean_left_out``, the number of clean
+        pairs among them. To the loggers directly, since it happens between epochs.
 
     Args:
         precision_at: The numbers k.
@@ -59,16 +62,21 @@ class BackdoorDetection(Callback):
             return
         figures = {name: self._of_score(torch.from_numpy(score), truth) for name, score in found.scores.items()}
         unlearnt = found.decision == DECISIONS.index("poisoned")
+        reported = found.decision != DECISIONS.index("benign")
         decided = {
-            "precision": float(truth[unlearnt].mean()) if unlearnt.any() else float("nan"),
-            "recall": float(unlearnt[truth].mean()),
+            "precision": _share(truth, unlearnt),
+            "recall": _share(unlearnt, truth),
+            "reported_precision": _share(truth, reported),
+            "reported_recall": _share(reported, truth),
+            "clean_left_out": float((reported & ~truth).sum()),
         }
         last = next(reversed(figures.values()))
         for logger in trainer.loggers:
             logger.log_metrics({f"suspects/{name}": v for name, v in (last | decided).items()}, trainer.global_step)
         rank_zero_info(
             f"Detection after {found.about}: ROC AUC {last['roc_auc']:.3f}; of {int(unlearnt.sum()):,} to unlearn "
-            f"{decided['precision']:.1%} are poisoned, {decided['recall']:.1%} of all {int(truth.sum()):,}"
+            f"{decided['precision']:.1%} are poisoned, {decided['recall']:.1%} of all {int(truth.sum()):,}; "
+            f"{decided['reported_recall']:.1%} are reported, beside {int(decided['clean_left_out']):,} clean pairs"
         )
         self._write(trainer, found, figures, decided)
 
@@ -94,7 +102,7 @@ class BackdoorDetection(Callback):
         path = Path(trainer.default_root_dir, "detection.csv")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
-            writer = csv.DictWriter(handle, list(self._rows[0]))
+            writer = csv.DictWriter(handle, list(dict.fromkeys(chain(*self._rows))), restval="")
             writer.writeheader()
             writer.writerows(self._rows)
 
@@ -108,3 +116,8 @@ class BackdoorDetection(Callback):
         assert isinstance(rows, list), "it is what state_dict gave"
         self._done = None if state_dict["done"] is None else str(state_dict["done"])
         self._rows = [dict(row) for row in rows]
+
+
+def _share(hits: np.ndarray, of: np.ndarray) -> float:
+    """The share of hits, NaN of none."""
+    return float(hits[of].mean()) if of.any() else float("nan")

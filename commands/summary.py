@@ -25,11 +25,12 @@ MEASURES = (
     "alarm",
     "roc_auc",
     "precision",
+    "reported_recall",
 )
 """What is aggregated: rates in [0, 1], those of the never poisoned twin among them; what is recovered as a share of the
 twin's; the highest attack success in a finetuning afterwards; wall time, training samples, peak memory in megabytes; of
-a defence that names suspects whether it found any, the ROC AUC of their score, and the precision of those that it
-unlearnt."""
+a defence that names suspects whether it found any, the ROC AUC of their score, the precision of those that it unlearnt,
+and which share of the poison it reported."""
 
 NO_DEFENCE = "none"
 """What a model without a defence has in the column ``defence``."""

@@ -23,8 +23,10 @@ _BESIDE = {
     REBOUND: "rebound",
     REBOUND_FLOOR: "rebound floor",
 }
-_FOUND = {"alarm": "alarms", "roc_auc": "ROC AUC", "precision": "precision"}
-_LOGGED = {"alarm": "ubt/alarm", "roc_auc": "suspects/roc_auc", "precision": "suspects/precision"}
+_FOUND = {"alarm": "alarms", "roc_auc": "ROC AUC", "precision": "precision", "reported_recall": "reported recall"}
+_LOGGED = {"alarm": "ubt/alarm"} | {
+    measure: f"suspects/{measure}" for measure in ("roc_auc", "precision", "reported_recall")
+}
 _COSTS = {"seconds": "seconds", "samples_seen": "samples seen", "peak_memory_mb": "peak memory (MB)"}
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}

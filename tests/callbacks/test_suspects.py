@@ -87,6 +87,9 @@ def test_precision_and_recall_are_of_what_is_unlearnt(run: Any) -> None:
     trainer.fit(detecting(run, found(decision=decision)), datamodule=pairs(run))
     *_, row = table(run.folder / "detection.csv")
     assert (float(row["precision"]), float(row["recall"])) == (pytest.approx(1 / 3, rel=1e-5), 0.5)
+    # What is reported is also what is only suspicious: three of these four are clean.
+    assert (float(row["reported_precision"]), float(row["reported_recall"])) == (0.25, 0.5)
+    assert row["clean_left_out"] == "3"
 
 
 @pytest.mark.parametrize("poisoned", [frozenset(), frozenset({"elsewhere"})])
