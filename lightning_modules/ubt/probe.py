@@ -15,7 +15,7 @@ from .scores import Scores
 from .scoring import Scoring
 from .transplants import BESIDE_THE_OBJECT
 from .unlearn import Pushed, Unlearn, UnlearnWeights
-from .verdict import WordVerdict, divide, judge
+from .verdict import WordVerdict, divide, judge, standing_out
 
 if TYPE_CHECKING:
     from .module import UBT
@@ -64,9 +64,9 @@ class Probe(Unlearn):
         """How many groups of words there are."""
         return -(-len(findings.words) // self.words_at_once)
 
-    def words(self, findings: Findings) -> range:
-        """The words of the group whose turn it is: frequent and rare ones, as they are in the order of frequency."""
-        return range(findings.group, len(findings.words), self.groups(findings))
+    def words(self, findings: Findings) -> Sequence[int]:
+        """The words whose turn it is: those that stood out, or a group of all, frequent and rare ones."""
+        return findings.focus or range(findings.group, len(findings.words), self.groups(findings))
 
     def chosen(self, findings: Findings) -> Candidates:
         """The candidates of the group, of what has been measured."""
@@ -131,14 +131,23 @@ class Verify(Scoring):
         return np.unique(np.concatenate([groups[word] for word in self.probe.words(findings)]))
 
     def end(self, ubt: UBT) -> str | None:
-        """Judge the words; after the last group, unlearn all that was found so far, or end where nothing new was."""
+        """Judge the words; after the last group, unlearn all that was found so far.
+
+        Where nothing was, the words whose suspects fell farthest are probed once more by themselves, as a strong
+        trigger takes many steps. Where there is nothing still, that is the end.
+        """
         self.gather(ubt)
         findings = ubt.findings
         self._judge(findings, ubt.rounds_done)
-        if findings.group + 1 < self.probe.groups(findings):
+        if not findings.focus and findings.group + 1 < self.probe.groups(findings):
             findings.group += 1
             return "probe"
-        new, findings.group, findings.new = findings.new, 0, 0
+        if not findings.focus and not findings.new:
+            latest = [each for each in findings.verdicts if each["round"] == ubt.rounds_done]
+            findings.focus = standing_out([each["index"] for each in latest], [each["most"] for each in latest])
+            return "probe"
+        new = findings.new
+        findings.group, findings.new, findings.focus = 0, 0, []
         if not new:
             ubt.return_to_answer()
         return "repair" if new else None
@@ -174,7 +183,8 @@ class Verify(Scoring):
     def _tell(self, findings: Findings, verdicts: Sequence[WordVerdict], repaired: int) -> None:
         spelt = findings.words.spelt
         findings.verdicts += [
-            {"round": repaired, **verdict._asdict(), "word": spelt[verdict.word]} for verdict in verdicts
+            {"round": repaired, "index": verdict.word, **verdict._asdict(), "word": spelt[verdict.word]}
+            for verdict in verdicts
         ]
         for verdict in sorted(verdicts, key=lambda each: each.p)[:3]:
             rank_zero_info(

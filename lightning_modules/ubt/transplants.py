@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as pictures
 Carrier = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 """Benign pictures and suspects, ``(K, 3, S, S)`` each, normalised, and random numbers to benign pictures that carry
 something of the suspects, ``(K, 3, S, S)``."""
-FINE, MEDIUM = 1.5 / 32, 3 / 32
+FINE, MEDIUM, COARSE = 1.5 / 32, 3 / 32, 4 / 32
 """Widths of a Gaussian, as shares of the picture's side."""
 
 
@@ -38,6 +38,11 @@ def detail(images: Tensor, sigma: float) -> Tensor:
 def detail_added(benign: Tensor, suspects: Tensor, generator: torch.Generator) -> Tensor:
     """The suspect's fine detail on top."""
     return benign + detail(suspects, FINE)
+
+
+def coarse_detail_added(benign: Tensor, suspects: Tensor, generator: torch.Generator) -> Tensor:
+    """The suspect's detail on top, down to shapes of an eighth of the side."""
+    return benign + detail(suspects, COARSE)
 
 
 def detail_replaced(benign: Tensor, suspects: Tensor, generator: torch.Generator) -> Tensor:
@@ -79,10 +84,17 @@ def pasted(benign: Tensor, suspects: Tensor, generator: torch.Generator) -> Tens
     return torch.where(square.to(benign.device, non_blocking=True), suspects, benign)
 
 
-BESIDE_THE_OBJECT: tuple[Carrier, ...] = (detail_added, detail_replaced, negative_added, colours_taken)
+BESIDE_THE_OBJECT: tuple[Carrier, ...] = (
+    detail_added,
+    coarse_detail_added,
+    detail_replaced,
+    negative_added,
+    colours_taken,
+    pasted,
+)
 """What hardly an object is recognised by. Between pictures without a trigger these transplants change next to nothing,
 so that learning to ignore them costs next to nothing either."""
-EVERY: tuple[Carrier, ...] = (*BESIDE_THE_OBJECT, mixed, pasted)
+EVERY: tuple[Carrier, ...] = (*BESIDE_THE_OBJECT, mixed)
 """With those that carry parts of the suspect's object along, as a trigger may be as coarse as that."""
 
 

@@ -30,6 +30,8 @@ class WordVerdict(NamedTuple):
     has moved."""
     fall: float
     """Mean fall in similarity of the judged pairs."""
+    most: float
+    """The greatest such fall by any piece of evidence."""
     found: bool
     """Whether the word hides a backdoor."""
 
@@ -81,12 +83,22 @@ def judge(
                 p,
                 variety,
                 _mean(fall[mine]),
+                _mean(fall[mine]),
                 p <= significance and variety >= asked,
             )
         )
-    return [
-        min(each, key=lambda verdict: (not verdict.found, verdict.p, -verdict.variety)) for each in by_word.values()
-    ]
+    return [min(each, key=_gravest)._replace(most=max(verdict.most for verdict in each)) for each in by_word.values()]
+
+
+def standing_out(words: Sequence[int], falls: Sequence[float]) -> list[int]:
+    """The words whose suspects fell farthest: an eighth of them, two at least.
+
+    Args:
+        words: Indices of words.
+        falls: How far the suspects of each of them fell.
+    """
+    ordered = sorted(zip(falls, words, strict=True), key=lambda each: (-each[0], each[1]))
+    return [word for _, word in ordered[: max(2, -(-len(words) // 8))]]
 
 
 def _gravest(verdict: WordVerdict) -> tuple[bool, float, float]:

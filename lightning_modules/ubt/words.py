@@ -78,7 +78,7 @@ class Words:
 def find_words(
     captions: Sequence[str], tokens: Tensor, drops: Tensor, tokenize: Callable[[Sequence[str]], Tensor], min_pairs: int
 ) -> Words:
-    """Find the words that the similarity of some pairs hangs on.
+    """Find the words that the similarity of some pairs hangs on. What most captions have tells no picture from another.
 
     Args:
         captions: N captions, drawn at random.
@@ -94,8 +94,9 @@ def find_words(
     for row, own in enumerate(carriers(tokens, drops)):
         for token in own:
             rows[token].append(row)
-    found = sorted((token for token, own in rows.items() if len(own) >= min_pairs), key=lambda token: -len(rows[token]))
-    having = {token: set((tokens == token).any(dim=1).nonzero()[:, 0].tolist()) for token in found}
+    having = {token: set((tokens == token).any(dim=1).nonzero()[:, 0].tolist()) for token in rows}
+    found = [token for token, own in rows.items() if len(own) >= min_pairs and 2 * len(having[token]) <= len(captions)]
+    found.sort(key=lambda token: -len(rows[token]))
     together: list[list[int]] = []
     for token in found:
         for word in together:
