@@ -6,8 +6,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+from torch import Tensor
+
 from ...contracts import UserMistake
 from ...lightning_modules.encoders import Encoder
+from ...lightning_modules.encoders.weights import bare_name
 from .round_trip import ReadBack
 
 
@@ -24,6 +27,11 @@ class Exporter(ABC):
 
     def __init__(self, encoder: Encoder, name: str) -> None:
         self.encoder, self.name = encoder, name
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of the model, as the library that reads the folder names them."""
+        return {bare_name(name): tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
 
     @abstractmethod
     def write(self, folder: Path) -> None:

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ...files import write_text
 from ...lightning_modules.encoders.huggingface import HuggingFaceEncoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
 from .conversion import converted_model, converted_tokenizer
 from .formats import Exporter
-from .round_trip import ReadBack
+from .round_trip import ReadBack, read_back
 
 _NAMES = {"clip": ("CLIPModel", "CLIPProcessor"), "siglip": ("SiglipModel", "SiglipProcessor")}
 
@@ -24,8 +26,7 @@ class _TransformersExporter(Exporter):
 
     def read(self, folder: Path) -> ReadBack:
         """See ``Exporter``."""
-        back = HuggingFaceEncoder(str(folder)).eval()
-        return ReadBack(back.encode_image, lambda captions: back.encode_text(back.tokenizer(captions)))
+        return read_back(HuggingFaceEncoder(str(folder)).eval())
 
     def write_processor(self, folder: Path) -> None:
         """Write how pictures are prepared: by the geometry that the model was trained and measured with."""
@@ -97,6 +98,11 @@ class ConvertedExporter(_TransformersExporter):
     def __init__(self, encoder: OpenCLIPEncoder, name: str) -> None:
         super().__init__(encoder, name)
         self._model = converted_model(encoder)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """See ``Exporter``."""
+        return dict(self._model.state_dict())
 
     def write(self, folder: Path) -> None:
         """See ``Exporter``."""

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ...files import write_text
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
+from ...lightning_modules.encoders.open_clip_files import preprocessing_of
 from .formats import Exporter
 from .round_trip import ReadBack
-from .tensors import plain_tensors
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -27,7 +27,7 @@ class OpenCLIPExporter(Exporter):
 
     def write(self, folder: Path) -> None:
         """See ``Exporter``."""
-        save_file(plain_tensors(self.encoder), folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(self.tensors, folder / WEIGHTS, metadata={"format": "pt"})
         config = {"model_cfg": self.encoder.model_cfg, "preprocess_cfg": self.encoder.preprocess_cfg}
         write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
         tokenizer = self.encoder.tokenizer.tokenizer
@@ -36,17 +36,26 @@ class OpenCLIPExporter(Exporter):
 
     def read(self, folder: Path) -> ReadBack:
         """See ``Exporter``."""
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+        start = {name: said[name] for name in ("init_logit_scale", "init_logit_bias") if name in said}
         model = open_clip.create_model(
             self.encoder.arch,
             pretrained=str(folder / WEIGHTS),
-            force_quick_gelu=bool(self.encoder.model_cfg.get("quick_gelu")),
+            force_quick_gelu=bool(said.get("quick_gelu")),
+            **(start or {"init_logit_bias": None}),
         ).eval()
 
         def encode_captions(captions: Sequence[str]) -> Tensor:
             features: Tensor = model.encode_text(self.encoder.tokenizer(captions))
             return features
 
-        return ReadBack(model.encode_image, encode_captions)
+        prepared = preprocessing_of(folder)
+        return ReadBack(
+            model.encode_image,
+            encode_captions,
+            model.state_dict(),
+            (self.encoder.image_size, prepared["mean"], prepared["std"]),
+        )
 
     @property
     def usage(self) -> str:

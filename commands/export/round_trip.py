@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...lightning_modules.encoders import Encoder
+from ...lightning_modules.encoders.weights import bare_name
 
 LARGEST_DIFFERENCE = 1e-5
 """Between embeddings of unit length, in single precision."""
@@ -24,13 +25,30 @@ class ReadBack(NamedTuple):
     """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)``."""
     encode_captions: Callable[[Sequence[str]], Tensor]
     """B captions to features ``(B, D)``."""
+    tensors: Mapping[str, Tensor]
+    """What the library has read, temperature and bias of the logits too, which no embedding shows."""
+    preparation: tuple[int, tuple[float, ...], tuple[float, ...]]
+    """Side of the square in pixels, mean and standard deviation per channel, as the folder says."""
 
 
-def check_round_trip(encoder: Encoder, back: ReadBack) -> float:
-    """See that embeddings are the same, of random pictures and of captions of every length.
+def read_back(encoder: Encoder) -> ReadBack:
+    """What was read, where it was read as an encoder of this package."""
+    return ReadBack(
+        encoder.encode_image,
+        lambda captions: encoder.encode_text(encoder.tokenizer(captions)),
+        {bare_name(name): tensor for name, tensor in encoder.state_dict().items()},
+        (encoder.image_size, encoder.mean, encoder.std),
+    )
+
+
+def check_round_trip(encoder: Encoder, tensors: Mapping[str, Tensor], back: ReadBack) -> float:
+    """See that all is the same that a library uses: every tensor, how pictures are prepared, and the embeddings.
+
+    Embeddings are those of random pictures and of captions of every length.
 
     Args:
         encoder: The model that was exported, on the CPU.
+        tensors: Its tensors, as the library that reads the folder names them.
         back: The one that was read back.
 
     Returns:
@@ -39,7 +57,11 @@ def check_round_trip(encoder: Encoder, back: ReadBack) -> float:
     Raises:
         RuntimeError: If they are not the same, which is never the user's mistake.
     """
+    _check_same(tensors, back.tensors)
     side = encoder.image_size
+    wanted = (side, tuple(encoder.mean), tuple(encoder.std))
+    if not torch.allclose(_numbers(wanted), _numbers(back.preparation)):
+        raise RuntimeError(f"the exported model prepares pictures as {back.preparation}, not as {wanted}")
     pictures = torch.randn(_PICTURES, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         pairs = (
@@ -53,3 +75,20 @@ def check_round_trip(encoder: Encoder, back: ReadBack) -> float:
     if not difference <= LARGEST_DIFFERENCE:
         raise RuntimeError(f"the exported model is another one: its embeddings differ by {difference:.1e}")
     return difference
+
+
+def _check_same(tensors: Mapping[str, Tensor], back: Mapping[str, Tensor]) -> None:
+    """See that every tensor is there, none beside them, and that their numbers are the same."""
+    lost, new = sorted(tensors.keys() - back.keys()), sorted(back.keys() - tensors.keys())
+    others = [
+        name
+        for name, tensor in tensors.items()
+        if name in back and not torch.equal(tensor.reshape(-1), back[name].to(tensor.dtype).reshape(-1))
+    ]
+    if lost or new or others:
+        raise RuntimeError(f"the exported model is another one: lacks {lost}, adds {new}, changes {others}")
+
+
+def _numbers(preparation: tuple[int, tuple[float, ...], tuple[float, ...]]) -> Tensor:
+    side, mean, std = preparation
+    return torch.tensor([side, *mean, *std], dtype=torch.float64)

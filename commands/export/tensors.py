@@ -5,22 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import Tensor
-
-from ...lightning_modules.encoders import Encoder
 from ...lightning_modules.encoders.description import write_description
 from ...lightning_modules.encoders.identify import open_encoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
-from ...lightning_modules.encoders.weights import bare_name
 from .formats import Exporter
-from .round_trip import ReadBack
+from .round_trip import ReadBack, read_back
 
 WEIGHTS = "model.safetensors"
-
-
-def plain_tensors(encoder: Encoder) -> dict[str, Tensor]:
-    """The tensors of a model, named as its own library does."""
-    return {bare_name(name): tensor.contiguous() for name, tensor in encoder.state_dict().items()}
 
 
 class _TensorsExporter(Exporter):
@@ -28,13 +19,13 @@ class _TensorsExporter(Exporter):
 
     def write(self, folder: Path) -> None:
         """See ``Exporter``."""
-        save_file(plain_tensors(self.encoder), folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(self.tensors, folder / WEIGHTS, metadata={"format": "pt"})
         write_description(self.encoder, self.described, folder)
 
     def read(self, folder: Path) -> ReadBack:
         """See ``Exporter``."""
         back, _ = open_encoder(str(folder))
-        return ReadBack(back.encode_image, lambda captions: back.encode_text(back.tokenizer(captions)))
+        return read_back(back)
 
     @property
     def described(self) -> str:
@@ -78,13 +69,14 @@ class OpenCLIPTensorsExporter(_TensorsExporter):
     def usage(self) -> str:
         """See ``Exporter``."""
         arch, quick_gelu = self.encoder.arch, bool(self.encoder.model_cfg.get("quick_gelu"))
+        bias = "" if self.encoder.logit_bias is None else "\n    init_logit_bias=0.0,"  # makes room for it
         return f"""\
 ```python
 import open_clip
 
 model, _, preprocess = open_clip.create_model_and_transforms(
     {arch!r}, pretrained="DIR/model.safetensors", force_quick_gelu={quick_gelu},
-    image_mean={self.encoder.mean}, image_std={self.encoder.std},
+    image_mean={self.encoder.mean}, image_std={self.encoder.std},{bias}
 )
 tokenizer = open_clip.get_tokenizer({arch!r})
 ```

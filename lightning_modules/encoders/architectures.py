@@ -61,10 +61,15 @@ def fits_architecture(shapes: Shapes, arch: str) -> bool:
 
 def named_architecture(config: object) -> str | None:
     """The architecture of open_clip's whose config this is; None where there is none."""
-    for arch in open_clip.list_models():
-        if open_clip.get_model_config(arch) == config:
-            return str(arch)
-    return None
+    if not isinstance(config, Mapping):
+        return None
+    wanted = _without_start(config)
+    return next((str(a) for a in open_clip.list_models() if _without_start(open_clip.get_model_config(a)) == wanted), None)
+
+
+def _without_start(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without the numbers that training starts from, which say nothing of a trained model."""
+    return {name: value for name, value in config.items() if name not in ("init_logit_scale", "init_logit_bias")}
 
 
 def has_own_text_tower(arch: str) -> bool:
@@ -96,7 +101,11 @@ def _shapes_of(build: Any, name: str) -> dict[str, tuple[int, ...]]:
 def _same(found: Shapes, wanted: Shapes) -> bool:
     """Whether two have the same names and shapes, but for what versions of a library differ in."""
     one, other = (
-        {name: () if name == "logit_scale" else shape for name, shape in shapes.items() if not dispensable(name)}
+        {
+            name: () if name == "logit_scale" else shape
+            for name, shape in shapes.items()
+            if not dispensable(name) and name != "logit_bias"  # a model of any architecture may have it
+        }
         for shapes in (found, wanted)
     )
     return one == other

@@ -33,6 +33,8 @@ class Encoder(nn.Module, ABC):
     context_length: int
     tokenizer: Callable[[Sequence[str]], Tensor]
     logit_scale: nn.Parameter
+    takes_logit_bias = False
+    """Whether a model of this kind can have one."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -58,6 +60,18 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def embedding_dim(self) -> int:
         """Width D of the joint embedding space."""
+
+    @property
+    def logit_bias(self) -> Tensor | None:
+        """Scalar that a sigmoid loss adds to all logits; None where the model has none. It is never trained here."""
+        return None
+
+    def set_logit_bias(self, bias: Tensor | None) -> None:
+        """Give the model the bias that its file has, or none where the file has none.
+
+        Args:
+            bias: One number, only where ``takes_logit_bias``; None for none.
+        """
 
     @abstractmethod
     def encode_image(self, images: Tensor) -> Tensor:

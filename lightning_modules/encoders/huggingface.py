@@ -79,6 +79,23 @@ class HuggingFaceEncoder(Encoder):
         return scale
 
     @property
+    def logit_bias(self) -> Tensor | None:
+        """SigLIP's bias of all logits; None for CLIP."""
+        bias: Tensor | None = getattr(self.model, "logit_bias", None)
+        return bias
+
+    @property
+    def takes_logit_bias(self) -> bool:  # type: ignore[override]  # read from the model
+        """Whether it is a SigLIP."""
+        return self.logit_bias is not None
+
+    def set_logit_bias(self, bias: Tensor | None) -> None:
+        """See ``Encoder``. SigLIP always has one: a file that has none means 0, as in open_clip."""
+        if self.logit_bias is not None:
+            with torch.no_grad():
+                self.logit_bias.fill_(0 if bias is None else bias.item())
+
+    @property
     def image_tower(self) -> nn.Module:
         """The vision model and its projection; called on pictures it gives what ``encode_image`` gives."""
         return self._image_tower[0]

@@ -79,6 +79,7 @@ class OpenCLIPEncoder(Encoder):
     """
 
     tokenizer: OpenCLIPTokenizer
+    takes_logit_bias = True
 
     def __init__(self, name: str, pretrained: bool = True) -> None:
         super().__init__()
@@ -130,6 +131,22 @@ class OpenCLIPEncoder(Encoder):
         """Scalar parameter, the logarithm of the inverse temperature."""
         scale: nn.Parameter = self.model.logit_scale
         return scale
+
+    @property
+    def logit_bias(self) -> Tensor | None:
+        """The bias of all logits that a model trained with the sigmoid loss has."""
+        bias: Tensor | None = self.model.logit_bias
+        return bias
+
+    def set_logit_bias(self, bias: Tensor | None) -> None:
+        """See ``Encoder``. The architecture is then one with a bias, or without, whatever its config says."""
+        if bias is None:
+            self.model.logit_bias = None
+            self.model_cfg.pop("init_logit_bias", None)
+            return
+        value = bias.detach().to(self.logit_scale.dtype).reshape(self.logit_scale.shape).clone()
+        self.model.logit_bias = nn.Parameter(value, requires_grad=False)
+        self.model_cfg["init_logit_bias"] = float(value)
 
     @property
     def image_tower(self) -> nn.Module:

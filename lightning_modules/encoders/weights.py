@@ -19,16 +19,16 @@ _WRAPPERS = ("module.", "_orig_mod.", "encoder.", "model.")
 
 # Tensors that some versions of the libraries write and others do not. They follow from the architecture
 # (`position_ids`, `attn_mask`), are a counter that nothing reads at a fixed batch-norm momentum
-# (`num_batches_tracked`), shift all logits alike (`logit_bias`), or describe an OpenAI archive (the others).
+# (`num_batches_tracked`), or describe an OpenAI archive (the others).
 _DISPENSABLE = (
     "position_ids",
     "attn_mask",
     "num_batches_tracked",
-    "logit_bias",
     "input_resolution",
     "context_length",
     "vocab_size",
 )
+_BIAS = "logit_bias"
 
 
 def encoder_tensors(source: Path) -> dict[str, Tensor]:
@@ -74,17 +74,26 @@ def load_weights(encoder: Encoder, path: str) -> None:
     source = Path(path).expanduser()
     tensors = encoder_tensors(source)
     targets = encoder.state_dict()
-    _check_names(tensors, [bare_name(name) for name in targets], source)
+    bias = tensors.pop(_BIAS, None)
+    if bias is not None and not encoder.takes_logit_bias:
+        raise UserMistake(
+            f"{source} has a logit_bias, as models of the sigmoid loss have, and this encoder cannot: name the one that "
+            "it was trained as"
+        )
+    own = {name: target for name, target in targets.items() if bare_name(name) != _BIAS}
+    _check_names(tensors, [bare_name(name) for name in own], source)
     pairs = {
-        name: (_as_shaped(tensors[bare_name(name)], target, name), target)
-        for name, target in targets.items()
+        name: (_as_own(tensors[bare_name(name)], target, name), target)
+        for name, target in own.items()
         if bare_name(name) in tensors
     }
-    _check_shapes(pairs, source)
-    _check_finite(pairs, source)
+    biases = {_BIAS: (bias.reshape(-1), encoder.logit_scale.reshape(-1))} if bias is not None else {}
+    _check_shapes(pairs | biases, source)
+    _check_finite(pairs | biases, source)
     if source.is_dir():
         encoder.prepare_as_in(source)
     check_traits(encoder, source, tensors)
+    encoder.set_logit_bias(bias)
     encoder.load_state_dict({name: tensor for name, (tensor, _) in pairs.items()}, strict=False)
 
 
@@ -125,24 +134,36 @@ def _check_names(tensors: Mapping[str, Tensor], targets: list[str], source: Path
         )
 
 
-def _as_shaped(tensor: Tensor, target: Tensor, name: str) -> Tensor:
-    """The temperature is a scalar in some models and of shape (1,) in others."""
+def _as_own(tensor: Tensor, target: Tensor, name: str) -> Tensor:
+    """A tensor as the encoder has it, where files differ in what says nothing.
+
+    The temperature is a scalar in some models and of shape (1,) in others. Who turns every tensor into half precision
+    turns batch norm's counters too, and those above 65,504 are infinite then: they start anew.
+    """
     if bare_name(name) == "logit_scale" and tensor.numel() == 1 == target.numel():
         return tensor.reshape(target.shape)
+    if dispensable(name) and tensor.is_floating_point() and not target.is_floating_point():
+        return tensor.nan_to_num(0, 0, 0).to(target.dtype)
     return tensor
 
 
 def _check_shapes(pairs: Mapping[str, tuple[Tensor, Tensor]], source: Path) -> None:
-    wrong = [
-        f"{bare_name(name)} is {_described(tensor)} instead of {_described(target)}"
-        for name, (tensor, target) in pairs.items()
-        if tensor.shape != target.shape or tensor.is_floating_point() != target.is_floating_point()
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 1} more do not fit" if len(wrong) > 1 else ""
-        raise UserMistake(
-            f"{source} is not of this encoder's size: {wrong[0]}{more}; name the encoder that it was trained as"
-        )
+    for fits, fault, cure in (
+        (lambda one, other: one.shape == other.shape, "size", "name the encoder that it was trained as"),
+        (
+            lambda one, other: one.is_floating_point() == other.is_floating_point(),
+            "types of numbers",
+            "quantised weights have to be turned back into floating point by what has made them",
+        ),
+    ):
+        wrong = [
+            f"{bare_name(name)} is {_described(tensor)} instead of {_described(target)}"
+            for name, (tensor, target) in pairs.items()
+            if not fits(tensor, target)
+        ]
+        if wrong:
+            more = f" and {len(wrong) - 1} more do not fit" if len(wrong) > 1 else ""
+            raise UserMistake(f"{source} is not of this encoder's {fault}: {wrong[0]}{more}; {cure}")
 
 
 def _described(tensor: Tensor) -> str:

@@ -163,6 +163,44 @@ def test_a_small_encoder_comes_back_by_its_folder(tmp_path: Path, capsys: pytest
     assert (tmp_path / "again" / "encoder.json").read_text() == (folder / "encoder.json").read_text()
 
 
+@pytest.mark.parametrize("arch", ["tiny-ViT", "tiny-custom"])  # of an architecture that has none by itself, or -10
+def test_a_model_of_the_sigmoid_loss_gets_its_bias_back(arch: str, more_open_clip: None, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    torch.save(open_clip.create_model(arch, init_logit_bias=-7.5).state_dict(), tmp_path / "siglip.pt")
+    for number, (source, options) in enumerate(
+        (
+            ("siglip.pt", ["--format", "open_clip", "--encoder", f"open_clip:{arch}"]),
+            ("0", ["--format", "open_clip"]),
+            ("1", ["--format", "safetensors"]),
+        )
+    ):
+        cli.run(["export", str(tmp_path / source), str(tmp_path / str(number)), *options])
+    model = open_clip.create_model(f"local-dir:{tmp_path / '1'}")
+    assert float(model.logit_bias.detach()) == -7.5
+    assert "init_logit_bias=" in (tmp_path / "2" / "README.md").read_text()
+    weights = str(tmp_path / "2" / "model.safetensors")
+    again = open_clip.create_model(arch, pretrained=weights, init_logit_bias=0.0)
+    assert float(again.logit_bias.detach()) == -7.5
+    with pytest.raises(UserMistake, match="its config asks for .*init_logit_bias"):
+        export(str(tmp_path / "1"), str(tmp_path / "hf"), "hf")
+
+
+@pytest.mark.parametrize("spoilt", ["tensors", "preparation", "lost"])
+def test_the_round_trip_compares_what_no_embedding_shows(spoilt: str) -> None:
+    encoder = build_encoder("small:nano-32").eval()
+    back = round_trip.read_back(encoder)
+    tensors = dict(back.tensors)
+    assert round_trip.check_round_trip(encoder, tensors, back) == 0
+    if spoilt == "tensors":
+        tensors["logit_scale"] = tensors["logit_scale"] + 1
+    elif spoilt == "lost":
+        tensors["logit_bias"] = torch.zeros(())
+    else:
+        back = back._replace(preparation=(32, encoder.mean, (0.5, 0.5, 0.5)))
+    with pytest.raises(RuntimeError, match="the exported model"):
+        round_trip.check_round_trip(encoder, tensors, back)
+
+
 def test_open_clip_tensors_load_by_the_architectures_name(more_open_clip: None, tmp_path: Path) -> None:
     encoder = trained("open_clip:tiny-ResNet")
     checkpoint = save_checkpoint(encoder, "open_clip:tiny-ResNet", tmp_path / "run" / "last.ckpt")

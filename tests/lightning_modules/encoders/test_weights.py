@@ -10,7 +10,7 @@ import open_clip
 import pytest
 import torch
 from open_clip.model import build_model_from_openai_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPModel
 
@@ -155,12 +155,55 @@ def test_half_precision_becomes_the_encoders(encoder: Encoder, trained: State, t
     _assert_loaded(encoder, {n: t.float() if t.is_floating_point() else t for n, t in half.items()})
 
 
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_bias_of_the_logits_is_the_models(
+    shape: tuple[int, ...], encoder: Encoder, trained: State, tmp_path: Path
+) -> None:
+    torch.save(trained | {"logit_bias": torch.full(shape, -7.5)}, tmp_path / "siglip.pt")
+    torch.save(trained, tmp_path / "clip.pt")
+    load_weights(encoder, str(tmp_path / "siglip.pt"))
+    assert encoder.logit_bias is not None
+    assert float(encoder.logit_bias) == -7.5
+    assert not encoder.logit_bias.requires_grad
+    assert encoder.logit_bias.shape == encoder.logit_scale.shape
+    load_weights(encoder, str(tmp_path / "clip.pt"))
+    assert encoder.logit_bias is None
+    _assert_loaded(encoder, trained)
+
+
+def test_a_file_without_a_bias_is_none_for_siglip(siglip_folder: Path, clip_folder: Callable[..., Path]) -> None:
+    tensors = load_file(siglip_folder / "model.safetensors")
+    for name in ("logit_bias", None):
+        kept = {key: value for key, value in tensors.items() if key != name}
+        save_file(kept | ({} if name else {"logit_bias": torch.tensor([-3.0])}), siglip_folder / "model.safetensors")
+        bias = HuggingFaceEncoder(str(siglip_folder)).logit_bias
+        assert bias is not None
+        assert bias.tolist() == ([0.0] if name else [-3.0])
+    folder = clip_folder()
+    clip = load_file(folder / "model.safetensors") | {"logit_bias": torch.zeros(1)}
+    save_file(clip, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserMistake, match="has a logit_bias, as models of the sigmoid loss have"):
+        HuggingFaceEncoder(str(folder))
+
+
+def test_counters_in_half_precision_count(encoder: Encoder, trained: State, tmp_path: Path) -> None:
+    half = {name: tensor.half() for name, tensor in trained.items()}
+    counters = [name for name in half if name.endswith("num_batches_tracked")]
+    half[counters[0]].fill_(70_000)  # infinite in half precision
+    half[counters[1]].fill_(12)
+    torch.save(half, tmp_path / "half.pt")
+    load_weights(encoder, str(tmp_path / "half.pt"))
+    state = encoder.model.state_dict()
+    assert [int(state[name]) for name in counters[:2]] == [0, 12]
+    assert torch.equal(state["visual.conv1.weight"], half["visual.conv1.weight"].float())
+
+
 def test_tensors_that_libraries_add_or_leave_out_do_not_matter(
     encoder: Encoder, trained: State, tmp_path: Path
 ) -> None:
     counters = [name for name in trained if name.endswith("num_batches_tracked")]
     file = {name: tensor for name, tensor in trained.items() if name not in counters}
-    file |= {"logit_scale": trained["logit_scale"].reshape(1), "logit_bias": torch.zeros(1)}
+    file |= {"logit_scale": trained["logit_scale"].reshape(1)}
     file |= {"text.position_ids": torch.arange(4), "attn_mask": torch.zeros(2, 2), "context_length": torch.tensor(12)}
     torch.save(file, tmp_path / "file.pt")
     kept = {name: encoder.model.state_dict()[name].clone() for name in counters}
