@@ -60,7 +60,10 @@ def reading(what: str, path: str | os.PathLike[str], passing: tuple[type[Excepti
         yield
     except (UserMistake, *passing):
         raise
-    except Exception as error:  # a parser on hostile bytes may raise anything
+    except BaseException as error:  # a parser on hostile bytes may raise anything
+        # A panic of a library in Rust is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise UserMistake(f"{what} {shown(path)} cannot be read: {reason(error)}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,17 @@ class _TransformersExporter(Exporter):
     kind = "clip"
 
     def read(self, folder: Path) -> ReadBack:
-        """See ``Exporter``."""
-        return read_back(HuggingFaceEncoder(str(folder)).eval())
+        """See ``Exporter``. Captions become tokens as in plain transformers."""
+        from transformers import AutoTokenizer
+
+        encoder = HuggingFaceEncoder(str(folder)).eval()
+        plain: Any = AutoTokenizer.from_pretrained(str(folder))
+
+        def encode_captions(captions: Sequence[str]) -> Tensor:
+            padding = {"padding": "max_length", "truncation": True, "max_length": encoder.context_length}
+            return encoder.encode_text(plain(list(captions), return_tensors="pt", **padding)["input_ids"])
+
+        return read_back(encoder)._replace(encode_captions=encode_captions)
 
     def write_processor(self, folder: Path) -> None:
         """Write how pictures are prepared: by the geometry that the model was trained and measured with."""
@@ -82,7 +92,9 @@ class HuggingFaceExporter(_TransformersExporter):
         finally:
             model.config = original
         self.encoder.tokenizer.tokenizer.save_pretrained(folder)
-        _drop(folder / "tokenizer_config.json", "auto_map")
+        # The class that the folder named would ignore what tokenizer.json says of lower case.
+        own_class = {"tokenizer_class": "PreTrainedTokenizerFast"} if self.encoder.tokenizer.mended else {}
+        _edit(folder / "tokenizer_config.json", "auto_map", own_class)
         self.write_processor(folder)
 
 
@@ -126,8 +138,9 @@ def _plain(config: Any) -> Any:
     return plain
 
 
-def _drop(path: Path, name: str) -> None:
-    """Take an entry out of a JSON file."""
+def _edit(path: Path, dropped: str, changed: dict[str, str]) -> None:
+    """Take an entry out of a JSON file, and change others."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    if content.pop(name, None) is not None:
-        write_text(path, json.dumps(content, indent=2) + "\n")
+    edited = {name: value for name, value in (content | changed).items() if name != dropped}
+    if edited != content:
+        write_text(path, json.dumps(edited, indent=2) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors.torch import save_file
+
 from ...lightning_modules.encoders.description import write_description
 from ...lightning_modules.encoders.identify import open_encoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder

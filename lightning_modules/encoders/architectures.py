@@ -64,7 +64,9 @@ def named_architecture(config: object) -> str | None:
     if not isinstance(config, Mapping):
         return None
     wanted = _without_start(config)
-    return next((str(a) for a in open_clip.list_models() if _without_start(open_clip.get_model_config(a)) == wanted), None)
+    return next(
+        (str(a) for a in open_clip.list_models() if _without_start(open_clip.get_model_config(a)) == wanted), None
+    )
 
 
 def _without_start(config: Mapping[str, Any]) -> dict[str, Any]:

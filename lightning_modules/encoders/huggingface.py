@@ -12,14 +12,32 @@ from torch import Tensor, nn
 from ...contracts import UserMistake
 from .base import Encoder
 from .checkpoint_files import read_tensors
-from .huggingface_files import model_folder, normalisation
+from .huggingface_files import model_folder, normalisation, read_json
 from .huggingface_tokenizer import HuggingFaceTokenizer
 from .messages import one_line
 from .traits import transformers_traits
 from .weights import load_weights
 
-_MOST_LAYERS = 1024
-"""Each layer takes time to build, even where it takes no memory."""
+_WIDTHS = (
+    ("hidden_size", 2**16, "a width"),
+    ("intermediate_size", 2**18, "a width"),
+    ("num_hidden_layers", 1024, "a number of layers"),  # each takes time to build, even where it takes no memory
+    ("num_attention_heads", 2**12, "a number of heads"),
+)
+_NUMBERS = {
+    "text_config": (
+        *_WIDTHS,
+        ("max_position_embeddings", 2**14, "a number of tokens"),
+        ("vocab_size", 2**22, "a number of tokens"),
+    ),
+    "vision_config": (
+        *_WIDTHS,
+        ("image_size", 2**13, "one number, the side of a square in pixels"),
+        ("patch_size", 2**13, "one number, the side of a square in pixels"),
+    ),
+    "config": (("projection_dim", 2**16, "a width"),),
+}
+"""What is built from the numbers of a config, with more than any model has: it is looked at before it is built."""
 
 
 class HuggingFaceEncoder(Encoder):
@@ -52,6 +70,7 @@ class HuggingFaceEncoder(Encoder):
         config = _read_config(folder)
         self.context_length = config.text_config.max_position_embeddings
         tokenizer = HuggingFaceTokenizer(folder, self.context_length)
+        tokenizer.check_vocabulary(config.text_config.vocab_size, folder)
         if config.model_type == "clip":
             tokenizer.check_end_token(config.text_config.eos_token_id, folder)
         self.tokenizer = tokenizer
@@ -141,6 +160,7 @@ def _read_config(folder: Path) -> Any:
     """The model's config, checked for what an encoder needs."""
     from transformers import AutoConfig
 
+    read_json(folder / "config.json")  # no larger than a description is
     try:
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     # Whatever goes wrong while a foreign file is parsed is a fault of that file.
@@ -151,17 +171,25 @@ def _read_config(folder: Path) -> Any:
             f"{folder} is a {one_line(config.model_type)!r} model; hf: takes transformers' CLIP ('clip') and SigLIP "
             "('siglip', SigLIP 2 of fixed resolution included)"
         )
-    if not isinstance(config.vision_config.image_size, int):
-        raise UserMistake(f"{folder}: vision_config.image_size must be one number, the side of a square")
+    _check_numbers(config, folder)
     if not getattr(config.vision_config, "vision_use_head", True):
         raise UserMistake(f"{folder}: with vision_config.vision_use_head false the model embeds no pictures")
-    layers = [config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers]
-    if max(layers) > _MOST_LAYERS:
-        raise UserMistake(f"{folder}: its config describes towers of {max(layers):,} layers, above {_MOST_LAYERS:,}")
     image_dim, text_dim = _embedding_dims(config)
     if image_dim != text_dim:
         raise UserMistake(f"{folder}: pictures are embedded in {image_dim} dimensions but captions in {text_dim}")
     return config
+
+
+def _check_numbers(config: Any, folder: Path) -> None:
+    """See that each number that something is built from is one, and no larger than in any model."""
+    parts = {"text_config": config.text_config, "vision_config": config.vision_config, "config": config}
+    for part, (name, most, what) in ((p, n) for p, names in _NUMBERS.items() for n in names):
+        value = getattr(parts[part], name, None)
+        if value is None and part == "config":
+            continue  # SigLIP's has no width of its own
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            said = one_line(repr(value), 40)
+            raise UserMistake(f"{folder}: {part}.{name} is {said}, and must be {what}, of 1 to {most:,}")
 
 
 def _embedding_dims(config: Any) -> tuple[int, int]:

@@ -77,8 +77,8 @@ def load_weights(encoder: Encoder, path: str) -> None:
     bias = tensors.pop(_BIAS, None)
     if bias is not None and not encoder.takes_logit_bias:
         raise UserMistake(
-            f"{source} has a logit_bias, as models of the sigmoid loss have, and this encoder cannot: name the one that "
-            "it was trained as"
+            f"{source} has a logit_bias, as models of the sigmoid loss have, and this encoder cannot: name the one "
+            "that it was trained as"
         )
     own = {name: target for name, target in targets.items() if bare_name(name) != _BIAS}
     _check_names(tensors, [bare_name(name) for name in own], source)
