@@ -10,13 +10,16 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jsonargparse import DefaultHelpFormatter
-
 from . import __version__
-from .contracts import UserMistake
-from .mistakes import OneLineErrors, told_mistake
-from .nearest import meant
-from .said_twice import check_said_once
+from .interrupt import SAID, STATUS, ended_by_ctrl_c
+
+with ended_by_ctrl_c():  # they bring torch along, which takes seconds
+    from jsonargparse import DefaultHelpFormatter
+
+    from .contracts import UserMistake
+    from .mistakes import OneLineErrors, told_mistake
+    from .nearest import meant
+    from .said_twice import check_said_once
 
 USAGE = """\
 usage: untrigger COMMAND [options]
@@ -66,8 +69,9 @@ def run(arguments: list[str]) -> int:
     elif name == "--version":
         print(f"untrigger {__version__}")
     elif name in TRAINER_COMMANDS:
-        from .lightning_cli import UntriggerCLI  # takes seconds to import
-        from .own_modules import search_working_folder
+        with ended_by_ctrl_c():
+            from .lightning_cli import UntriggerCLI  # takes seconds to import
+            from .own_modules import search_working_folder
 
         search_working_folder()  # after the libraries, which ask for much that need not be there
         # LightningCLI warns when it is given arguments beside those of the process, which it reads by itself.
@@ -82,7 +86,8 @@ def run(arguments: list[str]) -> int:
 
 def _run_other(name: str, arguments: list[str]) -> int:
     """Run a command that takes its options from its function's signature and its help from the docstring."""
-    from .commands import bench, check, clean, demo, export, poison, report, shards  # each brings torch along
+    with ended_by_ctrl_c():
+        from .commands import bench, check, clean, demo, export, poison, report, shards  # each brings torch along
 
     prog = f"untrigger {name}"
     if name == "shards":
@@ -157,8 +162,8 @@ def main() -> None:
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        print("untrigger: interrupted", file=sys.stderr)
-        sys.exit(130)
+        print(SAID, file=sys.stderr)
+        sys.exit(STATUS)
     except Exception as error:
         told = told_mistake(error)
         if told is None:

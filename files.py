@@ -45,7 +45,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path = path.absolute()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:  # named as the user knows it
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     try:
         yield temporary
         for file in temporary.rglob("*"):

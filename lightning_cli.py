@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 import warnings
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,14 +47,30 @@ from .callbacks import (
 from .checkpoints import WholeCheckpointIO, last_checkpoint, whole_checkpoint
 from .contracts import UserMistake
 from .lightning_modules.encoders import Encoder
+from .lightning_modules.encoders.checkpoint_files import read_pickled
 from .lightning_modules.encoders.traits import check_traits
 from .mistakes import OneLineErrors, told_mistake
 from .own_modules import Imports, asked_imports, import_modules
+from .reading import reason
 from .refusals import refused_option
+from .run_lock import held_folder
 from .slurm_tasks import settle_tasks
 
 _CHECKPOINT_NAMES = ("best", "hpc", "registry")
 """What Lightning finds by itself when it is given as a checkpoint's path."""
+
+_CHECKPOINT_PARTS: dict[str, tuple[type, str]] = {
+    "state_dict": (dict, "weights"),
+    "loops": (dict, "the state of its loops"),
+    "pytorch-lightning_version": (str, "the version of Lightning"),
+    "epoch": (int, "its epoch"),
+    "global_step": (int, "its step"),
+    "callbacks": (dict, "the states of its callbacks"),
+    "optimizer_states": (list, "the states of its optimisers"),
+    "lr_schedulers": (list, "the states of its learning rate schedulers"),
+}
+"""What Lightning takes out of a checkpoint, and what it is."""
+_PARTS_OF_A_MODEL = ("state_dict", "loops", "pytorch-lightning_version")
 
 _DESCRIPTIONS = {
     "fit": "Train a module as a config says. Example: untrigger fit --config configs/poisoned_clip/cifar10.yaml "
@@ -206,8 +224,10 @@ class UntriggerCLI(LightningCLI):
         elif checkpoint:
             checkpoint = whole_checkpoint(checkpoint)
         if checkpoint:
-            _check_checkpoint(checkpoint)
+            _check_checkpoint(checkpoint, fits)
         self._checkpoint: str | None = checkpoint
+        first = rank_zero_only.rank == 0 and not trainer["fast_dev_run"]  # type: ignore[attr-defined]
+        self._alone = held_folder(folder) if fits and first else nullcontext()
 
     def instantiate_classes(self) -> None:
         """Build everything, and see that a checkpoint fits."""
@@ -253,6 +273,19 @@ class UntriggerCLI(LightningCLI):
             settled["return_predictions"] = False
         return {**super()._prepare_subcommand_kwargs(subcommand), **settled}
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it; what a checkpoint holds and cannot be restored is a fault of the file."""
+        try:
+            with self._alone:
+                super()._run_subcommand(subcommand)
+        except Exception as error:
+            if self._checkpoint and told_mistake(error) is None and _is_restoring(error):
+                raise UserMistake(
+                    f"checkpoint {self._checkpoint} cannot be restored: {reason(error)}; it is damaged, or of another "
+                    "model, data set or version"
+                ) from error
+            raise
+
     def after_fit(self) -> None:
         """Measure the model that training ended with, unless that was done, and say where everything lies."""
         trainer: Any = self.trainer  # most of its attributes are set by connectors, out of sight of a type checker
@@ -293,26 +326,43 @@ def _quieten() -> None:
     )
 
 
-def _check_checkpoint(path: str) -> None:
+def _is_restoring(error: BaseException) -> bool:
+    """Whether an error arose where Lightning, or a part of the run, takes its state out of a checkpoint."""
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(
+        code.co_filename.endswith("checkpoint_connector.py")
+        or "/utilities/migration/" in code.co_filename
+        or code.co_name in ("load_state_dict", "on_load_checkpoint")
+        for code in frames
+    )
+
+
+def _check_checkpoint(path: str, fits: bool) -> None:
     """See that a checkpoint can be loaded as tensors, before anything is built."""
     if path in _CHECKPOINT_NAMES:
         return
     if not Path(path).is_file():
         raise UserMistake(f"checkpoint {path} does not exist or is no file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # whatever a file that is no checkpoint makes torch raise
+        content = read_pickled(Path(path))
+    except UserMistake as error:
         raise UserMistake(
-            f"checkpoint {path} is not loaded: it is broken, or holds more than tensors and plain data "
-            f"({type(error).__name__})"
+            f"checkpoint {path} is not loaded: it is broken, or holds more than tensors and plain data: {error}"
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content or "loops" not in content:
         raise UserMistake(f"{path} is no checkpoint of a run; weights alone go to --model.init_from")
+    needed = _CHECKPOINT_PARTS if fits else {name: _CHECKPOINT_PARTS[name] for name in _PARTS_OF_A_MODEL}
+    for name, (kind, what) in needed.items():
+        if not isinstance(content.get(name), kind):
+            raise UserMistake(
+                f"checkpoint {path} lacks {what} ({name}), which Lightning writes: the run cannot go on from it; its "
+                "weights alone go to --model.init_from"
+            )
 
 
 def _compare(path: str, model: LightningModule) -> None:
     """See that a checkpoint is one of this model's."""
-    found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    found = read_pickled(Path(path))["state_dict"]
     wanted = model.state_dict()
     for name in (*wanted, *found):
         shapes = [tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (found, wanted)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from jsonargparse import ArgumentParser
 
 from .contracts import UserMistake
 from .nearest import meant
+from .reading import shown
 from .refusals import own_place
 
 _NOISE = re.compile(
@@ -31,6 +34,16 @@ _NO_OPTION = re.compile(r"unrecognized arguments: --([^\s=]+)|does not accept op
 _NO_CHOICE = re.compile(r"invalid choice: '([^']+)' \(choose from (.*)\)")
 _LONGEST = 500
 _RANKS_THAT_CAME = re.compile(r"Timed out after .* waiting for clients\. (\d+)/(\d+) clients joined")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSALS = (
+    *_NO_ROOM,
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ENODEV, errno.EBUSY, errno.ESTALE, errno.EMFILE, errno.ENFILE),
+)
+"""What a system refuses that is no fault of a program: where to write, and how much."""
+_FULL = re.compile(r"unable to (?:write to|open|resize|allocate shared memory\(shm\) for) file <?([^>]+)>?.*\(28\)")
+_IN_WORKER = re.compile(r"\[Errno (\d+)\] ([^\n:]+)(?:: '([^'\n]+)')?")
+_TORCHS_WRITER = re.compile("PytorchStreamWriter|unexpected pos|file write failed")
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)")
 _HOLDERS = (
     *("untrigger.lightning_modules", "untrigger.datamodules", "untrigger.callbacks"),
@@ -64,9 +77,41 @@ def told_mistake(error: BaseException) -> str | None:
     # Of an argument that may be several things, jsonargparse keeps no error but the texts of all.
     if told is None and str(error).startswith(_UNION):
         told = shortened_complaint(str(error))
-    return told or next(
+    told = told or next(
         (line for cause in _causes(error) if (line := _dead_worker(cause) or _missing_rank(cause))), None
     )
+    return told or next((line for cause in _reasons(error) if (line := _refused_by_the_system(cause))), None)
+
+
+def _reasons(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was raised from; not what was being handled when it arose, which may be something else."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        written = isinstance(current, RuntimeError) and _TORCHS_WRITER.search(str(current))
+        current = current.__cause__ or (current.__context__ if written else None)
+
+
+def _refused_by_the_system(error: BaseException) -> str | None:
+    """What the system refused to do with a file or a folder: a disk that is full, a folder that cannot be written."""
+    full = _FULL.search(str(error))
+    in_worker = _IN_WORKER.findall(str(error)) if isinstance(error, OSError) and error.errno is None else []
+    if in_worker:  # a data worker's error, of which there is the text alone
+        code, told, file = in_worker[-1]
+        error = OSError(int(code), told, file or None)
+    if isinstance(error, OSError) and error.errno in _REFUSALS and error.strerror:
+        where = f"{shown(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+        number, told = error.errno, f"{where}{error.strerror}"
+    elif isinstance(error, RuntimeError) and full is not None:  # torch's words where workers share memory
+        number, told = errno.ENOSPC, f"{full[1]}: {os.strerror(errno.ENOSPC)}"
+    else:
+        return None
+    if "/torch_" in told or "/dev/shm" in told:
+        return f"{told}: the memory that data workers share is full: give fewer data.num_workers, or more of it"
+    if number in _NO_ROOM:
+        told += "; what was finished before is kept: make room, and give the same command again (a run goes on with "
+        told += "--ckpt_path RUN/last.ckpt)"
+    return told
 
 
 def shortened_complaint(message: str) -> str:
@@ -167,6 +212,11 @@ def _dead_worker(error: BaseException) -> str | None:
     found = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
     if found is None:
         return None
+    if found[1] and found[1].startswith("Bus error"):  # what a process gets that writes where there is no room
+        return (
+            "a data worker was killed by a signal (Bus error): the memory that data workers share (/dev/shm) is full: "
+            "give fewer data.num_workers, or more of it, and go on with --ckpt_path RUN/last.ckpt"
+        )
     how = f"was killed by a signal ({found[1]})" if found[1] else "ended unexpectedly"
     return (
         f"a data worker {how}, as the system does where memory is full: give fewer data.num_workers or more memory, "

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from ..contracts import Attack, UserMistake
 from ..files import open_whole
+from ..reading import reason, shown
 
 EVALUATION = "evaluation.npz"
 """The name of the file."""
 
 _LARGEST = 2**30  # bytes, unpacked: a small archive may claim to hold more than the memory does
-_BROKEN = (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError)
+_MOST_PICTURES, _WIDEST = 100_000, 4096  # of a sample, and of an embedding
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,10 @@ def read_evaluation(path: Path) -> Evaluation | None:
                 raise ValueError("it is too large")
         with np.load(path, allow_pickle=False) as arrays:
             return _checked(dict(arrays))
-    except _BROKEN as error:
+    except Exception as error:  # whatever a file that is none makes its reader raise
         raise UserMistake(
-            f"{path} is not an evaluation of this package ({error}): move it away, or make it again with "
-            "`untrigger validate`"
+            f"{shown(path)} is not an evaluation of this package ({reason(error)}): move it away, or make it "
+            "again with `untrigger validate`"
         ) from error
 
 
@@ -106,6 +107,8 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> Evaluation:
     classnames = [str(name) for name in arrays["classnames"]]
     targets = [int(target) for target in arrays["targets"]]
     count = len(label)
+    if label.ndim != 1 or count > _MOST_PICTURES:
+        raise ValueError("label is no list of numbers, or too long a one")
     if any(not 0 <= index < len(classnames) for index in (*targets, *label.tolist())):
         raise ValueError("a class index is out of range")
     if arrays["key_hash"].shape != (count,):
@@ -120,6 +123,8 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> Evaluation:
         return found
 
     features = values("features", 2)
+    if features is not None and features.shape[1] > _WIDEST:
+        raise ValueError("features are wider than any embedding")
     triggered = {name: values(f"triggered_features.{number}", 2) for number, name in enumerate(names)}
     similarity = {name: values(f"triggered_similarity.{number}", 1) for number, name in enumerate(names)}
     return Evaluation(

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from ..contracts import ResumedLoader
+from ..contracts import ResumedLoader, UserMistake
 from .stop_signals import StopSignals
 
 
@@ -39,10 +39,12 @@ class LastCheckpoint(ModelCheckpoint):
         self._written = monotonic()
         self._stop = 0
         self._loader_states: list[dict[str, Any]] = []
+        self._restored: tuple[int, int] | None = None
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep where the loader stood."""
         self._loader_states = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+        self._restored = len(checkpoint["optimizer_states"]), len(checkpoint["lr_schedulers"])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the signals over: until training starts, they end the run at once."""
@@ -52,6 +54,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over again, from Lightning, and start the clock."""
         super().on_train_start(trainer, pl_module)
+        self._check_restored(trainer)
         self._signals.install(patient=self._writes(trainer))
         self._written, self._stop = monotonic(), 0
         states, self._loader_states = self._loader_states, []
@@ -95,6 +98,17 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """There is nothing to wait for any more. The last epoch's checkpoint is the run's: no other is written."""
         self._signals.patient = False
+
+    def _check_restored(self, trainer: Trainer) -> None:
+        """See that no optimiser and no schedule begins anew: Lightning restores what there is, and no more."""
+        restored, self._restored = self._restored, None
+        own = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
+        for what, there, needed in zip(("optimisers", "learning rate schedulers"), restored or own, own, strict=True):
+            if there < needed:
+                raise UserMistake(
+                    f"the checkpoint has the states of {there} {what} and the run {needed}: it cannot go on from it; "
+                    "the checkpoint's weights alone go to --model.init_from"
+                )
 
     def _writes(self, trainer: Trainer) -> bool:
         rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it

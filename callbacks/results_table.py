@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..contracts import UserMistake
 from ..files import write_text
+from ..reading import reason, shown
 
 ATTACK_MEASURES = ("attack_success_rate", "clean_target_rate", "triggered_accuracy")
 """What is measured of an attack: the names of the columns, and of what is logged."""
@@ -55,8 +56,8 @@ def read_results(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserMistake(f"{path} cannot be read as a CSV file ({error}): move it away") from error
+    except Exception as error:  # whatever a file that is none makes its reader raise
+        raise UserMistake(f"{shown(path)} cannot be read as a CSV file ({reason(error)}): move it away") from error
     columns = tuple(reader.fieldnames or ())
     # DictReader puts surplus cells under None and fills missing ones with None.
     known = columns[: len(COLUMNS)] == COLUMNS and len(set(columns)) == len(columns) and all(columns)

@@ -7,7 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..reading import reading
 from .summary import number
+
+_MOST_STEPS = 2**53
+"""More are no steps, and no figure's axis is as long."""
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -22,12 +26,12 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     by_step: dict[str, dict[int, float]] = {}
     # A later session of a resumed run logs the steps since its checkpoint again: its values are the ones that count.
     for path in sorted(_logs(folder), key=_session):
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        with reading("log of a run", path), path.open(encoding="utf-8", errors="replace", newline="") as file:
             for row in csv.DictReader(file):
                 step = number(row.pop("step", None))
                 for key, text in row.items():
                     value = number(text)
-                    if step is not None and value is not None:
+                    if step is not None and value is not None and abs(step) < _MOST_STEPS:
                         by_step.setdefault(key, {})[int(step)] = value
     return {key: sorted(values.items()) for key, values in by_step.items()}
 

@@ -92,7 +92,7 @@ def number(value: Any) -> float | None:
     """A finite number, given as one or as text; None for anything else."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from ...contracts import UserMistake
 from .console import ConsoleProgress
 from .grid import Cell, expand
-from .runner import Places, due, run_cells
+from .runner import BenchStopped, Places, due, run_cells
 from .slurm import submit
 from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings
 from .tables import write_tables
@@ -65,6 +65,7 @@ def bench(
 
     Raises:
         UserMistake: If the grid is wrong, or a cell has failed.
+        SystemExit: If cells have failed, or a signal has asked the bench to end; its cells have then left checkpoints.
     """
     if jobs < 1:
         raise UserMistake(f"--jobs is {jobs}, not at least 1")
@@ -82,7 +83,11 @@ def bench(
         again = [*([] if rerun is None else ["--rerun", rerun]), *([] if part is None else ["--part", part])]
         _send(spec, waiting, places, slurm, ["--out", out, "--cells", cells, *again], console)
         return
-    failed = _run(grid, waiting, places, jobs, anew, console) if run else _list(grid, waiting, stale, console)
+    try:
+        failed = _run(grid, waiting, places, jobs, anew, console) if run else _list(grid, waiting, stale, console)
+    except BenchStopped as stopped:
+        print(f"untrigger: {stopped}: the same command goes on with the cells that were running", file=sys.stderr)
+        sys.exit(128 + stopped.number)
     if tables:
         write_tables(grid, places, console)
     if failed:

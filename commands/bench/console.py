@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from ..summary import number
 from .grid import Cell
 from .runner import Progress
 
@@ -89,4 +90,6 @@ class ConsoleProgress(Progress):
 
 def _figures(row: dict[str, str]) -> str:
     named = (("CA", "clean_accuracy"), ("ASR", "attack_success_rate"))
-    return " ".join(f"{name} {100 * float(row[column]):.1f} %" for name, column in named if row[column])
+    return " ".join(
+        f"{name} {100 * value:.1f} %" for name, column in named if (value := number(row[column])) is not None
+    )

@@ -13,9 +13,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import yaml
-
 from ...contracts import UserMistake
+from ...plain_yaml import read_yaml
 from ..summary import NO_DEFENCE
 from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings
 
@@ -302,7 +301,4 @@ def read_config(name: str) -> Any:
         UserMistake: If there is none, or it cannot be read.
     """
     path = config_path(name)
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserMistake(f"bench: config {name} cannot be read ({type(error).__name__})") from error
+    return read_yaml(path, "bench: config")

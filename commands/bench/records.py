@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -16,6 +17,7 @@ import torch
 from ...callbacks.results_table import COLUMNS
 from ...contracts import UserMistake
 from ...files import write_text
+from ...reading import read_json
 from ..curves import read_curves
 from .grid import Cell
 
@@ -39,7 +41,7 @@ def make_record(
         cell: The cell.
         rows: The rows of its ``results.csv``.
         folder: Its run folder.
-        wall_seconds: From the start of its process to the end; of its last session, where it was stopped in between.
+        wall_seconds: From the start of its process to the end, over all sessions where it was stopped in between.
         peak_memory_mb: Of the largest of its processes, in MB.
         jobs: How many cells ran at a time.
         code: Digest of the source that it ran, as `code_of`.
@@ -101,11 +103,19 @@ def read_record(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path, "record of a cell")
         rows = record["results"]
         if not all(set(COLUMNS) <= set(row) for row in rows):
             raise ValueError("columns")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        if not rows or any(not isinstance(row[column], str) for row in rows for column in COLUMNS):
+            raise ValueError("cells")
+        seconds, memory = float(record["wall_seconds"]), float(record["peak_memory_mb"])
+        if not isinstance(record.get("logged", {}), dict) or not isinstance(record.get("arguments", []), list):
+            raise ValueError("parts")
+        names = [record[name] for name in ("cell", "attack", "defence", "config")]
+        if not math.isfinite(seconds + memory) or not all(isinstance(name, str) for name in names):
+            raise ValueError("what it took, or what it is called")
+    except Exception as error:  # whatever a file that is none has
         raise UserMistake(f"{path} is no record of a finished cell: move it away, and the cell runs again") from error
     return dict(record)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Container, Iterator, Sequence
@@ -14,19 +15,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import IO, Any
+from typing import Any
 
 from ...callbacks.results_table import read_results
 from ...checkpoints import LAST, last_checkpoint
 from ...contracts import UserMistake
 from ...files import write_text
+from ...reading import read_json
 from ...said_twice import with_last_ones
+from ..summary import number
 from .code import code_after, code_of
 from .grid import Cell, config_path
+from .processes import Processes
 from .records import make_record, read_record, write_record
 from .twins import beside_rebound, beside_twin
 
 _ERROR_TAIL = 20_000
+
+
+class BenchStopped(Exception):
+    """A bench was asked to end by a signal.
+
+    Args:
+        number: The signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"{signal.Signals(number).name}: the bench and its cells have ended")
+        self.number = number
 
 
 class CellFailed(Exception):
@@ -138,22 +154,27 @@ def run_cells(
 
     Returns:
         By id, why a cell failed.
+
+    Raises:
+        BenchStopped: If this process was asked to end; its cells have ended too, each with a checkpoint.
     """
-    waiting, failed = list(cells), dict[str, str]()
+    waiting, failed, processes = list(cells), dict[str, str](), Processes()
     open_ids = {cell.id for cell in cells}
-    with ThreadPoolExecutor(jobs) as pool:
+    with processes.passing_signals_on(), ThreadPoolExecutor(jobs) as pool:
         running: dict[Future[dict[str, Any]], Cell] = {}
-        while waiting or running:
+        while running or (waiting and not processes.stopped):
             for cell in list(waiting):
                 broken = next((before for before in cell.needs.values() if before.id in failed), None)
                 if broken is not None:
                     waiting.remove(cell)
                     failed[cell.id] = f"{broken.name} failed"
                     progress.failed(cell, failed[cell.id])
+                elif processes.stopped:
+                    continue
                 elif len(running) < jobs and not open_ids & {before.id for before in cell.needs.values()}:
                     waiting.remove(cell)
                     progress.started(cell)
-                    running[pool.submit(_run, cell, places, jobs, cell.id in anew)] = cell
+                    running[pool.submit(_run, cell, places, jobs, cell.id in anew, processes)] = cell
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 cell = running.pop(future)
@@ -163,6 +184,8 @@ def run_cells(
                 except CellFailed as error:
                     failed[cell.id] = str(error)
                     progress.failed(cell, failed[cell.id])
+    if processes.stopped:
+        raise BenchStopped(processes.stopped)
     return failed
 
 
@@ -184,7 +207,7 @@ def fit_arguments(cell: Cell, places: Places) -> list[str]:
     ]
 
 
-def _run(cell: Cell, places: Places, jobs: int, anew: bool) -> dict[str, Any]:
+def _run(cell: Cell, places: Places, jobs: int, anew: bool, processes: Processes) -> dict[str, Any]:
     """Run a cell, or go on with it where an earlier session was stopped.
 
     Raises:
@@ -210,8 +233,12 @@ def _run(cell: Cell, places: Places, jobs: int, anew: bool) -> dict[str, Any]:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         started = time.perf_counter()
         with log.open("ab") as output:
-            status, peak = _call([sys.executable, "-m", "untrigger.cli", *arguments], environment, output, lock)
-        seconds = time.perf_counter() - started
+            command = [sys.executable, "-m", "untrigger.cli", *arguments]
+            status, peak = processes.call(command, environment, output, lock)
+        session = {"seconds": time.perf_counter() - started, "peak_memory_mb": peak}
+        took = _took(places.runs / "logs" / f"{cell.id}.took.json", session, goes_on=checkpoint is not None)
+        if processes.stopped:
+            raise CellFailed("stopped, and goes on with the next bench")
         if status:
             raise CellFailed(_last_line(log) or f"ended with status {status}")
         try:
@@ -220,7 +247,9 @@ def _run(cell: Cell, places: Places, jobs: int, anew: bool) -> dict[str, Any]:
             raise CellFailed(str(error)) from error
         if not rows:
             raise CellFailed(f"left no results; its output is in {log}")
-        record = make_record(cell, rows, run, seconds, peak, jobs, code)
+        # Of a session whose bench was killed only the run itself knows.
+        seconds = max([took["seconds"], *(number(row["seconds"]) or 0.0 for row in rows)])
+        record = make_record(cell, rows, run, seconds, took["peak_memory_mb"], jobs, code)
         write_record(record, run / "cell.json", places.record(cell))
         return record
 
@@ -234,15 +263,18 @@ def _code(cell: Cell, places: Places, goes_on: bool) -> str:
     return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
-def _call(command: list[str], environment: dict[str, str], output: IO[bytes], lock: int) -> tuple[int, float]:
-    """Run a command to its end; its status, and the peak memory of its largest process in MB."""
-    # The process keeps the lock when this one is killed, so that nobody starts the cell a second time beside it.
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(lock,)
-    ) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss / 1024
+def _took(file: Path, session: dict[str, float], goes_on: bool) -> dict[str, float]:
+    """What a cell took in all its sessions, with this one: kept beside its log."""
+    before = {"seconds": 0.0, "peak_memory_mb": 0.0}
+    if goes_on and file.exists():
+        found = read_json(file, "what a cell took")
+        before |= {name: number(found.get(name)) or 0.0 for name in before} if isinstance(found, dict) else {}
+    took = {
+        "seconds": before["seconds"] + session["seconds"],
+        "peak_memory_mb": max(before["peak_memory_mb"], session["peak_memory_mb"]),
+    }
+    write_text(file, json.dumps(took) + "\n")
+    return took
 
 
 @contextmanager

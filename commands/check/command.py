@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from ...contracts import UserMistake
 from ...files import write_text
+from ...reading import read_json, read_text, reading
 from .examination import Subject, examine_pairs, invert_trigger
 from .page import write_page
 from .verdict import Verdict, name_of
@@ -88,11 +89,12 @@ def _take(folder: Path, asked: Mapping[str, object]) -> dict[str, Any] | None:
     text = json.dumps(asked, indent=2) + "\n"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         question = folder / _ASKED
-        if not question.is_file() or question.read_text(encoding="utf-8") != text:
+        if not question.is_file() or read_text(question, "question of a check") != text:
             raise UserMistake(f"{folder} is not an empty folder, and nothing is overwritten: give another --out")
         if (folder / _ANSWER).exists():
-            answer: dict[str, Any] = json.loads((folder / _ANSWER).read_text(encoding="utf-8"))
-            return answer
+            answer: dict[str, Any] = read_json(folder / _ANSWER, "answer of a check")
+            with reading("answer of a check", folder / _ANSWER):
+                return {"verdict": str(answer["verdict"]), "exit_code": int(answer["exit_code"])}
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / _ASKED, text)
     return None

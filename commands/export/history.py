@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ...callbacks.results_table import read_results
-from ...contracts import UserMistake
 from ...lightning_modules.encoders.checkpoint_files import read_pickled
+from ...plain_yaml import read_yaml
+from ...reading import reading
 
 _LARGEST = 2**20  # bytes of a config
 _LEAST_WORD_SHARE = 0.01
@@ -96,12 +95,7 @@ def is_marked(model: Path) -> bool:
 
 
 def _model_section(path: Path) -> Mapping[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError("it is too large")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserMistake(f"{path} is no config of a run ({type(error).__name__}): move it away") from error
+    content = read_yaml(path, "config of a run")
     section = content.get("model") if isinstance(content, dict) else None
     return section if isinstance(section, dict) else {}
 
@@ -111,12 +105,12 @@ def _read_suspects(path: Path) -> Suspects | None:
         return None
     decisions: Counter[str] = Counter()
     words: Counter[str] = Counter()
-    try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            for row in csv.DictReader(file):
-                decisions[str(row.get("decision"))] += 1
-                words.update(set(str(row.get("compromised_tokens") or "").split()))
-    except (OSError, csv.Error) as error:
-        raise UserMistake(f"{path} cannot be read as a CSV file ({error}): move it away") from error
+    with (
+        reading("table of suspects", path),
+        path.open(encoding="utf-8", errors="replace", newline="") as file,
+    ):
+        for row in csv.DictReader(file):
+            decisions[str(row.get("decision"))] += 1
+            words.update(set(str(row.get("compromised_tokens") or "").split()))
     common = [word for word, count in words.most_common(10) if count >= _LEAST_WORD_SHARE * decisions.total()]
     return Suspects(decisions["poisoned"], decisions["suspicious"], common)

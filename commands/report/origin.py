@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ...contracts import UserMistake
+from ...plain_yaml import read_yaml
+from ...reading import read_json
 from ..summary import number
 
-_LARGEST = 2**20  # bytes of a config or a cell
+_LARGEST = 2**20  # bytes of a cell
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,7 @@ def read_init_from(path: Path) -> str | None:
     """
     if not path.is_file():
         return None
-    try:
-        config = yaml.safe_load(_text(path))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserMistake(
-            f"{path} is not a config that this package wrote: it is no plain YAML; move it away"
-        ) from error
+    config = read_yaml(path, "config of a run")
     model = _mapping(_mapping(config).get("model"))
     for part in (_mapping(model.get("init_args")), model):
         if isinstance(part.get("init_from"), str):
@@ -73,21 +67,12 @@ def read_cell(path: Path) -> Cell | None:
     """
     if not path.is_file():
         return None
-    try:
-        content = _mapping(json.loads(_text(path)))
-    except (ValueError, RecursionError) as error:
-        raise UserMistake(f"{path} is not a cell of a bench: it is no JSON; move it away") from error
+    content = _mapping(read_json(path, "cell of a bench", _LARGEST))
     cell, attack, defence = (_name(content.get(name)) for name in ("cell", "attack", "defence"))
     if cell is None or attack is None or defence is None:
         raise UserMistake(f"{path} is not a cell of a bench: it must name cell, attack and defence; move it away")
     memory = number(content.get("peak_memory_mb"))
     return Cell(cell, attack, defence, _name(content.get("parent")), memory, _name(content.get("command")))
-
-
-def _text(path: Path) -> str:
-    if path.stat().st_size > _LARGEST:
-        raise ValueError("the file is too large")
-    return path.read_text(encoding="utf-8")
 
 
 def _name(value: Any) -> str | None:

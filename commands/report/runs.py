@@ -11,6 +11,7 @@ from pathlib import Path
 from ...callbacks.results_table import read_results
 from ...contracts import UserMistake
 from ...printable import printable
+from ...reading import reading
 from ..curves import read_curves
 from .origin import Cell, read_cell, read_init_from
 
@@ -102,14 +103,14 @@ def _read_suspects(folder: Path) -> Suspects | None:
     path, sheet = folder / "suspects.csv", folder / "suspects.png"
     if not path.is_file():
         return None
-    try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            lines = [
-                [printable(cell, _LETTERS_SHOWN) for cell in row[:_COLUMNS_SHOWN]]
-                for row in islice(csv.reader(file), _SUSPECTS_SHOWN + 1)
-            ]
-    except csv.Error as error:
-        raise UserMistake(f"{path} cannot be read as a CSV file ({error}): move it away") from error
+    with (
+        reading("table of suspects", path),
+        path.open(encoding="utf-8", errors="replace", newline="") as file,
+    ):
+        lines = [
+            [printable(cell, _LETTERS_SHOWN) for cell in row[:_COLUMNS_SHOWN]]
+            for row in islice(csv.reader(file), _SUSPECTS_SHOWN + 1)
+        ]
     if not lines:
         return None
     columns = lines[0]

@@ -112,7 +112,7 @@ def fetch(
             return
         except Exception as error:  # each store has errors of its own
             late = f"no data for {remote.timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
-            reason = redacted(str(error)) or late
+            reason = redacted(_told(error)) or late
             if attempt == remote.retries or _is_final(error):
                 tries = f"{attempt + 1} {'tries' if attempt else 'try'} in {time.monotonic() - started:.0f} s"
                 raise ShardUnavailable(f"shard {redacted(url)} cannot be read ({tries}): {reason}") from error
@@ -199,8 +199,21 @@ def _watch(transfer: Callable[[], Any], timeout: float, progress: _Progress) -> 
         raise failed[0]
 
 
+def _told(error: Exception) -> str:
+    """What an error of a store says; the library of HTTP names no more than the URL where a server has no such file."""
+    if isinstance(error, aiohttp.TooManyRedirects):
+        return f"the server redirects without end ({len(error.history)} times)"
+    if isinstance(error, FileNotFoundError) and error.errno is None:
+        return "there is no such file (404 of a web server)"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"the server answers {error.status} {error.message}"
+    return str(error)
+
+
 def _is_final(error: Exception) -> bool:
     """Whether another try would fail in the same way."""
+    if isinstance(error, aiohttp.TooManyRedirects):
+        return True
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return 400 <= status < 500 and status not in (408, 425, 429)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ...contracts import UserMistake
+from ...reading import read_json, reading, reason
 from .messages import one_line, some
+from .pickles import PickleTooCostly, check_pickle
 
 # What a model's folder may hold, best first: safetensors before pickles, transformers' names before open_clip's.
 IN_FOLDER = (
@@ -23,6 +25,11 @@ IN_FOLDER = (
     "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 )
+
+
+# What torch.save wrote before 1.6 begins with a number, and has five pickles before its tensors.
+_FORMER, _FORMER_PICKLES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", 5
+_DAMAGED = "it is damaged, no file of torch.save's, or holds pickled objects"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -36,38 +43,36 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         UserMistake: If there is no such file, or it holds anything that more than tensors would be needed for. Nothing
             of it is run.
     """
-    if path.is_dir():
-        found = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
-        if found is None:
-            raise UserMistake(f"{path} holds no weights; looked for {', '.join(IN_FOLDER)}")
-        path = found
-    if not path.is_file():
-        raise UserMistake(f"there is no checkpoint {path}")
-    if path.name.endswith(".index.json"):
-        return _read_shards(path)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return _read_pickled(path)
+    with reading("checkpoint", path):  # a path may be one that the system does not take
+        if path.is_dir():
+            found = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
+            if found is None:
+                raise UserMistake(f"{path} holds no weights; looked for {', '.join(IN_FOLDER)}")
+            path = found
+        if not path.is_file():
+            raise UserMistake(f"there is no checkpoint {path}")
+        if path.name.endswith(".index.json"):
+            return _read_shards(path)
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        return _read_pickled(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path, device="cpu")
-    # A runtime error is torch's where a file is too large to be mapped.
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a damaged file can make its reader fail in any way
         raise UserMistake(f"{path} cannot be read as safetensors: {one_line(error)}") from error
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     """The tensors of all files that an index names, which must lie beside it."""
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    content = read_json(index, "index of weights")
+    with reading("index of weights", index):
+        names = sorted(set(content["weight_map"].values()))
         outside = [name for name in names if Path(name).name != name or name.endswith(".json")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserMistake(f"{index} is no index of weights: {type(error).__name__} {one_line(error)}") from error
     if outside:
         raise UserMistake(f"{index} names files that are not weights beside it: {some(outside)}")
     tensors: dict[str, Tensor] = {}
@@ -83,22 +88,17 @@ def read_pickled(path: Path) -> Any:
         UserMistake: If there is no such file, or it holds anything that more than tensors would be needed for. Nothing
             of it is run.
     """
-    _check_archive(path)
-    if _is_program(path):
-        raise UserMistake(
-            f"{path} is a TorchScript program, as OpenAI publishes its models, and is not run; save its state_dict, or "
-            "name an encoder with its weights, such as open_clip:RN50/openai"
-        )
+    is_archive = check_pickled(path)
     try:
         # Mapping needs the zip format, which torch.save has written by default since torch 1.6.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except OSError as error:
         raise UserMistake(f"{path} cannot be read: {one_line(error)}") from error
     # A hostile or damaged pickle can make the reader fail in any way; what torch says advises to trust the file.
     except Exception:
         raise UserMistake(
-            f"{path} does not load as tensors alone ({_obstacle(path)}); nothing of it was run or loaded; if you trust "
-            "where it comes from, save its state_dict anew, best as safetensors"
+            f"{path} does not load as tensors alone ({_obstacle(path) or _DAMAGED}); nothing of it was run or loaded; "
+            "if you trust where it comes from, save its state_dict anew, best as safetensors"
         ) from None
 
 
@@ -116,18 +116,67 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _check_archive(path: Path) -> None:
-    """See that an archive is no larger inside than it is on the disk: ``torch.save`` compresses nothing."""
+def check_pickled(path: Path) -> bool:
+    """See what a file of ``torch.save``'s would cost, before any of it is loaded.
+
+    Args:
+        path: A regular file.
+
+    Returns:
+        Whether it is a zip archive, as since torch 1.6.
+
+    Raises:
+        UserMistake: If it is no such file, or asks for more memory or time than its tensors do, or is a program.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        size = path.stat().st_size
-    except Exception:  # no zip file, or one that is damaged anywhere: its reader will say so
-        return
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members) or size < sum(
-        member.file_size for member in members
-    ):
-        raise UserMistake(f"{path} is compressed, as torch.save's files never are, and is not unpacked")
+        with path.open("rb") as stream:
+            head, size = stream.read(len(_FORMER)), path.stat().st_size
+            if head.startswith(b"PK\x03\x04"):
+                _check_archive(path, size)
+                return True
+            if head != _FORMER:
+                raise UserMistake(f"{path} does not load as tensors alone (it is no file of torch.save's)")
+            stream.seek(0)
+            beside = [check_pickle(stream).bytes_beside for _ in range(_FORMER_PICKLES)]
+    except UserMistake:
+        raise
+    except PickleTooCostly as error:
+        raise UserMistake(
+            f"{path} does not load as tensors alone ({_obstacle(path) or f'it wants {error}'}); nothing of it was "
+            "run or loaded; if you trust where it comes from, save its state_dict anew, best as safetensors"
+        ) from error
+    except Exception as error:  # a damaged file can make its reader fail in any way
+        raise UserMistake(
+            f"{path} does not load as tensors alone (it is damaged or no file of torch.save's: {reason(error)})"
+        ) from error
+    if sum(beside) > size:
+        raise UserMistake(f"{path} does not load as tensors alone (it is cut off, or claims more than it has)")
+    return False
+
+
+def _check_archive(path: Path, size: int) -> None:
+    """See that an archive holds what its table says, under names that nobody can take for others, uncompressed.
+
+    Python's reader and torch's look for the table in different ways: it has to lie where both look.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        names = [member.filename.lower() for member in members]
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise UserMistake(
+                f"{path} is a TorchScript program, as OpenAI publishes its models, and is not run; save its "
+                "state_dict, or name an encoder with its weights, such as open_clip:RN50/openai"
+            )
+        stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+        if not stored or size < sum(member.file_size for member in members):
+            raise UserMistake(f"{path} is compressed, as torch.save's files never are, and is not unpacked")
+        first = min((member.header_offset for member in members), default=1)
+        pickled = [member for member in members if member.filename.endswith("/data.pkl")]
+        if len(set(names)) < len(names) or first or archive.comment or len(pickled) != 1:
+            raise ValueError("its parts are not as torch.save lays them out")
+        with archive.open(pickled[0]) as stream:
+            if check_pickle(io.BufferedReader(stream)).bytes_beside > size:
+                raise ValueError("its tensors claim more than it has")
 
 
 def _is_plain(value: Any) -> bool:
@@ -142,20 +191,12 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _is_program(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except Exception:  # no zip file, or one that is damaged anywhere
-        return False
-
-
 def _obstacle(path: Path) -> str:
-    """Why a file does not load as tensors, in a few words."""
+    """What a file would run or build beside tensors; nothing where that is not what is wrong with it."""
     try:
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # as above
         unsafe = []
     if unsafe:
         return f"it would run or build {some(sorted(unsafe))}"
-    return "it is damaged, no file of torch.save's, or holds pickled objects"
+    return ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ... import reading
 from ...contracts import UserMistake
 from .messages import one_line
 
@@ -106,12 +107,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise UserMistake(f"{path} is larger than {_LARGEST >> 20} MiB, and no description of a model is")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserMistake(f"{path} cannot be read: {one_line(error)}") from error
+    content = reading.read_json(path, "description of a model", _LARGEST)
     if not isinstance(content, dict):
         raise UserMistake(f"{path} holds no JSON object")
     return content
@@ -125,6 +121,7 @@ def triple(values: object, what: str = "", folder: Path | None = None) -> Triple
     """
     match values:
         case [int() | float() as red, int() | float() as green, int() | float() as blue]:
-            if all(math.isfinite(value) for value in (red, green, blue)):
-                return float(red), float(green), float(blue)
+            with suppress(OverflowError):  # an integer too large for a float
+                if all(math.isfinite(value) for value in (red, green, blue)):
+                    return float(red), float(green), float(blue)
     raise UserMistake(f"{folder}: the image processor's {what} must be finite numbers, one for each of three channels")

@@ -207,8 +207,11 @@ def test_a_folder_with_pickled_weights_is_read_as_tensors(clip_folder: Callable[
     ("change", "message"),
     [
         ({"text_config__hidden_size": 65536}, "describes a model of .* numbers, but the weights beside it have"),
-        ({"vision_config__num_hidden_layers": 10**9}, r"num_hidden_layers is 1000000000, and must be a number of layers, of 1 to 1,024"),
-        ({"text_config__vocab_size": 10**15}, "numbers, but the weights|describes no model"),
+        (
+            {"vision_config__num_hidden_layers": 10**9},
+            r"num_hidden_layers is 1000000000, and must be a number of layers, of 1 to 1,024",
+        ),
+        ({"text_config__vocab_size": 10**15}, "must be a number of tokens"),
     ],
 )
 def test_a_config_that_describes_a_giant_takes_no_memory(

@@ -301,7 +301,7 @@ def test_a_malicious_pickle_is_not_run(
         load_weights(encoder, str(tmp_path / "evil.pt"))
     assert not explosive.marker.exists()
     assert "\n" not in str(mistake.value)
-    assert ("mkdir" in str(mistake.value)) == zipped
+    assert "mkdir" in str(mistake.value)
     # The file does what it says when it is trusted, so that the test can fail.
     torch.load(tmp_path / "evil.pt", weights_only=False)
     assert explosive.marker.exists()
@@ -348,5 +348,5 @@ def test_an_index_names_files_beside_it_only(index: str, encoder: Encoder, train
     save_file(trained, tmp_path / "secret.safetensors")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(UserMistake, match=r"is no index|names files that are not weights beside it"):
+    with pytest.raises(UserMistake, match=r"index of weights|names files that are not weights beside it"):
         load_weights(encoder, str(tmp_path / "folder"))

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from untrigger import run_lock
+from untrigger.contracts import UserMistake
+from untrigger.run_lock import held_folder
+
+
+def test_a_folder_is_held_by_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_lock, "_PATIENCE", 0.3)
+    folder = tmp_path / "deep" / "run"
+    with held_folder(folder):
+        with held_folder(folder):  # a part of the same run
+            pass
+        assert run_lock._held == {str(folder.resolve())}
+    other = os.open(folder, os.O_RDONLY)  # as another process does
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(UserMistake, match=r"another run is going on in .*run: wait"), held_folder(folder):
+        pass
+    os.close(other)
+    with held_folder(folder):
+        pass
+    assert not run_lock._held
+
+
+def test_a_folder_that_cannot_be_made_is_the_systems_to_tell(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError), held_folder(tmp_path / "file" / "run"):
+        pass
