@@ -34,7 +34,7 @@ class Door(NamedTuple):
 
 def runs(at_least: int) -> int:
     """How many tries a door gets: more with ``make test-fuzz``."""
-    return max(at_least, int(os.environ.get("UNTRIGGER_FUZZ", "0")))
+    return max(at_least, int(os.environ.get("FUZZ_RUNS", "0")))
 
 
 def try_door(door: Door, tries: int, name: str) -> tuple[int, int]:
