@@ -54,13 +54,15 @@ class ProbeOptions:
     retained_share: float = 0.6
 
     def __post_init__(self) -> None:
-        counts = {"candidates": self.candidates, "epochs": self.epochs, "steps": self.steps}
-        counts |= {"words_at_once": self.words_at_once}
-        amounts = {"lr": self.lr, "min_variety": self.min_variety}
-        shares = {"significance": self.significance, "retained_share": self.retained_share}
-        check_ranges(
-            *({f"probe.{name}": value for name, value in group.items()} for group in (counts, amounts, shares))
-        )
+        counts = {
+            "probe.candidates": self.candidates,
+            "probe.words_at_once": self.words_at_once,
+            "probe.epochs": self.epochs,
+            "probe.steps": self.steps,
+        }
+        amounts = {"probe.lr": self.lr, "probe.min_variety": self.min_variety}
+        shares = {"probe.significance": self.significance, "probe.retained_share": self.retained_share}
+        check_ranges(counts, amounts, shares)
         if not 0 <= self.doubtful_share < 1:
             raise UserMistake(f"model.probe.doubtful_share is {self.doubtful_share}, not in [0, 1)")
 
@@ -87,10 +89,14 @@ class RepairOptions:
     forget_weight: float = 5.0
 
     def __post_init__(self) -> None:
-        counts = {"epochs": self.epochs, "steps": self.steps, "batch_size": self.batch_size}
-        amounts = {
-            "hold_weight": self.hold_weight,
-            "repair_weight": self.repair_weight,
-            "forget_weight": self.forget_weight,
+        counts = {
+            "repair.epochs": self.epochs,
+            "repair.steps": self.steps,
+            "repair.batch_size": self.batch_size,
         }
-        check_ranges(*({f"repair.{name}": value for name, value in group.items()} for group in (counts, amounts)), {})
+        amounts = {
+            "repair.hold_weight": self.hold_weight,
+            "repair.repair_weight": self.repair_weight,
+            "repair.forget_weight": self.forget_weight,
+        }
+        check_ranges(counts, amounts)

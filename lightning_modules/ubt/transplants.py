@@ -27,7 +27,8 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
     side = min(2 * max(1, round(2 * width)) + 1, 2 * images.shape[-1] - 1)
     # In half precision, a convolution of each channel by itself takes many times as long on a CPU.
     with torch.autocast(images.device.type, enabled=False):
-        return pictures.gaussian_blur(images, [side, side], [width, width])
+        soft: Tensor = pictures.gaussian_blur(images, [side, side], [width, width])
+    return soft
 
 
 def detail(images: Tensor, sigma: float) -> Tensor:
