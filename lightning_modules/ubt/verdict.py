@@ -131,8 +131,8 @@ def divide(groups: Sequence[Indices], fall: Scores, retained_share: float) -> np
         own = np.full(len(fall), BENIGN, dtype=np.int8)
         own[group] = SUSPICIOUS
         threshold, _ = otsu(fall[known])
-        retained = min(threshold, float(np.quantile(fall[known], retained_share)))
-        own[known[fall[known] <= retained]] = BENIGN
+        if len(known):
+            own[known[fall[known] <= min(threshold, np.quantile(fall[known], retained_share))]] = BENIGN
         upper = known[fall[known] > threshold]
         if len(upper):
             own[upper[fall[upper] >= np.median(fall[upper])]] = POISONED
@@ -140,5 +140,5 @@ def divide(groups: Sequence[Indices], fall: Scores, retained_share: float) -> np
     return decision
 
 
-def _mean(values: npt.NDArray[np.bool_] | Scores) -> float:
-    return float(values.mean()) if len(values) else 0.0
+def _mean(values: npt.NDArray[np.generic]) -> float:
+    return float(values.mean()) if len(values) else 0.0  # type: ignore[attr-defined]
