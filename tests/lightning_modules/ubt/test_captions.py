@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
-from untrigger.lightning_modules.unlearning import captions as module
-from untrigger.lightning_modules.unlearning.captions import CaptionTokens
+from untrigger.lightning_modules.ubt import captions as module
+from untrigger.lightning_modules.ubt.captions import CaptionTokens
 
 TOKENIZE = SmallTokenizer(32)
 CAPTIONS = ["a red star", "the blue blue ring", "a star on a ring", "!", "red"]
@@ -49,39 +49,6 @@ def test_having_finds_the_captions_with_any_of_the_tokens() -> None:
     assert tokens.having([token("star")]).tolist() == [True, False, True, False, False]
     assert tokens.having([token("blue"), token("red")]).tolist() == [True, True, False, False, True]
     assert tokens.having([]).tolist() == [False] * 5
-
-
-def test_what_words_do_not_explain_is_the_residual_of_a_ridge_regression() -> None:
-    rng = np.random.default_rng(0)
-    words = ["star", "ring", "red", "blue"]
-    captions = [" ".join(rng.choice(words, 3)) for _ in range(60)]
-    tokens = CaptionTokens(TOKENIZE)
-    tokens.add(TOKENIZE(captions))
-    has = np.array([[word in caption.split() for word in words] for caption in captions], float)
-    scores = (has @ [1.0, -2.0, 0.5, 3.0] + rng.normal(size=60)).astype(np.float32)
-    above = scores - scores.mean()
-    expected = above - has @ np.linalg.solve(has.T @ has + 10 * np.eye(4), has.T @ above)
-    np.testing.assert_allclose(tokens.unexplained(scores), expected, atol=1e-4)
-
-
-def test_a_rare_word_explains_no_outlier_and_the_unknown_stays_unknown() -> None:
-    captions = ["star"] * 50 + ["ring"] * 50
-    tokens = CaptionTokens(TOKENIZE)
-    tokens.add(TOKENIZE([*captions, "blue", "star"]))
-    scores = np.array([1.0] * 50 + [0.0] * 50 + [9.0, np.nan], np.float32)
-    left = tokens.unexplained(scores)
-    assert left[100] > 7
-    assert np.abs(left[:100]).max() < 0.2  # one class has 1 more than the other
-    assert np.isnan(left[101])
-    silent = CaptionTokens(TOKENIZE)
-    silent.add(TOKENIZE(["", ""]))
-    assert silent.unexplained(scores[:2]).tolist() == [1.0, 1.0]
-    # What is unknown is no evidence about its words.
-    doubled = CaptionTokens(TOKENIZE)
-    doubled.add(TOKENIZE([*captions, "blue", *["star"] * 50]))
-    unknown = np.append(scores[:101], np.full(50, np.nan, np.float32))
-    np.testing.assert_allclose(doubled.unexplained(unknown)[:101], left[:101], atol=1e-5)
-    assert np.isnan(tokens.unexplained(np.full(102, np.nan, np.float32))).all()
 
 
 def test_start_end_and_padding_are_no_content() -> None:

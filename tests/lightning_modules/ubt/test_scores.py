@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
-from untrigger.lightning_modules.unlearning.captions import CaptionTokens
-from untrigger.lightning_modules.unlearning.findings import Findings, divide
-from untrigger.lightning_modules.unlearning.scores import PassScores, aligned, robust_z, two_humps
+from untrigger.lightning_modules.ubt.captions import CaptionTokens
+from untrigger.lightning_modules.ubt.findings import Findings
+from untrigger.lightning_modules.ubt.scores import PassScores, aligned, otsu
+from untrigger.lightning_modules.ubt.verdict import divide
 
 
 def test_a_pass_gives_what_was_noted_in_order() -> None:
@@ -31,16 +32,17 @@ def test_three_million_pairs_fit_in_a_gigabyte() -> None:
         scores, findings = PassScores(), Findings(CaptionTokens(tokenize))
         for start in range(0, count, batch):
             keys = [f"{number:09d}" for number in range(start, start + batch)]
-            scores.add(keys, {name: torch.zeros(batch) for name in ("poisoned", "overfitted", "blur", "forgotten")})
+            scores.add(
+                keys,
+                {name: torch.zeros(batch) for name in ("poisoned", "poisoned/DetailMargin", "poisoned/word", "probed")},
+            )
             findings.captions.add(tokens)
         findings.keys, findings.seen = scores.gather()
         del scores
         findings.captions.gather()
         findings.captions.shares()
         group = findings.captions.having([int(tokens[0, 1])])
-        findings.suspicion = {name: robust_z(score) for name, score in findings.seen.items()}
-        two_humps(findings.seen["poisoned"])
-        findings.decision = divide(group, findings.suspicion["blur"], np.zeros(count, dtype=bool), 0.25)
+        findings.decision = divide([np.flatnonzero(group)], findings.seen["poisoned"], 0.6)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -66,61 +68,34 @@ def test_another_pass_is_put_into_the_order_of_the_first() -> None:
     assert np.isnan(moved[1])
 
 
-@pytest.mark.parametrize(
-    ("scores", "expected"),
-    [
-        ([1, 2, 3, 4, 50], [-2, -1, 0, 1, 47]),
-        ([7, 7, 7], [0, 0, 0]),
-        ([1, 2, 3, 4, np.nan, 5, np.inf], [-2, -1, 0, 1, -2, 2, 2]),
-        ([np.nan, np.nan], [0, 0]),
-        ([4], [0]),
-    ],
-)
-def test_robust_z_counts_median_deviations_from_the_median(scores: list[float], expected: list[float]) -> None:
-    found = robust_z(np.array(scores, np.float32))
-    assert found.dtype == np.float32
-    assert found.tolist() == pytest.approx([value / 1.4826 for value in expected], rel=1e-5)
-
-
-def test_robust_z_is_the_z_score_of_normal_numbers_and_outliers_do_not_change_it() -> None:
-    normal = np.random.default_rng(0).normal(5, 2, 20_000).astype(np.float32)
-    with_outliers = np.append(normal, np.full(200, 1e6, np.float32))
-    assert robust_z(with_outliers)[:20_000] == pytest.approx((normal - 5) / 2, abs=0.08)
-
-
-def test_where_most_numbers_are_equal_the_standard_deviation_is_the_unit() -> None:
-    scores = np.array([0] * 9 + [1], np.float32)
-    assert robust_z(scores)[-1] == pytest.approx(1 / scores.std())
-
-
-def test_two_humps_are_split_between_them() -> None:
+def test_two_modes_are_split_between_them() -> None:
     rng = np.random.default_rng(0)
     lower, upper = rng.normal(0, 0.05, 950), rng.normal(0.8, 0.1, 50)
-    threshold, quality = two_humps(np.concatenate([upper, lower]).astype(np.float32))
+    threshold, share = otsu(np.concatenate([upper, lower]).astype(np.float32))
     assert lower.max() < threshold < upper.min()
-    assert quality > 0.9
+    assert share > 0.9
 
 
 @pytest.mark.parametrize(("draw", "expected"), [("normal", 2 / np.pi), ("uniform", 0.75)])
-def test_the_quality_of_one_hump_is_what_theory_says(draw: str, expected: float) -> None:
+def test_the_share_between_the_halves_of_one_mode_is_what_theory_says(draw: str, expected: float) -> None:
     values = getattr(np.random.default_rng(0), draw)(size=50_000).astype(np.float32)
-    assert two_humps(values)[1] == pytest.approx(expected, abs=0.01)
+    assert otsu(values)[1] == pytest.approx(expected, abs=0.01)
 
 
 def test_the_split_is_the_best_of_all() -> None:
     values = np.array([0, 0, 1, 5, 6, 6.5], np.float32)
-    threshold, quality = two_humps(values)
+    threshold, share = otsu(values)
     by_hand = {
         cut: sum(((part - part.mean()) ** 2).sum() for part in (values[:cut], values[cut:])) for cut in range(1, 6)
     }
     best = min(by_hand, key=lambda cut: by_hand[cut])
     assert best == 3
     assert 1 < threshold < 5
-    assert quality == pytest.approx(1 - by_hand[best] / ((values - values.mean()) ** 2).sum(), rel=1e-5)
+    assert share == pytest.approx(1 - by_hand[best] / ((values - values.mean()) ** 2).sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0, 2.0]])
 def test_equal_numbers_are_not_split(values: list[float]) -> None:
-    threshold, quality = two_humps(np.array(values, np.float32))
-    assert quality == 0
+    threshold, share = otsu(np.array(values, np.float32))
+    assert share == 0
     assert not (np.array(values) > threshold).any()
