@@ -14,6 +14,7 @@ from string import Template
 from typing import Any
 
 from ...contracts import UserMistake
+from ...own_modules import listed
 from ...plain_yaml import read_yaml
 from ..summary import NO_DEFENCE
 from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings
@@ -244,7 +245,8 @@ def _cell(
     if config is None:
         raise UserMistake(f"bench: {name} has no config: give its path, or one for all under train")
     read_config(config)
-    flags = ["--seed_everything", str(seed)]
+    modules = listed(spec.imports)
+    flags = ["--seed_everything", str(seed), *(["--imports", json.dumps(modules)] if modules else [])]
     for run in runs:
         for part in _PARTS:
             flags += _flags(part, getattr(run, part))

@@ -228,7 +228,8 @@ def _run(cell: Cell, places: Places, jobs: int, anew: bool, processes: Processes
         elif run.exists():
             shutil.rmtree(run)  # stopped before its first checkpoint
         code = _code(cell, places, goes_on=checkpoint is not None)
-        environment = dict(os.environ)
+        # Python would put the working folder first where a module is run, as it is by each rank of a run too.
+        environment = os.environ | {"PYTHONSAFEPATH": "1"}
         if jobs > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         started = time.perf_counter()

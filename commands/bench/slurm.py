@@ -30,7 +30,8 @@ def submit(cells: Sequence[Cell], spec_file: Path, options: str, bench_options: 
         UserMistake: If ``sbatch`` is missing or refuses.
     """
     jobs: list[str] = []
-    bench = [sys.executable, "-m", "untrigger.cli", "bench", "--config", str(spec_file), *bench_options]
+    # -P: a module that is run has the working folder before everything else otherwise.
+    bench = [sys.executable, "-P", "-m", "untrigger.cli", "bench", "--config", str(spec_file), *bench_options]
     logs = spec_file.parent / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for number, level in enumerate(_levels(cells)):

@@ -7,6 +7,8 @@ from typing import Any
 
 from jsonargparse.typing import register_type
 
+from ...own_modules import Imports
+
 
 class Settings:
     """A part of a LightningCLI file, kept as it is: its classes are the business of the run that it is for.
@@ -103,6 +105,9 @@ class BenchSpec:
     settings are chosen, say, and models on which they are reported."""
     data: str | None = None
     """The folder that ``${data}`` stands for."""
+    imports: Imports = None
+    """Modules of your own that every run imports first, such as ``my_study``: one, or a list. They lie in the working
+    folder, or are installed."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Seeds of the runs. A plan takes it where it says ``seed: ${seed}``."""
     rates: list[float] | None = None

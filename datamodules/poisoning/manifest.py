@@ -129,8 +129,9 @@ def _imported(base: type, name: str) -> type:
     found = next((kind for kind in _subclasses(base) if _qualified_name(kind) == name), None)
     if found is None:
         raise UserMistake(
-            f"it needs the {base.__name__} {name!r:.200}, which is not known here; "
-            "import the module that defines it first"
+            f"it needs the {base.__name__} {name!r:.200}, which is not known here, and imports nothing by itself; "
+            "if you trust the module that defines it, name it in the option imports (of fit, validate, test, predict "
+            "and bench)"
         )
     return found
 

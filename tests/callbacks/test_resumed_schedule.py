@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from training import quiet_trainer
 
 from untrigger.callbacks import ResumedSchedule
-from untrigger.lightning_modules.optimisation import adamw_with_schedule, warmup_cosine
+from untrigger.lightning_modules.optimisation import adamw, warmup_cosine, with_schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 
@@ -30,7 +30,8 @@ class Scheduled(LightningModule):
     def configure_optimizers(self) -> Any:
         total = int(self.trainer.estimated_stepping_batches)
         groups = [{"params": [self.weight]}]
-        optimizer, schedule = adamw_with_schedule(groups, 0.1, (0.9, 0.99), 1e-8, self.warmup_steps, total)
+        optimizer = adamw(groups, 0.1, (0.9, 0.99), 1e-8)
+        schedule = with_schedule(optimizer, self.warmup_steps, total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
