@@ -38,7 +38,7 @@ def import_modules(names: Imports) -> None:
     Raises:
         UserMistake: If there is no such module, or it fails.
     """
-    for name in listed(names):
+    for name in module_names(names):
         if not all(part.isidentifier() for part in name.split(".")):
             raise UserMistake(f"imports: {name!r:.200} is no name of a module; a file my_study.py is named my_study")
         try:
@@ -50,7 +50,7 @@ def import_modules(names: Imports) -> None:
             raise UserMistake(f"imports: {not_imported(name, '', told)}") from error
 
 
-def listed(names: Imports) -> list[str]:
+def module_names(names: Imports) -> list[str]:
     """The names as a list."""
     return [names] if isinstance(names, str) else list(names or [])
 

@@ -14,7 +14,7 @@ from string import Template
 from typing import Any
 
 from ...contracts import UserMistake
-from ...own_modules import listed
+from ...own_modules import module_names
 from ...plain_yaml import read_yaml
 from ..summary import NO_DEFENCE
 from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings
@@ -245,7 +245,7 @@ def _cell(
     if config is None:
         raise UserMistake(f"bench: {name} has no config: give its path, or one for all under train")
     read_config(config)
-    modules = listed(spec.imports)
+    modules = module_names(spec.imports)
     flags = ["--seed_everything", str(seed), *(["--imports", json.dumps(modules)] if modules else [])]
     for run in runs:
         for part in _PARTS:

@@ -155,7 +155,7 @@ def test_an_unknown_class_is_not_imported(
     path = tmp_path / "poison.json"
     write_manifest(poison, path)
     rewrite(path, {}, {"trigger": {"class": name, "params": {}}})
-    with pytest.raises(UserMistake, match=r"it needs the Trigger .* import the module that defines it first"):
+    with pytest.raises(UserMistake, match=r"it needs the Trigger .* name it in the option imports"):
         read_manifest(path)
     assert not ran.exists()
     assert "hostile_module" not in sys.modules
