@@ -12,6 +12,7 @@ from .gallery import TriggerGallery
 from .last_checkpoint import LastCheckpoint
 from .progress import CompactProgressBar
 from .random_states import RandomStates
+from .rate import Rate
 from .results import ResultsWriter
 from .resumed_schedule import ResumedSchedule
 from .resumed_settings import ResumedSettings
@@ -20,6 +21,7 @@ from .similarities import SimilarityWriter
 from .single_image_success import SingleImageSuccess
 from .suspects import SuspectsWriter
 from .throughput import SamplesPerSecond
+from .zero_shot_measure import ZeroShotMeasure, predictions
 
 __all__ = [
     "AttackSuccessRate",
@@ -31,6 +33,7 @@ __all__ = [
     "FiniteLoss",
     "LastCheckpoint",
     "RandomStates",
+    "Rate",
     "ResultsWriter",
     "ResumedSchedule",
     "ResumedSettings",
@@ -40,4 +43,6 @@ __all__ = [
     "SingleImageSuccess",
     "SuspectsWriter",
     "TriggerGallery",
+    "ZeroShotMeasure",
+    "predictions",
 ]

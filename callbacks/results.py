@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from ..tables import text_cell
 from .counterparts import clip_module, zero_shot_data
 from .results_table import ATTACK_MEASURES, MORE_ATTACK_MEASURES, RETRIEVAL_MEASURES, add_results, read_results
 from .retrieval import Retrieval
+from .zero_shot_measure import ZeroShotMeasure
 
 
 class ResultsWriter(Callback):
@@ -38,6 +40,7 @@ class ResultsWriter(Callback):
     def __init__(self) -> None:
         super().__init__()
         self._figures: dict[str, float] = {}
+        self._own: list[str] = []
         self._seconds = 0.0
         self._samples = 0
         self._started: float | None = None
@@ -96,11 +99,11 @@ class ResultsWriter(Callback):
         return self._seconds + (0.0 if self._started is None else perf_counter() - self._started)
 
     def _keep(self, stage: str, trainer: Trainer) -> None:
-        measured = {
-            f"{stage}/{prefix}{measure}"
-            for prefix in ("", "head_")
-            for measure in ("clean_accuracy", *ATTACK_MEASURES, *MORE_ATTACK_MEASURES, *RETRIEVAL_MEASURES)
-        }
+        known = ("clean_accuracy", *ATTACK_MEASURES, *MORE_ATTACK_MEASURES, *RETRIEVAL_MEASURES)
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+        logged = chain.from_iterable(call.logged for call in callbacks if isinstance(call, ZeroShotMeasure))
+        self._own = [name for name in dict.fromkeys(logged) if name not in known]
+        measured = {f"{stage}/{prefix}{measure}" for prefix in ("", "head_") for measure in (*known, *self._own)}
         self._figures = {
             key.removeprefix(f"{stage}/"): float(value)
             for key, value in trainer.callback_metrics.items()
@@ -159,7 +162,7 @@ class ResultsWriter(Callback):
         return [
             row | {"attack": text_cell(name)} | self._attack_cells(prefix, "" if name in plain else f"/{name}")
             for name in names
-        ] or [row]
+        ] or [row | self._own_cells(prefix, "")]
 
     def _attacks(self, trainer: Trainer, data: ZeroShotData) -> list[str]:
         if _has_classes(trainer):
@@ -170,7 +173,13 @@ class ResultsWriter(Callback):
         measured = {
             measure: self._cell(f"{prefix}{measure}{suffix}") for measure in (*ATTACK_MEASURES, *MORE_ATTACK_MEASURES)
         }
-        return {measure: text for measure, text in measured.items() if text or measure in ATTACK_MEASURES}
+        kept = {measure: text for measure, text in measured.items() if text or measure in ATTACK_MEASURES}
+        return kept | self._own_cells(prefix, suffix)
+
+    def _own_cells(self, prefix: str, suffix: str) -> dict[str, str]:
+        """The measures of the user's own: what each is of this attack, or of all where it tells none apart."""
+        cells = {name: self._cell(f"{prefix}{name}{suffix}") or self._cell(f"{prefix}{name}") for name in self._own}
+        return {name: text for name, text in cells.items() if text}
 
     def _cell(self, name: str) -> str:
         return f"{self._figures[name]:.6g}" if name in self._figures else ""

@@ -36,6 +36,9 @@ class ZeroShotMeasure(EvaluationHooks):
     ``PhasedModule`` says that it is not the model itself that is measured, what it says stands before the name, as in
     ``overfitted_``.
 
+    What is logged reaches ``results.csv``, the tables of a bench and the report by itself, each name as a column: a
+    share in [0, 1]. ``name/ATTACK`` is the value of one attack, where there are several.
+
     Args:
         prog_bar: Names of the figures that the progress bar shows; the head's are not.
     """
@@ -45,6 +48,9 @@ class ZeroShotMeasure(EvaluationHooks):
         self._prog_bar = prog_bar
         self._rates: dict[str, Rate] = {}
         self._head_rates: dict[str, Rate] = {}
+        self.logged: list[str] = []
+        """Names of the figures of the last evaluation, without the stage and without those of single attacks: each is a
+        column of ``results.csv``."""
 
     @abstractmethod
     def rates(self, data: ZeroShotData) -> list[str]:
@@ -82,9 +88,12 @@ class ZeroShotMeasure(EvaluationHooks):
             return
         measured = pl_module.measured if isinstance(pl_module, PhasedModule) else ""
         own = f"{measured}_" if measured else ""
+        self.logged = []
         for prefix, rates in ((own, self._rates), ("head_", self._head_rates)):
             values = {name: rate.compute() for name, rate in rates.items()}
             for name, value in (self.figures(values) if values else {}).items():
+                if prefix == own:
+                    self.logged += [name.partition("/")[0]]
                 name = prefix + name
                 # Ranks agree already; sync_dist only tells Lightning that the figure is global.
                 pl_module.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=name in self._prog_bar)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ MEASURES = (
 twin's; the highest attack success in a finetuning afterwards; wall time, training samples, peak memory in megabytes; of
 a defence that names suspects whether it found any, the ROC AUC of their score, the precision of those that it unlearnt,
 and which share of the poison it reported."""
+
+_NO_MEASURES = {"dataset", "attack", "defence", "seed", "stale"}
 
 NO_DEFENCE = "none"
 """What a model without a defence has in the column ``defence``."""
@@ -73,7 +76,8 @@ def summarise(records: Iterable[Mapping[str, Any]]) -> list[Summary]:
 
     Args:
         records: Each with ``dataset``, ``attack``, ``defence``, ``seed`` and any of `MEASURES`, as numbers or as text.
-            A measure that is missing, empty or not finite is not counted.
+            Whatever else there is in numbers is a measure too: one of a user's own. A measure that is missing, empty or
+            not finite is not counted.
 
     Returns:
         A row for each data set, attack and defence, in the order of first appearance.
@@ -86,6 +90,11 @@ def summarise(records: Iterable[Mapping[str, Any]]) -> list[Summary]:
         Summary(*identity, tuple(dict.fromkeys(str(record["seed"]) for record in group)), _figures(group))
         for identity, group in groups.items()
     ]
+
+
+def own_measures(rows: Iterable[Summary]) -> list[str]:
+    """The measures of a user's own that any row has: what a `ZeroShotMeasure` of hers logs, a share in [0, 1]."""
+    return [name for name in dict.fromkeys(chain.from_iterable(row.figures for row in rows)) if name not in MEASURES]
 
 
 def number(value: Any) -> float | None:
@@ -143,7 +152,8 @@ def _best(rows: Sequence[Summary], values: Mapping[int, float | None], largest: 
 
 def _figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     figures = {}
-    for measure in MEASURES:
+    named = dict.fromkeys(chain(MEASURES, *records))
+    for measure in (name for name in named if name not in _NO_MEASURES):
         values = [value for record in records if (value := number(record.get(measure))) is not None]
         if values:
             figures[measure] = Figure(fmean(values), stdev(values) if len(values) > 1 else None, len(values))

@@ -10,7 +10,7 @@ from rich.console import Console
 from ...callbacks.results_table import add_results, read_results, results_text
 from ...files import write_text
 from ..report import write_report
-from ..summary import Figure, Summary, best, summarise
+from ..summary import Figure, Summary, best, own_measures, summarise
 from .grid import Cell
 from .runner import Places
 from .twins import CEILING, FLOOR, REBOUND, REBOUND_FLOOR, RECOVERED
@@ -111,7 +111,7 @@ def markdown_table(rows: Sequence[Summary]) -> str:
     Returns:
         Lines.
     """
-    headings = _headings(rows)
+    headings = [_plain_markdown(name) for name in _headings(rows)]
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     lines += ["| " + " | ".join(cells) + " |" for cells in _cells(rows, " ± ", "**{}**", _plain_markdown)]
     return "\n".join(lines) + "\n"
@@ -144,13 +144,15 @@ def _cells(rows: Sequence[Summary], plus_minus: str, bold: str, plain: Callable[
         for measure in (*_RATES, *_present(rows, _BESIDE)):
             text = _text(row.figures.get(measure), 100, 1, plus_minus)
             cells.append(bold.format(text) if place in marked.get(measure, ()) else text)
-        cells += [_text(row.figures.get(measure), 100, 1, plus_minus) for measure in _present(rows, _FOUND)]
+        shares = (*_present(rows, _FOUND), *own_measures(rows))
+        cells += [_text(row.figures.get(measure), 100, 1, plus_minus) for measure in shares]
         cells += [_text(row.figures.get(measure), 1, 0, plus_minus) for measure in _COSTS]
         yield cells
 
 
 def _headings(rows: Sequence[Summary]) -> list[str]:
     rates = [*_RATES.values(), *_present(rows, _BESIDE).values(), *_present(rows, _FOUND).values()]
+    rates += [name.replace("_", " ") for name in own_measures(rows)]
     return ["attack", "defence", "seeds", *(f"{name} (%)" for name in rates), *_COSTS.values()]
 
 

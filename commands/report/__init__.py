@@ -9,7 +9,7 @@ from jinja2 import Template
 
 from ...contracts import UserMistake
 from ..pages import page_templates
-from ..summary import Figure, number
+from ..summary import Figure, number, own_measures
 from .page import AttackPart, FigureBook, attack_parts, heat_maps, recovery, scatter
 from .records import records_of
 from .runs import read_runs
@@ -69,6 +69,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
             rebound=any("rebound" in row.summary.figures for part in attacks for row in part.rows),
             stale=any(record.row.get("stale") for record in records),
             memory=any("peak_memory_mb" in row.summary.figures for part in attacks for row in part.rows),
+            own=own_measures(row.summary for part in attacks for row in part.rows),
             twins=any("attack_success_floor" in row.summary.figures for part in attacks for row in part.rows),
         )
         out.parent.mkdir(parents=True, exist_ok=True)
