@@ -67,7 +67,7 @@ def test_each_level_is_an_array_that_waits_for_the_one_before(tmp_path: Path, jo
     assert waits == [[], *([f"--dependency=afterany:{number}"] for number in (1, 2, 3))]
     assert [said(jobs, 2, task)[-2:] for task in (0, 1)] == [["--only", "one--x"], ["--only", "two--x"]]
     assert said(jobs, 3)[-1] == "one--x--y"
-    assert said(jobs, 1)[2:4] == ["bench", "--config"]
+    assert said(jobs, 1)[3:5] == ["bench", "--config"]
     assert said(jobs, 4)[-2:] == ["--run", "false"]
 
 
