@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from lightning.pytorch import Callback
+from torch import Tensor
 
-from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, ResultsWriter
+from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, Rate, ResultsWriter, ZeroShotMeasure
 from untrigger.callbacks.results_table import add_results, read_results
-from untrigger.contracts import UserMistake
+from untrigger.contracts import ClassLogits, UserMistake, ZeroShotData
 
 HEADER = (
     "dataset,attack,defence,seed,clean_accuracy,attack_success_rate,clean_target_rate,triggered_accuracy,"
@@ -132,3 +133,21 @@ def test_file_that_is_not_a_results_file_stops_the_run_before_it_starts(run: Any
         trainer.fit(run.Module(), datamodule=run.Data())
     assert trainer.global_step == 0
     assert (run.folder / "results.csv").read_text(encoding="latin-1") == text
+
+
+class SecondGuess(ZeroShotMeasure):
+    """A metric of a user's own."""
+
+    def rates(self, data: ZeroShotData) -> list[str]:
+        return ["second_guess"]
+
+    def count(self, label: Tensor, outputs: ClassLogits, rates: dict[str, Rate]) -> None:
+        rates["second_guess"].update(outputs["logits"].topk(2).indices[:, 1] == label)
+
+
+def test_a_metric_of_one_s_own_is_a_column_behind_the_others(run: Any) -> None:
+    run.trainer(*measures(), SecondGuess()).validate(run.Module(), datamodule=run.Data(run.badnet | run.second))
+    found = rows(run.folder)
+    assert list(found[0])[:10] == HEADER.split(",")
+    assert len({row["second_guess"] for row in found}) == 1
+    assert 0 <= float(found[0]["second_guess"]) <= 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from untrigger.commands.summary import MEASURES, best, best_defences, summarise
+from untrigger.commands.summary import MEASURES, best, best_defences, own_measures, summarise
 
 
 def record(attack: str, defence: str, seed: int | str = 0, **figures: Any) -> dict[str, Any]:
@@ -54,3 +54,11 @@ def test_best_is_among_the_defences_of_an_attack() -> None:
     assert best(rows, "attack_success_rate", largest=False) == {1, 3}
     # .6 against .42; Z has no accuracy, and B has nothing to compare.
     assert best_defences(rows) == {1}
+
+
+def test_a_measure_of_one_s_own_is_aggregated_like_the_others() -> None:
+    common = {"dataset": "d", "attack": "BadNet", "defence": "none", "clean_accuracy": "0.5", "stale": "1"}
+    records = [common | {"seed": seed, "second_guess": value} for seed, value in (("0", "0.25"), ("1", "0.35"))]
+    rows = summarise(records)
+    assert own_measures(rows) == ["second_guess"]
+    assert rows[0].mean("second_guess") == pytest.approx(0.3)
