@@ -1,7 +1,8 @@
 """Runs the scripts of ``configs/slurm`` for real, interrupts them, and prints what happened: ``make test-slurm``.
 
 It needs a SLURM that takes jobs of two tasks from here, on whose node this folder and the temporary one are seen.
-``python on_one_node.py [signal] [requeue] [kill] [array]`` runs some of the trials; exit code 1 where one fails.
+``python on_one_node.py [signal] [requeue] [kill] [array] [srun] [devices]`` runs some of the trials; exit code 1 where
+one fails.
 
 Two tasks train under DDP, 30 batches of each rank in three epochs. An interrupted run has to see what was due, batch by
 batch, and to end with the weights of the uninterrupted one, bit for bit.
@@ -268,7 +269,45 @@ def in_array(trial: Trial) -> None:
         trial.check(f"task {task}: seed {row['seed']} in its own results.csv", row["seed"] == str(task))
 
 
-TRIALS = {"signal": by_signal, "requeue": by_requeue, "kill": by_kill, "array": in_array}
+def refused(trial: Trial, name: str, command: str, devices: int, told: str) -> None:
+    """A script of the user's own for two tasks, which ends at once with one line and exit code 2."""
+    script = trial.folder / f"{name}.sbatch"
+    script.write_text(f'#!/bin/bash\n#SBATCH --output=slurm-%j.log\n{command} fit "$@"\n')
+    options = [*trial.options(name), "--trainer.default_root_dir", str(trial.folder / name)]
+    job = trial.submit(str(script), [*options, "--trainer.devices", str(devices)], "--ntasks-per-node=2")
+    trial.wait_for_end(job)
+    code = facts(job)["ExitCode"]
+    trial.check(f"it ended with exit code {code}", code == "2:0")
+    lines = (trial.folder / f"slurm-{job}.log").read_text().splitlines()
+    errors = [line for line in lines if line.startswith("untrigger: error:")]
+    trial.check(f"it said: {errors[0] if errors else 'nothing'}", bool(errors) and all(told in line for line in errors))
+    trial.check("no checkpoint was begun", not list((trial.folder / name).glob("*.ckpt")))
+    if code != "2:0" or not errors:
+        trial.show_log(job)
+
+
+def without_srun(trial: Trial) -> None:
+    """A batch script of two tasks that calls the command by itself."""
+    print("a script of two tasks that forgets srun")
+    refused(trial, "no-srun", "untrigger", 2, "Call the command with srun in front")
+
+
+def disagreeing(trial: Trial) -> None:
+    """Two tasks for a run of one device."""
+    print("a script of two tasks for one device")
+    refused(trial, "devices", "srun untrigger", 1, "SLURM started 2 tasks on 1 node")
+
+
+TRIALS = {
+    "signal": by_signal,
+    "requeue": by_requeue,
+    "kill": by_kill,
+    "array": in_array,
+    "srun": without_srun,
+    "devices": disagreeing,
+}
+ALONE = {"array", "srun", "devices"}
+"""Trials that compare with no other run."""
 
 
 def main(names: Sequence[str]) -> None:
@@ -279,7 +318,7 @@ def main(names: Sequence[str]) -> None:
     print(told("sinfo", "--version"), "on", told("sinfo", "-h", "-o", "%N, %c CPUs, %T"))
     with tempfile.TemporaryDirectory(prefix="untrigger-slurm-", ignore_cleanup_errors=True) as folder:
         trial = Trial(Path(folder))
-        if set(names or TRIALS) - {"array"}:
+        if set(names or TRIALS) - ALONE:
             uninterrupted(trial)
         for name in names or TRIALS:
             TRIALS[name](trial)
