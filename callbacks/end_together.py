@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from functools import cache
 from threading import Event, Thread, Timer
 from typing import Any
 
@@ -52,7 +53,7 @@ class EndTogether(Callback):
         poll_seconds: float = 1.0,
         grace_seconds: float = 15.0,
         timeout_seconds: float = 1800.0,
-        terminate_seconds: float = 25.0,
+        terminate_seconds: float = 20.0,
     ) -> None:
         if min(poll_seconds, grace_seconds, timeout_seconds, terminate_seconds) <= 0:
             raise UserMistake("end_together: poll_seconds and the other times are above 0")
@@ -149,6 +150,7 @@ class EndTogether(Callback):
     def _listen(self) -> None:
         """Have signals written to a pipe too: a main thread that waits in a collective does not handle them."""
         if threading.current_thread() is threading.main_thread():
+            _let_forks_forget()
             reads, writes = os.pipe()
             os.set_blocking(reads, False)
             os.set_blocking(writes, False)
@@ -197,6 +199,17 @@ class EndTogether(Callback):
         last = time.monotonic() + 3 * self._grace
         while self._starter == os.getppid() and time.monotonic() < last:
             time.sleep(self._poll / 10)
+
+
+@cache
+def _let_forks_forget() -> None:
+    """A data worker has the pipe too, and a signal to it is none to this process."""
+
+    def forget() -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
+
+    os.register_at_fork(after_in_child=forget)
 
 
 def _is_shared(trainer: Trainer) -> bool:

@@ -105,7 +105,8 @@ def test_a_run_folder_is_not_overwritten_but_continued(base: list[str], tmp_path
     UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
     with pytest.raises(UserMistake, match="already holds a run: continue it with --ckpt_path"):
         UntriggerCLI(["fit", *base])
-    UntriggerCLI(["fit", *base, "--ckpt_path", str(tmp_path / "run" / "last.ckpt")])
+    with pytest.warns(UserWarning, match="The schedule of this run is not that of the checkpoint's"):
+        UntriggerCLI(["fit", *base, "--ckpt_path", str(tmp_path / "run" / "last.ckpt")])
     run = tmp_path / "run"
     assert results(run)[0]["samples_seen"] == "160"
     # Both sessions' logs are there.
@@ -315,6 +316,7 @@ def test_a_config_of_another_version_is_told_of_by_its_key(
     assert "\n" not in str(mistake.value)
 
 
+@pytest.mark.filterwarnings("ignore:The schedule of this run")
 def test_a_job_that_slurm_starts_again_goes_on(
     base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +332,7 @@ def test_a_job_that_slurm_starts_again_goes_on(
     assert yaml.safe_load((run / "config.yaml").read_text())["ckpt_path"] is None
 
 
+@pytest.mark.filterwarnings("ignore:The schedule of this run")
 def test_a_checkpoint_that_finds_no_room_ends_the_run_and_leaves_the_one_before(
     base: list[str], tmp_path: Path
 ) -> None:

@@ -51,11 +51,13 @@ def _waits(together: EndTogether, trainer: Any) -> None:
         time.sleep(120)
 
 
-def _run(folder: Path, timeout: float = 60, end: int | None = None, freeze: bool = False) -> list[tuple[Any, str]]:
+def _run(
+    folder: Path, timeout: float = 60, end: int | None = None, freeze: bool = False, body: Rank = _waits
+) -> list[tuple[Any, str]]:
     """Exit codes and the errors that two ranks tell."""
     torch.set_num_threads(1)
     context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=_rank, args=(rank, folder, timeout, _waits)) for rank in range(2)]
+    ranks = [context.Process(target=_rank, args=(rank, folder, timeout, body)) for rank in range(2)]
     for process in ranks:
         process.start()
     try:
@@ -69,13 +71,8 @@ def _run(folder: Path, timeout: float = 60, end: int | None = None, freeze: bool
     finally:
         for process in ranks:
             process.kill()
-    return [
-        (
-            process.exitcode,
-            (folder / f"said.{rank}").read_text().strip().splitlines()[-1] if not (freeze and rank) else "",
-        )
-        for rank, process in enumerate(ranks)
-    ]
+    told = [(folder / f"said.{rank}").read_text().strip().splitlines()[-1:] for rank in range(2)]
+    return [(process.exitcode, "".join(line)) for process, line in zip(ranks, told, strict=True)]
 
 
 def _until(is_so: Callable[[], bool]) -> None:
@@ -98,6 +95,24 @@ def test_sigterm_to_one_rank_ends_all_of_them(end: int, tmp_path: Path) -> None:
     for code, told in _run(tmp_path, end=end):
         assert code == 128 + signal.SIGTERM
         assert f"rank {end}: SIGTERM 0.5 s ago at batch {end} of epoch 3" in told
+
+
+def _worker_is_asked(together: EndTogether, trainer: Any) -> None:
+    if trainer.global_rank == 0:
+        worker = os.fork()
+        if not worker:
+            time.sleep(60)
+        time.sleep(0.3)
+        os.kill(worker, signal.SIGTERM)  # handled, and so it goes on
+        time.sleep(1.5)
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)
+    dist.barrier()
+    os._exit(0)
+
+
+def test_sigterm_to_a_data_worker_ends_nothing(tmp_path: Path) -> None:
+    assert _run(tmp_path, body=_worker_is_asked) == [(0, ""), (0, "")]
 
 
 def test_sigterm_ends_a_rank_whose_peer_is_stopped(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from untrigger.contracts import UserMistake
+from untrigger.lightning_cli import _compare
+from untrigger.lightning_modules import PoisonedCLIP
 from untrigger.lightning_modules.encoders.traits import check_traits, open_clip_traits, transformers_traits
 
 OPENAI = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
@@ -103,3 +105,12 @@ def test_a_tower_without_the_choice_has_no_activation_to_compare() -> None:
     residual = {**VIT, "vision_cfg": {"layers": [3, 4, 6, 3], "image_size": 224}, "quick_gelu": True}
     assert open_clip_traits(residual)["activation of the text tower"] == "QuickGELU"
     assert "activation of the image tower" not in open_clip_traits(residual)
+
+
+@pytest.mark.filterwarnings("ignore:.* says that the (mean|std|context length)")
+def test_a_run_that_goes_on_from_a_checkpoint_compares_too(tmp_path: Path) -> None:
+    module = PoisonedCLIP("small:nano-32")
+    said = {"encoder": "open_clip:ViT-B-32"}
+    torch.save({"state_dict": module.state_dict(), "hyper_parameters": said}, tmp_path / "last.ckpt")
+    with pytest.warns(UserWarning, match="says that the image size is 224, and this encoder's is 32"):
+        _compare(str(tmp_path / "last.ckpt"), module)
