@@ -77,6 +77,7 @@ class EndTogether(Callback):
             self._starter = os.getppid() if int(store.get(first)) == os.getppid() else None
             self._started = getattr(getattr(getattr(trainer, "strategy", None), "launcher", None), "procs", [])
             self._at = Whereabouts(store, trainer.global_rank, trainer.world_size)
+            self._at.tell()
             self._listen()
             self._watch = Thread(target=self._look, args=(store, trainer, self._at), daemon=True)
             self._watch.start()
