@@ -132,7 +132,8 @@ def divide(groups: Sequence[Indices], fall: Scores, retained_share: float) -> np
         own[group] = SUSPICIOUS
         threshold, _ = otsu(fall[known])
         if len(known):
-            own[known[fall[known] <= min(threshold, np.quantile(fall[known], retained_share))]] = BENIGN
+            retained = min(threshold, float(np.quantile(fall[known], retained_share)))
+            own[known[fall[known] <= retained]] = BENIGN
         upper = known[fall[known] > threshold]
         if len(upper):
             own[upper[fall[upper] >= np.median(fall[upper])]] = POISONED
@@ -140,5 +141,5 @@ def divide(groups: Sequence[Indices], fall: Scores, retained_share: float) -> np
     return decision
 
 
-def _mean(values: npt.NDArray[np.generic]) -> float:
-    return float(values.mean()) if len(values) else 0.0  # type: ignore[attr-defined]
+def _mean(values: npt.NDArray[np.bool_] | Scores) -> float:
+    return float(values.mean()) if len(values) else 0.0
