@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import io
 import sys
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
@@ -19,6 +20,7 @@ with ended_by_ctrl_c():  # they bring torch along, which takes seconds
     from .contracts import UserMistake
     from .mistakes import OneLineErrors, told_mistake
     from .nearest import meant
+    from .printable import printable
     from .said_twice import check_said_once
 
 USAGE = """\
@@ -159,6 +161,8 @@ def main() -> None:
 
     A check of a suspicious model ends with 3.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text that the terminal can show
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
@@ -168,7 +172,7 @@ def main() -> None:
         told = told_mistake(error)
         if told is None:
             raise
-        print(f"untrigger: error: {' '.join(told.split())}", file=sys.stderr)
+        print(f"untrigger: error: {' '.join(printable(told).split())}", file=sys.stderr)
         sys.exit(2)
     if code:
         sys.exit(code)

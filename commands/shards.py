@@ -24,7 +24,7 @@ from ..datamodules.shards.writer import (
     write_zero_shot_set,
 )
 from ..datamodules.templates import CIFAR10_TEMPLATES
-from ..reading import read_lines, shown
+from ..reading import read_lines, shown, user_path
 from .class_order import named_positions, number_order
 from .picture_folders import class_pictures
 from .shard_sizes import write_sizes
@@ -122,6 +122,7 @@ def shards_from_folder(
     Raises:
         UserMistake: If the folder, a file or the output folder cannot be used, or too many pictures are bad.
     """
+    folder = user_path(folder, "folder")
     if not folder.is_dir():
         raise UserMistake(f"{folder} is not a folder: give one with a sub-folder for each class")
     folders = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]

@@ -13,7 +13,16 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from ..contracts import Attack, ClassPrompts, CLIPModule, HeldOutBatch, PictureAttack, Preprocessing, UserMistake
+from ..contracts import (
+    Attack,
+    ClassPrompts,
+    CLIPModule,
+    DetectingModule,
+    HeldOutBatch,
+    PictureAttack,
+    Preprocessing,
+    UserMistake,
+)
 from .bad_samples import BadSampleLog
 from .classnames import class_index
 from .excluded import excluded_keys, leave_out
@@ -260,6 +269,8 @@ class ImageTextDataModule(LightningDataModule):
             counts = None if self.counts is None else read_counts(self.counts, paths, self.remote)
             self._shards = ShardSet(paths, self._member, counts, self.remote)
             self._shards.check_not_empty(self._hint)
+            if self.trainer is not None and isinstance(self.trainer.lightning_module, DetectingModule):
+                self._shards.check_unique()
             self._poisoned = poison_of(self.poison, self._shards, self._asked.image_size)
             self._leave_out(self._shards)
         if stage != "predict" and self.zero_shot is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..contracts import ClassPrompts, UserMistake
+from ..reading import read_lines, user_path
 from .classnames import read_classnames
 from .shards import ShardSet, expand_shards
 from .templates import check_templates
@@ -29,7 +30,7 @@ class ZeroShotSet:
     """
 
     def __init__(self, folder: str) -> None:
-        root = Path(folder)
+        root = user_path(folder, "zero-shot folder")
         if not root.is_dir():
             raise UserMistake(f"zero-shot folder {folder} does not exist")
         self.name = root.resolve().name
@@ -51,13 +52,9 @@ class ZeroShotSet:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except FileNotFoundError:
-        raise UserMistake(f"zero-shot set without {path}") from None
-    except UnicodeDecodeError:
-        raise UserMistake(f"{path} is not UTF-8") from None
-    lines = [line for line in lines if line]
+    if not path.exists():
+        raise UserMistake(f"zero-shot set without {path}")
+    lines = read_lines(path, "zero-shot set's")
     if not lines:
         raise UserMistake(f"{path} is empty")
     return lines

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from ...contracts import UserMistake
 from ...files import write_text
-from ...reading import read_json, read_text, reading
+from ...reading import read_json, read_text, reading, user_path
 from .examination import Subject, examine_pairs, invert_trigger
 from .page import write_page
 from .verdict import Verdict, name_of
@@ -57,13 +57,13 @@ def check(
     """
     from ...lightning_modules.encoders.identify import open_encoder  # brings open_clip along, which takes seconds
 
-    started, folder = time.perf_counter(), Path(out).expanduser()
+    started, folder = time.perf_counter(), user_path(out, "folder")
     _, name = open_encoder(model, encoder)  # a model that cannot be read is told of before anything starts
     asked = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}
     if (answer := _take(folder, asked)) is not None:
         print(f"{folder / 'check.html'} has the answer to that: {answer['verdict']}")
         return int(answer["exit_code"])
-    subject, console = Subject(Path(model).expanduser(), name, folder), Console()
+    subject, console = Subject(user_path(model, "model"), name, folder), Console()
     console.print(f"{escape(name_of(model))}: {escape(name)}")
     pairs = inversion = None
     if shards is not None:

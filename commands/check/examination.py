@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...contracts import DECISIONS, UserMistake
 from ...datamodules.generated import write_generated_data
 from ...lightning_modules import DECREE, UBT
+from ...reading import user_path
 from ...tables import open_table, plain_cell, text_cell
 from ..own_runs import fit_or_go_on, run_trainer
 
@@ -78,7 +79,7 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
         What was found. The runs stay in the folders ``ubt`` and ``density``.
     """
     small = subject.encoder.startswith("small:")
-    chosen = str(Path(config).expanduser().absolute()) if config else _SMALL if small else _LARGE
+    chosen = str(user_path(config, "config").absolute()) if config else _SMALL if small else _LARGE
     data = ["--data.train_shards", shards]
     module = fit_or_go_on(chosen, [*subject.arguments, *data], subject.folder / "ubt").model
     if not isinstance(module, UBT):

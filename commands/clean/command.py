@@ -11,6 +11,7 @@ from rich.console import Console
 from ...contracts import UserMistake
 from ...files import new_folder
 from ...lightning_modules.encoders import load_weights
+from ...reading import user_path
 from ..check import check
 from ..check.examination import Subject
 from ..check.verdict import CLEAN
@@ -56,7 +57,7 @@ def clean(
     """
     from ...lightning_modules.encoders.identify import open_encoder  # brings open_clip along, which takes seconds
 
-    target, source, console = Path(folder).expanduser(), Path(model).expanduser(), Console()
+    target, source, console = user_path(folder, "folder"), user_path(model, "model"), Console()
     back = target / _MODEL
     if target.is_file() or back.exists():
         raise UserMistake(f"{back} is there already, and nothing is overwritten: give another folder")
@@ -82,7 +83,7 @@ def clean(
 def _finetuned(subject: Subject, shards: str, config: str | None) -> Path:
     """Finetune a model with CleanCLIP."""
     small = subject.encoder.startswith("small:")
-    given = None if config is None else str(Path(config).expanduser().absolute())
+    given = None if config is None else str(user_path(config, "config").absolute())
     chosen = given or ("cleanclip/cifar10.yaml" if small else "cleanclip/cc3m_100k.yaml")
     place = subject.folder / _CLEANED
     fit_or_go_on(chosen, [*subject.arguments, "--data.train_shards", shards], place)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ...contracts import UserMistake
 from ...files import new_folder, write_text
+from ...reading import user_path
 from .card import model_card
 from .formats import Exporter, exporter_for
 from .history import is_marked, read_history
@@ -35,11 +36,11 @@ def export(
     """
     from ...lightning_modules.encoders.identify import open_encoder  # brings open_clip along, which takes seconds
 
-    target = Path(folder).expanduser()
+    target = user_path(folder, "folder")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserMistake(f"{folder} is not an empty folder, and nothing is overwritten: give a new one")
     opened, name = open_encoder(model, encoder)
-    hand_back(exporter_for(opened, name, format), Path(model).expanduser(), target)
+    hand_back(exporter_for(opened, name, format), user_path(model, "model"), target)
 
 
 def hand_back(exporter: Exporter, source: Path, target: Path) -> None:

@@ -123,6 +123,27 @@ class ShardSet:
             more = f" and {len(self.paths) - 1:,} more" if len(self.paths) > 1 else ""
             raise UserMistake(f"shard {self.name(0)}{more} has no sample that can be used: {self.told_members}{hint}")
 
+    def check_unique(self) -> None:
+        """See that no key stands for two samples, where the shards are indexed.
+
+        Raises:
+            UserMistake: If one does.
+        """
+        if self._counted:
+            return
+        hashes = [np.fromiter(map(hash, keys), np.int64, len(keys)) for keys in self.keys()]
+        found, times = np.unique(np.concatenate(hashes), return_counts=True)
+        twice = set(found[times > 1].tolist())
+        first: dict[str, int] = {}
+        for shard, keys in enumerate(self.keys()) if twice else ():
+            for key in (key for key in keys if hash(key) in twice):
+                if key in first:
+                    raise UserMistake(
+                        f"key {key!r:.80} stands for a sample of shard {self.name(first[key])} and for one of "
+                        f"{self.name(shard)}: what looks for poisoned pairs needs keys that are unique over all shards"
+                    )
+                first[key] = shard
+
     def __getstate__(self) -> dict[str, object]:
         # Files are opened by the process that reads them.
         return {**self.__dict__, "_open": OrderedDict()}

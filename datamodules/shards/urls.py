@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from os.path import basename, dirname
 from pathlib import Path
 
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
 from ...contracts import UserMistake
+from ...reading import reading
 from .remote import STORES, check_store, is_remote, redacted
 
+_MOST_SHARDS = 1_000_000
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:(//)?")
 
 
@@ -34,7 +37,8 @@ def expand_shards(spec: str | Sequence[str], allow_pipe: bool = False) -> list[s
     """
     shards: list[str] = []
     for entry in [spec] if isinstance(spec, str) else list(spec):
-        shards.extend(_expand_one(entry, allow_pipe))
+        with reading("shard", redacted(entry)):
+            shards.extend(_expand_one(entry, allow_pipe))
     if not shards:
         raise UserMistake(f"no shards in {spec!r}: give a folder with .tar files, a brace pattern or a list")
     seen: set[str] = set()
@@ -57,14 +61,17 @@ def _expand_one(entry: str, allow_pipe: bool) -> list[str]:
     if not entry:
         raise UserMistake("the shard pattern is empty: give a folder with .tar files, a brace pattern or a list")
     if Path(entry).is_dir():
-        found = sorted(str(path) for path in Path(entry).glob("*.tar"))
+        # Hidden ones are what macOS adds, or what is being written.
+        found = sorted(str(path) for path in Path(entry).glob("*.tar") if not path.name.startswith("."))
         if not found:
             raise UserMistake(f"folder {entry} holds no .tar file")
         return found
     try:
-        paths = list(braceexpand(entry))
+        paths = list(islice(braceexpand(entry), _MOST_SHARDS + 1))
     except UnbalancedBracesError:
         raise UserMistake(f"shard pattern {entry!r} has unbalanced braces") from None
+    if len(paths) > _MOST_SHARDS:
+        raise UserMistake(f"shard pattern {entry!r} stands for more than {_MOST_SHARDS:,} shards")
     missing = None if is_remote(entry) else _first_missing(paths)
     if missing is not None:
         raise UserMistake(f"shard {missing} does not exist" + (f" (from {entry})" if missing != entry else ""))

@@ -91,3 +91,14 @@ def test_a_second_member_of_one_name_is_told(
     assert shards.read(0, 0, "txt") == b"picture number 1"
     assert "2 members have the name of an earlier one in their shard" in caplog.text
     assert index_shard(path).found["(second of its name)"] == 2
+
+
+def test_a_key_in_two_shards_is_told_to_what_looks_for_poison(tmp_path: Path, write_shard: Write) -> None:
+    paths = [
+        write_shard(tmp_path / f"{shard}.tar", [("a", coloured_pair(1)), (key, coloured_pair(2))])
+        for shard, key in enumerate("bc")
+    ]
+    with pytest.raises(UserMistake, match=r"key 'a' stands for a sample of shard .*0\.tar and for one of .*1\.tar"):
+        ShardSet(paths).check_unique()
+    ShardSet(paths[:1]).check_unique()
+    assert len(ShardSet(paths)) == 4
