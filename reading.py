@@ -58,7 +58,9 @@ def reading(what: str, path: str | os.PathLike[str], passing: tuple[type[Excepti
     """
     try:
         yield
-    except (UserMistake, *passing):
+    except UserMistake:
+        raise
+    except passing:
         raise
     except BaseException as error:  # a parser on hostile bytes may raise anything
         # A panic of a library in Rust is no Exception.

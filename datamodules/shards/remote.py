@@ -127,7 +127,7 @@ def fetch_bytes(url: str, remote: RemoteShards) -> bytes:
         return path.read_bytes()
 
 
-class _Progress(fsspec.Callback):
+class _Progress(fsspec.Callback):  # type: ignore[misc]  # fsspec ships no types
     """Counts what has come, and ends a transfer that is too large or given up, from inside."""
 
     def __init__(self, folder: Path, most: int | None, most_of_unknown: int) -> None:
