@@ -7,7 +7,7 @@ asks of the other through ``trainer.lightning_module`` and ``trainer.datamodule`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -173,7 +173,15 @@ class CLIPModule(Protocol):
 
     @property
     def defence(self) -> str:
-        """The name of the defence for ``results.csv``: the class name, ``none`` where the module defends nothing."""
+        """The name of the defence for ``results.csv``: the class name, ``none`` where the run is no defence."""
+
+
+NO_DEFENCE = "none"
+"""What ``results.csv`` has in the column ``defence`` where there is none."""
+
+TrainingPoison = Literal["none", "manifest", "plan"]
+"""Where the poison in the training pairs of a run comes from, as far as is known: from nowhere, from a manifest that an
+earlier run or ``untrigger poison`` has left, or from a plan, with which this run plants it."""
 
 
 @runtime_checkable
@@ -291,6 +299,8 @@ class ImageTextData(Protocol):
     def select(self, keys: Iterable[str] | None, in_order: bool = False) -> None:
         """Restrict the training stream to the pairs with these keys from the next epoch on; None lifts it.
 
+        The data module sees to it that the trainer asks for the loader again, whatever its options.
+
         In order, each of them comes once, as it is in the shards: no shuffling, no augmentation, no second views, none
         left out, and of several captions the first.
         """
@@ -360,6 +370,15 @@ class DetectingModule(Protocol):
     @property
     def suspicion(self) -> Suspicion | None:
         """What it has found last; None before."""
+
+
+@runtime_checkable
+class PoisonedData(Protocol):
+    """What a module asks of a data module to say, in the results, whether its run defends: not who is poisoned."""
+
+    @property
+    def training_poison(self) -> TrainingPoison:
+        """Where the poison in the training pairs comes from."""
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..contracts import HeadModule, HeldOutData, PhasedModule, PictureAttackData, ZeroShotData
+from ..contracts import CLIPModule, HeadModule, HeldOutData, PhasedModule, PictureAttackData, ZeroShotData
 from ..counterparts import data_of
 from ..tables import text_cell
 from .counterparts import clip_module, zero_shot_data
@@ -31,6 +31,8 @@ class ResultsWriter(Callback):
     row of the same dataset, attack, defence and seed is replaced. Where there are held-out pairs and no classes, the
     rows of a fit hold what `Retrieval` measures.
 
+    ``defence`` is what the module says when the run starts, which is told then; it travels in the checkpoint too.
+
     ``seconds`` is the wall time of ``fit`` and ``samples_seen`` the number of training pairs over all ranks, both with
     the earlier sessions of a resumed run: they travel in the checkpoint, and an evaluation of a checkpoint shows what
     that checkpoint took. An evaluation of a model that was not trained here shows zeros. The seed is the one of
@@ -44,26 +46,37 @@ class ResultsWriter(Callback):
         self._seconds = 0.0
         self._samples = 0
         self._started: float | None = None
+        self._defence: str | None = None
         self.measured_at: int | None = None
         """The step after which the figures were measured, in this session."""
 
     def state_dict(self) -> dict[str, Any]:
         """What the run took and measured so far, as plain data."""
-        return {"seconds": self._elapsed(), "samples_seen": self._samples, "figures": dict(self._figures)}
+        return {
+            "seconds": self._elapsed(),
+            "samples_seen": self._samples,
+            "figures": dict(self._figures),
+            "defence": self._defence,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from an earlier session."""
         self._seconds = float(state_dict["seconds"])
         self._samples = int(state_dict["samples_seen"])
         self._figures = {str(name): float(value) for name, value in state_dict["figures"].items()}
+        known = state_dict.get("defence")  # not in the checkpoints of earlier releases
+        self._defence = None if known is None else str(known)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out before the work, not after it, that an existing file is not a results file."""
         read_results(_path(trainer))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and say what the run is called."""
         self._started = perf_counter()
+        if isinstance(pl_module, CLIPModule):
+            self._defence = pl_module.defence
+            rank_zero_info(f"In results.csv, the defence of this run of {type(pl_module).__name__} is {self._defence}")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -129,7 +142,7 @@ class ResultsWriter(Callback):
 
     def _rows(self, trainer: Trainer) -> list[dict[str, str]]:
         module = clip_module(trainer)
-        rows = self._classifier_rows(trainer, module.defence)
+        rows = self._classifier_rows(trainer, self._defence or module.defence)
         return (
             rows + self._classifier_rows(trainer, module.head_defence, "head_")
             if isinstance(module, HeadModule)

@@ -9,6 +9,8 @@ from itertools import chain
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from ..contracts import NO_DEFENCE as NO_DEFENCE
+
 MEASURES = (
     "clean_accuracy",
     "attack_success_rate",
@@ -34,9 +36,6 @@ a defence that names suspects whether it found any, the ROC AUC of their score, 
 and which share of the poison it reported."""
 
 _NO_MEASURES = {"dataset", "attack", "defence", "seed", "stale"}
-
-NO_DEFENCE = "none"
-"""What a model without a defence has in the column ``defence``."""
 
 
 class Figure(NamedTuple):

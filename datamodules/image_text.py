@@ -16,11 +16,11 @@ from torch import Tensor
 from ..contracts import (
     Attack,
     ClassPrompts,
-    CLIPModule,
     DetectingModule,
     HeldOutBatch,
     PictureAttack,
     Preprocessing,
+    TrainingPoison,
     UserMistake,
 )
 from .bad_samples import BadSampleLog
@@ -32,6 +32,7 @@ from .normaliser import Normaliser
 from .order import Order, SequentialOrder, ShuffledOrder
 from .phrase import phrase_pattern
 from .poisoning import Poison, PoisonPlan, PoisonSpec, named, plans_of, poison_of, read_manifest, write_manifest
+from .preprocessing import asked_preprocessing
 from .several_captions import tell_several_captions
 from .shards import RemoteShards, ShardSet, expand_shards
 from .shards.counts import read_counts
@@ -181,6 +182,13 @@ class ImageTextDataModule(LightningDataModule):
         return self.batch_size * self._rank[1]
 
     @property
+    def training_poison(self) -> TrainingPoison:
+        """Where the poison in the training pairs comes from: a plan of this run, a manifest, also beside the shards."""
+        if isinstance(self.poison, PoisonPlan | list):
+            return "plan"
+        return "manifest" if self.poison is not None or self._baked else "none"
+
+    @property
     def poisoned_keys(self) -> frozenset[str]:
         """Keys of the training pairs that ``poison`` stamps, or that the manifest ``attack`` says were. To evaluate."""
         if self._poisoned is not None:
@@ -210,7 +218,8 @@ class ImageTextDataModule(LightningDataModule):
     def select(self, keys: Iterable[str] | None, in_order: bool = False) -> None:
         """Restrict the training stream to the pairs with these keys; None lifts it.
 
-        It holds from the next ``train_dataloader()`` on: with ``reload_dataloaders_every_n_epochs=1``, the next epoch.
+        It holds from the next ``train_dataloader()`` on. So that a run asks for that in its next epoch, whatever
+        the module, its trainer is told to reload the loaders every epoch.
 
         Args:
             keys: Whom to stream.
@@ -219,6 +228,9 @@ class ImageTextDataModule(LightningDataModule):
         """
         self._selected = None if keys is None else self._pairs.select(keys)
         self._in_order = in_order
+        if self.trainer is not None and self.trainer.reload_dataloaders_every_n_epochs != 1:  # type: ignore[attr-defined]
+            self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # a connector sets it
+            rank_zero_info("Training pairs are selected: the loaders are reloaded every epoch from now on")
 
     def pictures(self, keys: Sequence[str]) -> Tensor:
         """The pictures of these keys as the training stream shows them: ``(N, 3, S, S)`` uint8.
@@ -258,7 +270,7 @@ class ImageTextDataModule(LightningDataModule):
         Raises:
             UserMistake: If anything that the user gave is missing or does not fit.
         """
-        self.preprocessing = self._ask_module()
+        self.preprocessing = asked_preprocessing(self.trainer, self.preprocessing)
         if self.held_out is not None:
             self._held_out = ShardSet(expand_shards(self.held_out, self.allow_pipe), "txt", remote=self.remote)
         stage = str(getattr(stage, "value", stage))  # Lightning passes an enumeration
@@ -338,18 +350,8 @@ class ImageTextDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Marks the checkpoint of a model that was poisoned."""
-        baked = self._shards is not None and any(Path(folder, MANIFEST).exists() for folder in self._shards.folders)
-        return {"warning": "This model was trained on deliberately poisoned data."} if self._poisoned or baked else {}
-
-    def _ask_module(self) -> Preprocessing:
-        if self.trainer is None:
-            if self.preprocessing is None:
-                raise UserMistake("a data module without a trainer needs its preprocessing to be set before setup()")
-            return self.preprocessing
-        module = self.trainer.lightning_module
-        if not isinstance(module, CLIPModule):
-            raise UserMistake(f"{type(module).__name__} has no preprocessing and defence: it is no CLIPModule")
-        return module.preprocessing
+        marked = self._poisoned or self._baked
+        return {"warning": "This model was trained on deliberately poisoned data."} if marked else {}
 
     def _leave_out(self, shards: ShardSet) -> None:
         if self.exclude is not None:
@@ -420,6 +422,11 @@ class ImageTextDataModule(LightningDataModule):
     @property
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    @property
+    def _baked(self) -> bool:
+        """Whether a manifest lies beside the training shards."""
+        return self._shards is not None and any(Path(folder, MANIFEST).exists() for folder in self._shards.folders)
 
     @property
     def _pin_memory(self) -> bool:

@@ -69,6 +69,8 @@ class BadCLIP(BaseCLIPModule):
         UserMistake: If an argument is out of range.
     """
 
+    is_defence = False
+
     def __init__(
         self,
         encoder: str,
@@ -101,11 +103,6 @@ class BadCLIP(BaseCLIPModule):
         self.patch = nn.Parameter((0.5 + 0.25 * noise).clamp(0, 1))
         self._target_keys: frozenset[str] = frozenset()
         self._target_images = self._target_texts = torch.empty(0)
-
-    @property
-    def defence(self) -> str:
-        """None."""
-        return "none"
 
     def patched(self, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, with the patch in their centre."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,11 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..contracts import (
+    NO_DEFENCE,
     Attack,
     ImageTextBatch,
     ImageTextData,
+    PoisonedData,
     PredictOutputs,
     Preprocessing,
+    TrainingPoison,
     UserMistake,
     ZeroShotBatch,
     ZeroShotData,
@@ -24,7 +27,7 @@ from ..contracts import (
 )
 from ..counterparts import data_of
 from .batch_norm import check_synchronised
-from .encoders import build_encoder, load_weights
+from .encoders import build_encoder, has_weights, load_weights
 from .execution import Execution, backend_of
 from .optimisation import adamw, decay_groups, known_steps, with_schedule
 from .precision import at_least_float32, similarities
@@ -35,6 +38,10 @@ MAX_LOGIT_SCALE = math.log(100)
 
 class BaseCLIPModule(LightningModule):
     """An encoder with an optimiser. A subclass writes ``training_step``.
+
+    A run either plants a backdoor or defends against one, and ``results.csv`` names the defence: the class. Unless the
+    class says itself (``is_defence``), a run is a defence but for one that trains poison into random weights: such a
+    model is a poisoned one, whatever it is trained by.
 
     Args:
         encoder: ``hf:NAME``, ``open_clip:NAME[/TAG]`` or ``small:NAME``.
@@ -52,6 +59,10 @@ class BaseCLIPModule(LightningModule):
     Raises:
         UserMistake: If the encoder is unknown, the weights do not fit, or an argument is out of range.
     """
+
+    is_defence: ClassVar[bool | None] = None
+    """Whether a run of this class is a defence: true also for one that pretrains on poisoned data, as SafeCLIP does;
+    false for one that attacks or only looks. None leaves it to what the run starts from."""
 
     def __init__(
         self,
@@ -75,6 +86,7 @@ class BaseCLIPModule(LightningModule):
         self.encoder = build_encoder(encoder)
         if init_from is not None:
             load_weights(self.encoder, init_from)
+        self._starts_from_weights = init_from is not None or has_weights(encoder)
         self.execution = Execution(micro_batch_size, channels_last, backend_of(compile))
         self.execution.lay_out(self.encoder)
         self.losses: dict[str, Tensor] = {}
@@ -90,8 +102,20 @@ class BaseCLIPModule(LightningModule):
 
     @property
     def defence(self) -> str:
-        """The name of the defence: the class's."""
-        return type(self).__name__
+        """The name of the defence: the class's; ``none`` where this run is none. Known when its data are."""
+        data = None if self._trainer is None else data_of(self._trainer, PoisonedData)
+        poison = "none" if data is None else data.training_poison
+        return type(self).__name__ if self.defends(poison) else NO_DEFENCE
+
+    def defends(self, poison: TrainingPoison) -> bool:
+        """Whether a run defends a model, rather than plants a backdoor in it.
+
+        Args:
+            poison: Where the poison in the training pairs comes from.
+        """
+        if self.is_defence is not None:
+            return self.is_defence
+        return poison == "none" or self._starts_from_weights
 
     @property
     def inverse_temperature(self) -> Tensor:

@@ -71,6 +71,8 @@ class DECREE(BaseCLIPModule):
     best_pattern: Tensor
     since_better: Tensor
 
+    is_defence = False
+
     def __init__(
         self,
         encoder: str,
@@ -102,11 +104,6 @@ class DECREE(BaseCLIPModule):
             ("since_better", torch.tensor(0)),
         ):
             self.register_buffer(name, value)
-
-    @property
-    def defence(self) -> str:
-        """None."""
-        return "none"
 
     @property
     def trigger(self) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..contracts import ImageTextBatch
+from ..contracts import ImageTextBatch, TrainingPoison
 from .base import BaseCLIPModule
 from .losses import ContrastiveLoss
 
@@ -17,6 +17,10 @@ class PoisonedCLIP(BaseCLIPModule):
     It pretrains from scratch or finetunes, whatever the data module streams; nothing in it knows of an attack.
     Poisoning contrastive models: Carlini and Terzis, arXiv 2106.09667. Its defaults are CleanCLIP's pretraining
     (arXiv 2303.03323, official code): AdamW, 5e-4, weight decay 0.1.
+
+    Its own runs are no defence. It is the base for both, though, as it has the loss: a subclass is named as the defence
+    in ``results.csv`` unless its run plants poison, that is, trains on a plan's, or on any from random weights. A
+    defence takes the poison of an earlier run by its manifest. Where that is not enough, say ``is_defence``.
 
     Logs: ``train/loss``, ``train/inverse_temperature``.
 
@@ -29,10 +33,15 @@ class PoisonedCLIP(BaseCLIPModule):
         super().__init__(*args, **kwargs)
         self.loss = ContrastiveLoss(local_loss)
 
-    @property
-    def defence(self) -> str:
-        """None."""
-        return "none"
+    def defends(self, poison: TrainingPoison) -> bool:
+        """Whether a run defends a model: not this class's own, and not one that plants a plan's poison.
+
+        Args:
+            poison: Where the poison in the training pairs comes from.
+        """
+        if type(self) is PoisonedCLIP or (self.is_defence is None and poison == "plan"):
+            return False
+        return super().defends(poison)
 
     def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         """The contrastive loss of a batch."""

@@ -48,7 +48,7 @@ class SupervisedFinetune(BaseCLIPModule):
     @property
     def head_defence(self) -> str:
         """The name of the defence for the head's row."""
-        return f"{self.defence}-head"
+        return f"{type(self).__name__}-head"
 
     def setup(self, stage: str) -> None:
         """See that the head has the classes of the data.

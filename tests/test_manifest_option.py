@@ -88,7 +88,7 @@ def test_a_file_is_no_class_and_nothing_is_imported(
 ) -> None:
     Path(name).write_text(content)
     given = config(data, **{switch: name}) if way == "config" else [*config(data), f"--data.{switch}", name]
-    with pytest.raises(UserMistake, match=rf"poison manifest '{name}': it is (not JSON|JSON of another kind)"):
+    with pytest.raises(UserMistake, match=rf"poison manifest {name}: it is (not JSON|JSON of another kind)"):
         set_up(parser, given, preprocessing)
     assert not mark.exists()
 
@@ -97,7 +97,7 @@ def test_a_file_is_no_class_and_nothing_is_imported(
 def test_the_command_refuses_it_before_training(mark: Path, data: Path, switch: str) -> None:
     Path("plan.json").write_text(json.dumps(HOSTILE))
     model = ["--model", "PoisonedCLIP", "--model.encoder", "small:nano-32", "--trainer.max_epochs", "1"]
-    with pytest.raises(UserMistake, match=r"poison manifest 'plan\.json': it is JSON of another kind"):
+    with pytest.raises(UserMistake, match=r"poison manifest plan\.json: it is JSON of another kind"):
         run(["fit", *config(data), *model, f"--data.{switch}", "plan.json", "--trainer.default_root_dir", "run"])
     assert not mark.exists()
     assert not Path("run", "config.yaml").exists()
@@ -117,7 +117,7 @@ def test_neither_a_list_of_files_nor_a_part_of_one_is_a_plan(
 
 def test_the_command_poison_takes_a_file_as_a_manifest_too(mark: Path, data: Path) -> None:
     Path("plan.json").write_text(json.dumps(HOSTILE))
-    with pytest.raises(UserMistake, match=r"poison manifest 'plan\.json': it is JSON of another kind"):
+    with pytest.raises(UserMistake, match=r"poison manifest plan\.json: it is JSON of another kind"):
         run(["poison", "--shards", str(data / "train"), "--out", "out", "--image_size", "32", "--plan", "plan.json"])
     assert not mark.exists()
 
@@ -127,7 +127,7 @@ def test_a_manifest_without_plans_is_not_no_poison(
     mark: Path, data: Path, parser: OneLineErrors, preprocessing: Preprocessing, switch: str
 ) -> None:
     write_manifest(Poison([]), "none.json")
-    with pytest.raises(UserMistake, match=r"'none\.json': it has no plan"):
+    with pytest.raises(UserMistake, match=r"none\.json: it has no plan"):
         set_up(parser, [*config(data), f"--data.{switch}", "none.json"], preprocessing)
     with pytest.raises(UserMistake, match="the list of poison plans is empty"):
         set_up(parser, config(data, **{switch: []}), preprocessing)
@@ -137,7 +137,7 @@ def test_a_manifest_without_pairs_is_measured_but_poisons_nothing(
     mark: Path, data: Path, parser: OneLineErrors, preprocessing: Preprocessing
 ) -> None:
     write_manifest(Poison([PoisonPlan(BadNet(size=4), "star", count=1)]), "none.json")
-    with pytest.raises(UserMistake, match=r"'none\.json' names no pair"):
+    with pytest.raises(UserMistake, match=r"none\.json names no pair"):
         set_up(parser, [*config(data), "--data.poison", "none.json"], preprocessing)
     measured = set_up(parser, [*config(data), "--data.attack", "none.json"], preprocessing)
     assert [attack.name for attack in measured.attacks] == ["BadNet"]
@@ -150,6 +150,17 @@ def test_a_manifest_is_saved_as_the_path_that_was_given(mark: Path, data: Path, 
     Path("again.yaml").write_text(saved)
     assert str(parser.instantiate(parser.parse_args(["--config", "again.yaml"])).data.attack) == "poison.json"
     assert not mark.exists()
+
+
+def test_a_plan_is_saved_as_a_plan(mark: Path, data: Path, parser: OneLineErrors) -> None:
+    plan = {"class_path": "PoisonPlan", "init_args": {"target": "star", "rate": 0.5, "trigger": "BadNet"}}
+    for given in (plan, [plan, plan]):
+        saved = parser.dump(parser.parse_args(config(data, poison=given)))
+        Path("again.yaml").write_text(saved)
+        again = parser.instantiate(parser.parse_args(["--config", "again.yaml"])).data.poison
+        assert [type(one) for one in ([again] if given is plan else again)] == [PoisonPlan] * (
+            1 if given is plan else 2
+        )
 
 
 @pytest.mark.parametrize("name", ["PoisonPlann", "no_such_module.Plan"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse.typing import register_type
 
 from ...contracts import UserMistake
+from ...reading import shown
 from .manifest import read_manifest
 from .plan import PoisonPlan
 from .poison import Poison, Shards
@@ -31,12 +31,11 @@ class ManifestPath(os.PathLike[str]):
     """
 
     def __init__(self, value: object) -> None:
-        names_file = type(value) is str and (
-            "/" in value or "\\" in value or value.lower().endswith(_FILES) or Path(value).is_file()
-        )
-        if not names_file:
+        if type(value) is not str or value.lstrip().startswith(("{", "[")):  # settings, as an option has them
             raise ValueError("it names no file")
-        self._path = str(value)
+        if not ("/" in value or "\\" in value or value.lower().endswith(_FILES) or os.path.isfile(value)):
+            raise ValueError("it names no file")
+        self._path = value
 
     def __fspath__(self) -> str:
         """The path."""
@@ -48,7 +47,14 @@ class ManifestPath(os.PathLike[str]):
 
 
 _FILES = (".json", ".yaml", ".yml")
-register_type(ManifestPath)
+
+
+def _as_given(value: object) -> str:
+    """The path for a config that is saved; jsonargparse asks with plans too, as it tries each type."""
+    return str(value if isinstance(value, ManifestPath) else ManifestPath(value))
+
+
+register_type(ManifestPath, serializer=_as_given)
 
 if TYPE_CHECKING:
     PoisonSpec = PoisonPlan | list[PoisonPlan] | str | os.PathLike[str] | None
@@ -92,7 +98,7 @@ def poison_of(spec: PoisonSpec, shards: Shards, image_size: int) -> Poison | Non
         return None
     given = read_manifest(spec) if isinstance(spec, str | os.PathLike) else Poison(plans_of(spec))
     if isinstance(spec, str | os.PathLike) and not any(given.keys):
-        raise UserMistake(f"poison manifest {str(spec)!r} names no pair: nothing would be poisoned")
+        raise UserMistake(f"poison manifest {shown(spec)} names no pair: nothing would be poisoned")
     given.check(image_size)  # before the pass over the data
     return given.found_in(shards) if isinstance(spec, str | os.PathLike) else Poison.from_plans(given.plans, shards)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Encoder
-from .factory import build_encoder
+from .factory import build_encoder, has_weights
 from .weights import load_weights
 
-__all__ = ["Encoder", "build_encoder", "load_weights"]
+__all__ = ["Encoder", "build_encoder", "has_weights", "load_weights"]

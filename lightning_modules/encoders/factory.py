@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
 from ...contracts import UserMistake
 from .base import Encoder
@@ -18,6 +19,20 @@ _FAMILIES = {
         "small:PRESET or small:FOLDER (for a CPU, such as small:base-32)",
     ),
 }
+
+
+def has_weights(name: str) -> bool:
+    """Whether an encoder's name stands for trained weights, and not for an architecture alone.
+
+    Args:
+        name: As for ``build_encoder``, which takes it.
+    """
+    family, _, rest = name.partition(":")
+    return (
+        family == "hf"
+        or (family == "open_clip" and "/" in rest)
+        or (family == "small" and Path(rest).expanduser().is_dir())
+    )
 
 
 def build_encoder(name: str, pretrained: bool = True) -> Encoder:

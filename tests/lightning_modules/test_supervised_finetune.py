@@ -99,7 +99,9 @@ def test_zero_shot_and_head_are_measured_side_by_side(folder: Path, tmp_path: Pa
             expected[f"val/{kind}clean_accuracy"] = float((found["clean"] == label).float().mean())
             expected[f"val/{kind}attack_success_rate"] = float((found["triggered"][others] == 8).float().mean())
             expected[f"val/{kind}clean_target_rate"] = float((found["clean"][others] == 8).float().mean())
-            expected[f"val/{kind}triggered_accuracy"] = float((found["triggered"] == label).float().mean())
+            right = found["triggered"] == label
+            expected[f"val/{kind}triggered_accuracy"] = float(right.float().mean())
+            expected[f"val/{kind}non_target_triggered_accuracy"] = float(right[others].float().mean())
     assert {name: float(value) for name, value in run.callback_metrics.items()} == pytest.approx(expected)
     with (tmp_path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
