@@ -98,7 +98,9 @@ class Retrieval(Callback):
 
 
 def _embed(module: Any, data: HeldOutData, device: torch.device) -> _Embedded:
-    images, texts, caption_of = [], [], []
+    images: list[Tensor] = []
+    texts: list[Tensor] = []
+    caption_of: list[int] = []
     places: dict[str, int] = {}
     triggered: dict[str, list[Tensor]] = {name: [] for name in data.held_out_attacks}
     names_target: dict[str, list[Tensor]] = {name: [] for name in data.held_out_attacks}

@@ -95,7 +95,7 @@ def _closure(start: Path, *beyond: Path) -> set[Path]:
 @cache
 def _exports(path: Path) -> dict[str, Path]:
     """What a package offers at its door, with the file that it is from."""
-    found = {}
+    found: dict[str, Path] = {}
     for statement in _statements(path):
         for file in _modules(_place(path, statement.level, statement.module)):
             found.update({name.asname or name.name: file for name in statement.names})
@@ -105,7 +105,7 @@ def _exports(path: Path) -> dict[str, Path]:
 @cache
 def _imports(path: Path) -> list[Path]:
     """The files of the package that a file imports."""
-    found = []
+    found: list[Path] = []
     for statement in _statements(path):
         place = _place(path, statement.level, statement.module)
         doors = _modules(place)

@@ -100,7 +100,7 @@ class Places:
         """
         twin, after = cell.twin, cell.rebound
         beside = [twin, after, twin.rebound if twin is not None else None]
-        record, *others = (each and self.finished(each) for each in (cell, *beside))
+        record, *others = [None if each is None else self.finished(each) for each in (cell, *beside)]
         rows = beside_twin(record["results"] if record else [], others[0])
         rows = beside_rebound(rows, *others[1:]) if after is not None else rows
         stale = any(each is not None and self.stale(each) for each in (cell, *beside))
@@ -249,7 +249,8 @@ def _run(cell: Cell, places: Places, jobs: int, anew: bool, processes: Processes
         if not rows:
             raise CellFailed(f"left no results; its output is in {log}")
         # Of a session whose bench was killed only the run itself knows.
-        seconds = max([took["seconds"], *(number(row["seconds"]) or 0.0 for row in rows)])
+        fitted = rows if cell.subcommand == "fit" else []  # what is only measured shows what its checkpoint took
+        seconds = max([took["seconds"], *(number(row["seconds"]) or 0.0 for row in fitted)])
         record = make_record(cell, rows, run, seconds, took["peak_memory_mb"], jobs, code)
         write_record(record, run / "cell.json", places.record(cell))
         return record

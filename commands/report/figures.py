@@ -189,8 +189,8 @@ def _write_tile(axes: Axes, column: int, row: int, tile: Tile) -> None:
     for number, line in enumerate(lines):
         # Two lines or more, evenly over the tile.
         place = row + (number - (len(lines) - 1) / 2) * min(0.36, 0.84 / len(lines))
-        style = {"weight": "bold"} if number == 0 else {"fontsize": 9}
-        axes.text(column, place, line, ha="center", va="center", color=colour, **style)
+        weight, size = ("bold", None) if number == 0 else ("normal", 9)
+        axes.text(column, place, line, ha="center", va="center", color=colour, weight=weight, fontsize=size)
 
 
 def _tile_lines(tile: Tile) -> list[str]:

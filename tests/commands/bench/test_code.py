@@ -12,6 +12,7 @@ from untrigger.callbacks.results_table import COLUMNS, add_results
 from untrigger.commands.bench import runner
 from untrigger.commands.bench.code import code_after, code_of, package_code
 from untrigger.commands.bench.grid import Cell
+from untrigger.commands.bench.processes import Processes
 from untrigger.commands.bench.runner import Places, Progress, due, run_cells
 
 SOURCES = {
@@ -82,13 +83,13 @@ def cell(config: str = "poisoned_clip/cifar10.yaml", *needs: Cell, name: str = "
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     """Where cells are run that end at once, with a checkpoint."""
 
-    def call(command: list[str], *_: Any) -> tuple[int, float]:
+    def call(self: Processes, command: list[str], *_: Any) -> tuple[int, float]:
         folder = Path(command[-1])
         add_results(folder / "results.csv", [dict.fromkeys(COLUMNS, "1")])
         (folder / "last.ckpt").write_text("weights")
         return 0, 1.0
 
-    monkeypatch.setattr(runner, "_call", call)
+    monkeypatch.setattr(Processes, "call", call)
     monkeypatch.setattr(runner, "last_checkpoint", lambda run: None)
     return Places(tmp_path / "runs", tmp_path / "records", tmp_path / "tables", None)
 
@@ -133,7 +134,7 @@ def test_a_run_that_goes_on_is_of_the_code_that_it_began_with(places: Places, mo
     places.code(poisoned).write_text("earlier")
     monkeypatch.setattr(runner, "last_checkpoint", lambda run: str(run / "last.ckpt"))
     monkeypatch.setattr(runner, "fit_arguments", lambda cell, places: [str(places.run(cell))])
-    monkeypatch.setattr(runner, "_call", lambda command, *_: (0, 1.0))
+    monkeypatch.setattr(Processes, "call", lambda self, *_: (0, 1.0))
     run_cells([poisoned], places, 1, Progress())
     assert json.loads(places.record(poisoned).read_text())["code"] == "earlier"
     assert places.stale(poisoned)
