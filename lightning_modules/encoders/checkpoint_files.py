@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -175,7 +174,7 @@ def _check_archive(path: Path, size: int) -> None:
         if len(set(names)) < len(names) or first or archive.comment or len(pickled) != 1:
             raise ValueError("its parts are not as torch.save lays them out")
         with archive.open(pickled[0]) as stream:
-            if check_pickle(io.BufferedReader(stream)).bytes_beside > size:
+            if check_pickle(stream).bytes_beside > size:
                 raise ValueError("its tensors claim more than it has")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import pickletools
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _MOST_PARTS = 64  # of a dictionary's key
 _DEEPEST = 200
@@ -66,7 +66,7 @@ class Pickle:
         return sum(self.storages.values())
 
 
-def check_pickle(stream: BinaryIO) -> Pickle:
+def check_pickle(stream: IO[bytes]) -> Pickle:
     """Follow the instructions of one pickle, and leave the stream behind it.
 
     An instruction that torch does not know ends it, as it would end torch's reading.
