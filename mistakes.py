@@ -100,7 +100,8 @@ def _refused_by_the_system(error: BaseException) -> str | None:
         code, told, file = in_worker[-1]
         error = OSError(int(code), told, file or None)
     if isinstance(error, OSError) and error.errno in _REFUSALS and error.strerror:
-        where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+        named = isinstance(error.filename, str | bytes | os.PathLike)
+        where = f"{shown(os.fsdecode(error.filename))}: " if named else ""
         number, told = error.errno, f"{where}{error.strerror}"
     elif isinstance(error, RuntimeError) and full is not None:  # torch's words where workers share memory
         number, told = errno.ENOSPC, f"{full[1]}: {os.strerror(errno.ENOSPC)}"
