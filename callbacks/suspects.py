@@ -95,7 +95,8 @@ def _write_table(path: Path, found: Suspicion, places: np.ndarray, data: ImageTe
             for place, key, caption in zip(block, keys, data.captions(keys), strict=True):
                 scores = (f"{score[place]:.6f}" for score in found.scores.values())
                 has = set(re.findall(r"\w+|[^\w\s]", caption.lower()))
-                words = " ".join(word for word in found.words if word in has)
+                # A word may be of several tokens that always come together.
+                words = " ".join(word for word in found.words if has.issuperset(word.lower().split()))
                 row = (text_cell(key), text_cell(caption), *scores, text_cell(words), DECISIONS[found.decision[place]])
                 writer.writerow(row)
     unfinished.replace(path)

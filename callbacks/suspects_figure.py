@@ -50,7 +50,7 @@ def contact_sheet(pictures: Tensor, suspects: Sequence[Suspect], words: Sequence
     cell = _TILE + _LINES * _LINE + 2 * _GAP
     width, height = _GAP + _COLUMNS * (_TILE + _GAP), _HEADING + rows * cell
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    marked = {word.lower() for word in words}
+    marked = {part for word in words for part in word.lower().split()}
     # Captions are other people's text: a dollar sign must not start a formula.
     with rc_context({"text.parse_math": False}):
         heading = (

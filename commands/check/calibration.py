@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 
 _Z = 1.96
 """Standard deviations of a 95 % interval."""
+NOT_MEASURED = "not measured yet for this release"
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,45 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """What one kind of check was tried on."""
+class Situation:
+    """Models of one kind on which a check was tried."""
 
-    models: str
-    """Which models."""
+    name: str
+    """Which: the attack and its rate, or what clean data looks like."""
+    poisoned: bool
+    models: int
+    alarms: int
+    """Models that raised an alarm: found ones, where they are poisoned, and else false alarms."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What one kind of check was tried on.
+
+    Attributes:
+        encoder: The models' encoder: of others nothing is known.
+        threshold: Without data, the P-L1 norm below which there is an alarm; None with data.
+        situations: The models, kind by kind; none where nothing was measured yet for this release.
+    """
+
     encoder: str
-    """Their encoder: of others nothing is known."""
-    false_alarms: Share
-    """Clean models that raised an alarm."""
-    detections: Share
-    """Poisoned models that did."""
-    threshold: float | None = None
-    """Without data: the P-L1 norm below which there is an alarm."""
+    threshold: float | None
+    situations: tuple[Situation, ...]
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are any rates."""
+        return bool(self.situations)
+
+    @property
+    def false_alarms(self) -> Share:
+        """Clean models that raised an alarm."""
+        return _share(each for each in self.situations if not each.poisoned)
+
+    @property
+    def detections(self) -> Share:
+        """Poisoned models that did."""
+        return _share(each for each in self.situations if each.poisoned)
 
 
 def read_calibration(with_data: bool) -> Calibration:
@@ -53,5 +81,10 @@ def read_calibration(with_data: bool) -> Calibration:
     """
     text = (files(__package__) / "calibration.json").read_text(encoding="utf-8")
     found = json.loads(text)["with_data" if with_data else "without_data"]
-    alarms, detections = (Share(**found.pop(name)) for name in ("false_alarms", "detections"))
-    return Calibration(false_alarms=alarms, detections=detections, **found)
+    situations = tuple(Situation(**each) for each in found["situations"])
+    return Calibration(found["encoder"], found["threshold"], situations)
+
+
+def _share(situations: Iterable[Situation]) -> Share:
+    listed = list(situations)
+    return Share(sum(each.alarms for each in listed), sum(each.models for each in listed))

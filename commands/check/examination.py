@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import numpy.typing as npt
 
 from ...contracts import DECISIONS, UserMistake
 from ...datamodules.generated import write_generated_data
+from ...key_lists import read_keys
 from ...lightning_modules import DECREE, UBT
 from ...reading import user_path
-from ...tables import open_table, plain_cell, text_cell
+from ...tables import open_table, plain_cell
+from ...ubt_record import ProbedWord, UBTRecord
 from ..own_runs import fit_or_go_on, run_trainer
 
 DENSITIES = ("k_distance", "slof", "dao")
@@ -31,13 +34,23 @@ class Pairs:
     """Pairs that it would unlearn."""
     suspicious: int
     """Pairs that it would neither unlearn nor retain."""
-    words: list[tuple[str, float]]
-    """Compromised words with their lift."""
-    split: float | None
-    transfer: float | None
-    """See ``LookAgain``; None where it did not come to that."""
+    words: list[str]
+    """Compromised words."""
+    verdicts: list[ProbedWord]
+    """What the probes said of each word, round by round."""
     density: dict[str, float]
     """By score, the mean percentile of the poisoned pairs among all, in [0, 1]; empty where none is."""
+
+    @property
+    def left_out(self) -> int:
+        """Pairs that ``--data.exclude suspects.csv`` leaves out."""
+        return self.poisoned + self.suspicious
+
+    @property
+    def gravest(self) -> list[ProbedWord]:
+        """Of the first probe, found words, or else the three whose suspects moved most surely."""
+        first = sorted((word for word in self.verdicts if not word.round), key=lambda word: (not word.found, word.p))
+        return [word for word in first if word.found] or first[:3]
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,6 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
     module = fit_or_go_on(chosen, [*subject.arguments, *data], subject.folder / "ubt").model
     if not isinstance(module, UBT):
         raise UserMistake(f"{config} is a config of {type(module).__name__}; a check takes one of UBT")
-    assert module.alarm is not None, "the run has ended"
     place = subject.folder / "density"
     run_trainer(
         "predict",
@@ -94,19 +106,16 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
             *("--data.num_workers", "1", "--trainer.devices", "1", "--trainer.default_root_dir", str(place)),
         ],
     )
-    findings = module.findings
-    compromised, figures = findings.compromised, findings.figures
-    poisoned = {
-        text_cell(findings.keys[place]) for place in np.flatnonzero(findings.decision == DECISIONS.index("poisoned"))
-    }
+    run = subject.folder / "ubt"
+    found = UBTRecord.read(run)
+    poisoned = _poisoned(run / "suspects.csv") if found.poisoned else frozenset[str]()
     return Pairs(
-        module.alarm,
-        len(findings.keys),
-        len(poisoned),
-        int((findings.decision == DECISIONS.index("suspicious")).sum()),
-        list(zip(compromised.words, compromised.lifts, strict=True)),
-        figures.get("split"),
-        figures.get("transfer"),
+        found.alarm,
+        found.pairs,
+        found.poisoned,
+        found.suspicious,
+        found.compromised,
+        found.verdicts,
         _percentiles(place / "similarities.csv", poisoned),
     )
 
@@ -133,7 +142,11 @@ def invert_trigger(subject: Subject, pictures: str | None) -> Inversion:
     return Inversion(module.found, module.l1_norm, module.p_l1_norm)
 
 
-def _percentiles(table: Path, poisoned: set[str]) -> dict[str, float]:
+def _poisoned(suspects: Path) -> frozenset[str]:
+    return read_keys(str(suspects), "suspects", lambda decision: decision == DECISIONS[-1])
+
+
+def _percentiles(table: Path, poisoned: Set[str]) -> dict[str, float]:
     """Where the poisoned pairs stand among all of them, by each density."""
     if not poisoned:
         return {}

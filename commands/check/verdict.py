@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from .calibration import Calibration, Share, read_calibration
+from .calibration import NOT_MEASURED, Calibration, Share, read_calibration
 from .examination import Inversion, Pairs
 
 CLEAN, SUSPICIOUS = 0, 3
@@ -42,8 +42,8 @@ class Verdict:
 
     @property
     def calibrated(self) -> bool:
-        """Whether that was with models of this kind."""
-        return self.encoder == self.calibration.encoder
+        """Whether that was with models of this kind, and is known."""
+        return self.calibration.measured and self.encoder == self.calibration.encoder
 
     @property
     def suspicious(self) -> bool:
@@ -64,9 +64,11 @@ class Verdict:
     def uncertainty(self) -> list[str]:
         """How often such a verdict is wrong, in sentences."""
         tried = self.calibration
+        if not tried.measured:
+            return [f"How often such a check is wrong was {NOT_MEASURED}: take the verdict with care."]
         sentences = [
-            f"It was tried on {tried.models}. Of clean models, {_of(tried.false_alarms)} raised a false alarm; of "
-            f"poisoned ones, {_of(tried.detections)} were found."
+            f"It was tried on models of {tried.encoder}. Of clean ones, {_of(tried.false_alarms)} raised a false "
+            f"alarm; of poisoned ones, {_of(tried.detections)} were found."
         ]
         if not self.calibrated:
             sentences.append(
@@ -90,7 +92,11 @@ class Verdict:
             return [
                 ("Look at the suspect pairs below: do their captions fit their pictures?", ""),
                 ("Let the model unlearn them, and get it back:", f"untrigger clean {model} {shards} cleaned"),
-                ("Or train it again without them; suspects.csv has their keys:", "--data.exclude suspects.csv"),
+                (
+                    f"Or train it again without the {self.pairs.left_out:,} of {self.pairs.pairs:,} pairs that look "
+                    "poisoned or are doubtful:",
+                    "--data.exclude suspects.csv",
+                ),
             ]
         return [("Nothing needs to be done. That is no proof: a backdoor may hide from this check.", "")]
 
@@ -106,13 +112,14 @@ class Verdict:
             "exit_code": self.exit_code,
             "calibrated": self.calibrated,
             "calibration": {
-                "models": tried.models,
+                "measured": tried.measured,
                 "encoder": tried.encoder,
                 "threshold": tried.threshold,
                 "false_alarms": _share(tried.false_alarms),
                 "detections": _share(tried.detections),
+                "situations": [asdict(situation) for situation in tried.situations],
             },
-            "pairs": asdict(self.pairs) if self.pairs else None,
+            "pairs": asdict(self.pairs) | {"left_out": self.pairs.left_out} if self.pairs else None,
             "inversion": asdict(self.inversion) if self.inversion else None,
             "next_steps": [{"what": what, "command": command or None} for what, command in self.next_steps],
             "seconds": round(self.seconds, 1),

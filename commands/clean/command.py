@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 
 from ...contracts import UserMistake
 from ...files import new_folder
 from ...lightning_modules.encoders import load_weights
 from ...reading import user_path
+from ...ubt_record import UBTRecord
 from ..check import check
 from ..check.examination import Subject
 from ..check.verdict import CLEAN
+from ..export.card import Checks
 from ..export.command import hand_back
 from ..export.formats import exporter_for
 from ..own_runs import fit_or_go_on
@@ -34,7 +38,8 @@ def clean(
 ) -> int:
     """Check a model with the data that it was trained on, let it unlearn what was found, check again, and export.
 
-    The folder gets model (the model, with its card), check-before and check-after (the answers on a page each). A model
+    The folder gets model (the model, with its card), check-before and check-after (the answers on a page each);
+    check-before/suspects.csv names the pairs that --data.exclude leaves out of a training. A model
     in which nothing is suspicious comes back as it is, byte for byte. Nothing is overwritten. A command that was
     stopped goes on when it is given again.
 
@@ -74,10 +79,21 @@ def clean(
         cleaned = _finetuned(Subject(source, name, target), clean_shards, cleanclip)
     verdict = check(str(cleaned), shards, str(target / _AFTER), name, ubt)
     load_weights(opened, str(cleaned))
-    hand_back(exporter, cleaned, back)
+    checks = Checks(*(UBTRecord.read(target / step / "ubt") for step in (_BEFORE, _AFTER)))
+    hand_back(exporter, cleaned, back, checks)
+    _tell_of_data(checks.before, target / _BEFORE / "suspects.csv", console)
     if verdict != CLEAN:
         console.print("It is still suspicious: see the second check. Do not trust it.")
     return verdict
+
+
+def _tell_of_data(found: UBTRecord, suspects: Path, console: Console) -> None:
+    """Say which pairs are to be left out of the next training, and what that costs."""
+    console.print(
+        f"The data is not clean yet. To train without what was found, and {found.left_out:,} of {found.pairs:,} pairs "
+        f"fewer:\n    --data.exclude {escape(shlex.quote(str(suspects)))}",
+        soft_wrap=True,
+    )
 
 
 def _finetuned(subject: Subject, shards: str, config: str | None) -> Path:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from ... import __version__
 from ...lightning_modules.encoders import Encoder
 from ...printable import printable
+from ...ubt_record import UBTRecord
 from ..summary import number
 from .formats import Exporter
-from .history import History
+from .history import History, suspects_of
 
 _DONE = {
     "UBT": "It unlearnt a suspected backdoor with UBT (arXiv 2403.16257, 2409.19526).",
@@ -34,8 +36,21 @@ _RATES = {
 _LONGEST = 80
 
 
+class Checks(NamedTuple):
+    """What two checks without ground truth said of a model, on the data that it was trained on."""
+
+    before: UBTRecord
+    after: UBTRecord
+
+
 def model_card(
-    title: str, encoder: Encoder, name: str, exporter: Exporter, history: History | None, marked: bool
+    title: str,
+    encoder: Encoder,
+    name: str,
+    exporter: Exporter,
+    history: History | None,
+    marked: bool,
+    checks: Checks | None = None,
 ) -> str:
     """Write the card of an exported model.
 
@@ -46,6 +61,7 @@ def model_card(
         exporter: What wrote the folder.
         history: What is known of its run.
         marked: Whether its training data was poisoned on purpose.
+        checks: What it was found to be before and after it was cleaned, where that is known.
 
     Returns:
         Markdown with YAML front matter. Text from files is escaped.
@@ -65,7 +81,8 @@ def model_card(
         "## What was done",
         _done(history) + (f"\n\n{_PLANTED}" if marked else ""),
         "## What was found",
-        _found(history),
+        _found(history, checks),
+        *(["## How that was checked", checked] if (checked := _checked(history, checks)) else []),
         "## What was measured",
         _measured(history),
         "## How to load it",
@@ -91,22 +108,61 @@ def _done(history: History | None) -> str:
     return told + start
 
 
-def _found(history: History | None) -> str:
-    if history is None or history.suspects is None:
+def _found(history: History | None, checks: Checks | None) -> str:
+    found = history.suspects if history else None
+    if found is None and checks is not None:
+        found = suspects_of(checks.before)
+    if found is None:
         return "Nobody looked for poisoned pairs on the way to this model, as far as is known."
-    found = history.suspects
     if not found.poisoned + found.suspicious:
         return "No pair of its training data was suspicious. That is no proof that none is poisoned."
     words = ", ".join(plain(word) for word in found.words)
+    unlearnt = " and unlearnt" if history is not None and found is history.suspects else ""
     return (
-        f"{found.poisoned:,} pairs of its training data were taken for poisoned and unlearnt, {found.suspicious:,} "
+        f"{found.poisoned:,} pairs of its training data were taken for poisoned{unlearnt}, {found.suspicious:,} "
         "more were suspicious and left out." + (f" Compromised words: {words}." if words else "")
     )
 
 
+def _checked(history: History | None, checks: Checks | None) -> str:
+    """How it is known without ground truth that what was found is gone."""
+    ubt, sentences = history.ubt if history else None, []
+    if ubt is not None and ubt.given and ubt.alarm:
+        sentences.append("The pairs to unlearn were given; nothing was looked for, before or after.")
+    elif ubt is not None and ubt.alarm:
+        sentences.append(
+            f"UBT repaired the model {_times(ubt.repairs)}. "
+            + (
+                "Then all words were probed again with the pairs that look suspicious under the repaired model, and "
+                "nothing was found."
+                if ubt.verified
+                else "What the last repair left was not probed any more."
+            )
+        )
+    if checks is not None and checks.after.alarm:
+        words = ", ".join(plain(word) for word in checks.after.compromised[:10])
+        sentences.append(
+            "**A second check of the finished model on the same data still found something suspicious"
+            + (f" (compromised words: {words})" if words else "")
+            + ". Do not trust it.**"
+        )
+    elif checks is not None:
+        sentences.append("A second check of the finished model on the same data found nothing suspicious.")
+    if sentences:
+        sentences.append("None of this uses ground truth, and none of it proves that nothing is left.")
+    return " ".join(sentences)
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
 def _measured(history: History | None) -> str:
     if history is None or not history.rows:
-        return "Neither clean accuracy nor attack success rate is known."
+        return (
+            "Neither clean accuracy nor attack success rate is known, nor whether the model sees again what is under a "
+            "trigger (recovered): that takes a labelled test set and the trigger."
+        )
     lines = [
         "| data set | attack | measured after | " + " | ".join(_RATES.values()) + " |",
         "|---" * (3 + len(_RATES)) + "|",

@@ -8,7 +8,7 @@ from typing import Literal
 from ...contracts import UserMistake
 from ...files import new_folder, write_text
 from ...reading import user_path
-from .card import model_card
+from .card import Checks, model_card
 from .formats import Exporter, exporter_for
 from .history import is_marked, read_history
 from .round_trip import check_round_trip
@@ -20,8 +20,8 @@ def export(
     """Hand a model back in the format of transformers or open_clip, with a model card.
 
     The folder loads in plain transformers or open_clip, without this package. What is beside the checkpoint in its run
-    folder (config.yaml, results.csv, suspects.csv) goes into the card: what was found, what was done, clean accuracy
-    and attack success rate. The folder is read back before it gets its name: embeddings are the same. Nothing is
+    folder (config.yaml, results.csv, suspects.csv, ubt.json) goes into the card: what was found, what was done, clean
+    accuracy and attack success rate. The folder is read back before it gets its name: embeddings are the same. Nothing is
     overwritten, and nothing in the checkpoint is run.
 
     Example:
@@ -43,20 +43,22 @@ def export(
     hand_back(exporter_for(opened, name, format), user_path(model, "model"), target)
 
 
-def hand_back(exporter: Exporter, source: Path, target: Path) -> None:
+def hand_back(exporter: Exporter, source: Path, target: Path, checks: Checks | None = None) -> None:
     """Write a model with its card, read it back, and say so.
 
     Args:
         exporter: What writes it, with the model.
         source: Where the model lay; the files of the run beside it go into the card.
         target: A new or an empty folder.
+        checks: What the model was found to be before and after, where that is known.
     """
     opened, name = exporter.encoder, exporter.name
     history, marked = read_history(source), is_marked(source)
     with new_folder(target) as unfinished:
         exporter.write(unfinished)
+        card = model_card(target.name, opened, name, exporter, history, marked, checks)
         difference = check_round_trip(opened, exporter.tensors, exporter.read(unfinished))
-        write_text(unfinished / "README.md", model_card(target.name, opened, name, exporter, history, marked))
+        write_text(unfinished / "README.md", card)
     print(
         f"{target}: {name} for {exporter.library}; read back, embeddings differ by {difference:.1e} at "
         "most, every tensor is the same"

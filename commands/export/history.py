@@ -13,6 +13,7 @@ from ...callbacks.results_table import read_results
 from ...lightning_modules.encoders.checkpoint_files import read_pickled
 from ...plain_yaml import read_yaml
 from ...reading import reading
+from ...ubt_record import UBT_RECORD, UBTRecord
 
 _LARGEST = 2**20  # bytes of a config
 _LEAST_WORD_SHARE = 0.01
@@ -41,6 +42,9 @@ class History:
     rows: list[dict[str, str]]
     """The rows of ``results.csv``; empty where nothing was measured."""
     suspects: Suspects | None
+    """What a defence took for poisoned; None where none looked."""
+    ubt: UBTRecord | None = None
+    """What UBT's probes said; None of other runs."""
 
 
 def read_history(model: Path) -> History | None:
@@ -64,13 +68,21 @@ def read_history(model: Path) -> History | None:
         return None
     arguments = section.get("init_args")
     started = arguments.get("init_from") if isinstance(arguments, Mapping) else None
+    folder = model.parent
+    ubt = UBTRecord.read(folder) if (folder / UBT_RECORD).is_file() else None
     return History(
         method.rpartition(".")[2],
         # Of the path no more than its end: where files lie is nobody's business.
         "/".join(Path(started).parts[-2:]) if isinstance(started, str) else None,
-        read_results(model.parent / "results.csv"),
-        _read_suspects(model.parent / "suspects.csv"),
+        read_results(folder / "results.csv"),
+        suspects_of(ubt) if ubt else _read_suspects(folder / "suspects.csv"),
+        ubt,
     )
+
+
+def suspects_of(ubt: UBTRecord) -> Suspects:
+    """What UBT took for poisoned."""
+    return Suspects(ubt.poisoned, ubt.suspicious, ubt.compromised[:10])
 
 
 def is_marked(model: Path) -> bool:

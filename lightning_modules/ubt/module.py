@@ -11,11 +11,13 @@ from torch import Tensor
 
 from ...contracts import DECISIONS, Suspicion, UserMistake
 from ...key_lists import read_keys
+from ...ubt_record import ProbedWord, UBTRecord
 from ..phased import Phase, PhasedCLIPModule, phase_table
 from ..ranges import check_ranges
+from ..run_folder import folder_to_write
 from .captions import CaptionTokens
 from .evidence import OVERFITTED, ColourMargin, DetailMargin, Evidence
-from .findings import Findings
+from .findings import BENIGN, POISONED, SUSPICIOUS, Findings
 from .options import OverfitOptions, ProbeOptions, RepairOptions
 from .overfit import AskCopy, Overfit
 from .probe import Probe, Verify
@@ -52,6 +54,9 @@ class UBT(PhasedCLIPModule):
     Each phase takes an epoch or several of one ``fit``, which needs ``trainer.max_epochs=-1`` and
     ``trainer.reload_dataloaders_every_n_epochs=1``; an evaluation comes at the end of a repair, whatever
     ``check_val_every_n_epoch``. Memory holds scores and tokens, no pictures but those that are pushed.
+
+    What was found is left in the run folder as ``ubt.json`` (`ubt_record.UBTRecord`): whether there is an alarm, the
+    compromised words, the number of pairs by decision, and what every probe said of every word.
 
     Logs: ``ubt/phase`` (its number, from 0), ``ubt/seconds/PHASE`` (without evaluations), at the end ``ubt/alarm``
     (1 where anything was suspicious, else 0), ``train/loss`` and its parts before weighting, ``train/hold``,
@@ -206,6 +211,22 @@ class UBT(PhasedCLIPModule):
             rank_zero_info("UBT: nothing is suspicious; the model stays as it was")
             self.findings.decision = np.zeros_like(self.findings.decision)
         self.log_now("ubt/alarm", float(self.alarm))
+
+    @property
+    def record(self) -> UBTRecord:
+        """What was found, as ``ubt.json`` has it."""
+        findings = self.findings
+        counts = [len(findings.having(decision)) for decision in (BENIGN, SUSPICIOUS, POISONED)]
+        verdicts = [ProbedWord(**verdict) for verdict in findings.verdicts]
+        given = findings.about == "given"
+        return UBTRecord(bool(self.alarm), given, findings.compromised_words, *counts, verdicts)
+
+    def on_fit_end(self) -> None:
+        """Leave ``ubt.json`` in the run folder, where the run has come to its end: now, or before it was resumed."""
+        super().on_fit_end()
+        folder = None if self.alarm is None else folder_to_write(self.trainer)
+        if folder is not None:
+            self.record.write(folder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what was found, and the repaired weights while others are in the encoder."""

@@ -19,17 +19,10 @@ from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_modules.encoders import build_encoder
 
 UBT = {
-    "overfit_epochs": 1,
-    "suspects": 2,
-    "doubtful_share": 0.6,
-    "localised_pairs": 24,
-    "min_token_share": 0.05,
-    "min_split": 0.01,
-    "min_transfer": 1e-6,
-    "forget_laps": 1,
-    "forget_steps": 1,
-    "forget_batch_size": 4,
-    "look_again": False,
+    "rounds": 1,
+    "sampled_pairs": 64,
+    "evidence": [{"class_path": "DetailMargin"}],
+    "repair": {"epochs": 1, "steps": 1, "batch_size": 4},
 }
 
 
@@ -67,8 +60,10 @@ def ubt(tmp_path: Path) -> Any:
     """Write a config of UBT: one that finds something, or nothing."""
 
     def write(alarm: bool) -> str:
-        # No token is a million times as frequent among suspects as elsewhere.
-        arguments = {"encoder": "small:nano-32", **UBT, "min_lift": 0.01 if alarm else 1e6}
+        # No test on 64 pairs has so small a p.
+        found = {"significance": 1.0, "min_variety": 1e-6} if alarm else {"significance": 1e-300}
+        probe = {"candidates": 4, "epochs": 1, "steps": 4, "lr": 1e-2, **found}
+        arguments = {"encoder": "small:nano-32", **UBT, "probe": probe}
         config = {
             "seed_everything": 0,
             "trainer": {

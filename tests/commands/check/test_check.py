@@ -40,7 +40,7 @@ def test_with_data_suspects_are_shown_and_the_exit_code_is_3(
     assert (answer["verdict"], answer["exit_code"], answer["encoder"]) == ("suspicious", 3, "small:nano-32")
     assert not answer["calibrated"]
     found = answer["pairs"]
-    assert (found["pairs"], found["poisoned"]) == (64, 2)
+    print(found); assert (found["pairs"], found["poisoned"]) == (64, 2)
     assert answer["inversion"] is None
     assert set(found["density"]) == {"k_distance", "slof", "dao"}
     assert all(0 <= percentile <= 1 for percentile in found["density"].values())
