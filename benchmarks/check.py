@@ -3,9 +3,10 @@
     python benchmarks/check.py runs/bench/cifar10 runs/bench/cifar10_small --out runs/check
 
 Takes every model of these folders that no defence has touched. With data, the alarm is that of the cell UBT, which is
-the same run as a check's; without data, each model is checked on the pictures that a check makes for itself. A line for
-each model is printed, then the counts that ``commands/check/calibration.json`` holds. Models that have been checked are
-not checked again.
+the same run as a check's; records from before ``--since`` are of the method before its redesign and are left out.
+Without data, each model is checked on the pictures that a check makes for itself. A line for each model is printed, then
+the situations that ``commands/check/calibration.json`` holds, an attack each. Models that have been checked are not
+checked again.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ def main() -> None:
     parser.add_argument("benches", nargs="+", help="folders of a bench")
     parser.add_argument("--out", default="runs/check", help="where the checks go")
     parser.add_argument("--threshold", type=float, default=0.1, help="P-L1 norm below which there is an alarm")
+    parser.add_argument("--since", default="2026-11-28", help="day of the first record of UBT that counts")
     arguments = parser.parse_args()
     rows = []
     for bench in map(Path, arguments.benches):
         cells = {path.parent: json.loads(path.read_text()) for path in sorted(bench.glob("*/cell.json"))}
         records = [json.loads(path.read_text()) for path in _RECORDS.glob(f"{bench.name}/*.json")]
+        records = [record for record in records if record["defence"] == "UBT" and record["date"] >= arguments.since]
         for folder, cell in cells.items():
             if cell["defence"] == "none" and cell["attack"] not in ("surrogate", "patch"):
                 rows.append(_row(folder, cell, records, Path(arguments.out) / bench.name / folder.name))
@@ -42,7 +45,7 @@ def main() -> None:
 
 def _row(folder: Path, cell: dict[str, Any], records: list[dict[str, Any]], place: Path) -> dict[str, Any]:
     """What is known of a model, and what the checks say."""
-    ubt = next((other for other in records if other["defence"] == "UBT" and other["parent"] == cell["cell"]), None)
+    ubt = max((other for other in records if other["parent"] == cell["cell"]), key=lambda it: it["date"], default=None)
     if not (place / "check.json").exists():
         command = [sys.executable, "-m", "untrigger.cli", "check", str(folder / "last.ckpt"), "--out", str(place)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -52,6 +55,7 @@ def _row(folder: Path, cell: dict[str, Any], records: list[dict[str, Any]], plac
     (result, *_) = cell["results"]
     return {
         "model": cell["cell"].rpartition("-")[0],
+        "attack": cell["attack"],
         "poisoned": bool(result["attack_success_rate"]),
         "success": result["attack_success_rate"],
         "alarm": None if ubt is None else bool(ubt["logged"]["ubt/alarm"]),
@@ -71,13 +75,20 @@ def _print(rows: list[dict[str, Any]], threshold: float) -> None:
         table.add_row(row["model"], success, alarm, f"{row['norm']:.4f}", small, f"{row['seconds']:.0f}")
     console = Console(width=100)
     console.print(table)
-    for what, poisoned in (("false alarms", False), ("detections", True)):
-        those = [row for row in rows if row["poisoned"] == poisoned]
-        tried = [row for row in those if row["alarm"] is not None]
-        console.print(
-            f"{what}: with data {sum(row['alarm'] for row in tried)} of {len(tried)}, "
-            f"without {sum(row['norm'] < threshold for row in those)} of {len(those)}"
-        )
+    with_data = _situations([(row, row["alarm"]) for row in rows if row["alarm"] is not None])
+    without = _situations([(row, row["norm"] < threshold) for row in rows])
+    print(json.dumps({"with_data": with_data, "without_data": without}, indent=2))
+
+
+def _situations(checked: list[tuple[dict[str, Any], bool]]) -> list[dict[str, Any]]:
+    """The models by attack, as ``calibration.json`` lists them."""
+    found: dict[tuple[str, bool], list[bool]] = {}
+    for row, alarm in checked:
+        found.setdefault((row["attack"], row["poisoned"]), []).append(alarm)
+    return [
+        {"name": attack, "poisoned": poisoned, "models": len(alarms), "alarms": sum(alarms)}
+        for (attack, poisoned), alarms in found.items()
+    ]
 
 
 if __name__ == "__main__":

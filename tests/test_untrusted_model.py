@@ -13,7 +13,7 @@ import yaml
 import untrigger
 from untrigger import cli
 from untrigger.commands.check import examination
-from untrigger.commands.check.calibration import read_calibration
+from untrigger.commands.check.calibration import NOT_MEASURED, read_calibration
 from untrigger.commands.check.verdict import Verdict
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_modules.encoders import build_encoder
@@ -25,7 +25,10 @@ def small_config(tmp_path: Path) -> str:
     """The package's config of UBT for small encoders, on one tenth of the work."""
     config = yaml.safe_load((Path(untrigger.__file__).parent / "configs" / "ubt" / "cifar10.yaml").read_text())
     config["trainer"] |= {"enable_progress_bar": False, "enable_model_summary": False}
-    config["model"]["init_args"] |= {"overfit_epochs": 1, "forget_laps": 1, "forget_steps": 2, "min_lift": 0.01}
+    less = {"epochs": 1, "steps": 2}
+    config["model"]["init_args"]["probe"] |= less
+    config["model"]["init_args"]["repair"] |= less
+    config["model"]["init_args"] |= {"rounds": 1, "sampled_pairs": 96}
     config["data"]["init_args"] |= {"batch_size": 16, "num_workers": 0}
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -54,7 +57,7 @@ def test_every_command_of_the_page_runs_in_its_order(tmp_path: Path, monkeypatch
         assert program == "untrigger"
         assert cli.run(arguments) in (0, 3)
     for made in (
-        *("answer/check.html", "answer/check.json", "answer/suspects.csv", "answer/ubt", "answer/density"),
+        *("answer/check.html", "answer/check.json", "answer/suspects.csv", "answer/ubt/ubt.json", "answer/density"),
         *("answer/density/similarities.csv", "answer-without-data/decree", "exported/README.md"),
         *("cleaned/model", "cleaned/check-before/check.html"),
     ):
@@ -65,6 +68,9 @@ def test_the_rates_of_the_page_are_those_of_the_check() -> None:
     page = " ".join(PAGE.read_text().split())
     for with_data in (True, False):
         tried = read_calibration(with_data)
+        if not tried.measured:
+            assert f"{'With' if with_data else 'Without'} data: {NOT_MEASURED}" in page
+            continue
         for share in (tried.false_alarms, tried.detections):
             assert f"{share.count} of {share.of}" in page
 

@@ -14,6 +14,7 @@ import torch
 from untrigger import cli
 from untrigger.commands.check import check, examination
 from untrigger.contracts import UserMistake
+from untrigger.datamodules.excluded import excluded_keys
 
 pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")
 
@@ -40,18 +41,27 @@ def test_with_data_suspects_are_shown_and_the_exit_code_is_3(
     assert (answer["verdict"], answer["exit_code"], answer["encoder"]) == ("suspicious", 3, "small:nano-32")
     assert not answer["calibrated"]
     found = answer["pairs"]
-    print(found); assert (found["pairs"], found["poisoned"]) == (64, 2)
+    assert found["pairs"] == 64
+    assert found["poisoned"] > 0
+    assert found["words"] == [each["word"] for each in found["verdicts"] if each["found"]] != []
+    record = json.loads(Path("answer/ubt/ubt.json").read_text())
+    assert [record[name] for name in ("alarm", "poisoned", "suspicious", "compromised", "verdicts")] == [
+        True,
+        *(found[name] for name in ("poisoned", "suspicious", "words", "verdicts")),
+    ]
     assert answer["inversion"] is None
     assert set(found["density"]) == {"k_distance", "slof", "dao"}
     assert all(0 <= percentile <= 1 for percentile in found["density"].values())
     with Path("answer/suspects.csv").open(newline="") as handle:
         decisions = [row["decision"] for row in csv.DictReader(handle)]
-    assert decisions.count("poisoned") == 2
+    assert decisions.count("poisoned") == found["poisoned"]
     assert decisions.count("suspicious") == found["suspicious"]
+    assert len(excluded_keys("answer/suspects.csv")) == found["left_out"] == len(decisions)
     page = Tags(Path("answer/check.html").read_text())
     assert [source[:10] for source in page.sources] == ["data:image"]
     printed = capsys.readouterr().out
-    assert "2 of 64 pairs look poisoned" in printed
+    assert f"{found['poisoned']} of 64 pairs look poisoned" in printed
+    assert f"without the {len(decisions)} of 64 pairs" in printed.replace("\n", " ")
     assert f"untrigger clean {model}" in printed.replace("\n", "")
 
 
@@ -112,7 +122,7 @@ def test_a_check_that_was_stopped_goes_on(
     steps = torch.load("answer/ubt/last.ckpt", weights_only=True)["global_step"]
     assert check(model, scraped, "answer", ubt=ubt(True)) == 3
     assert torch.load("answer/ubt/last.ckpt", weights_only=True)["global_step"] == steps
-    assert json.loads(Path("answer/check.json").read_text())["pairs"]["poisoned"] == 2
+    assert json.loads(Path("answer/check.json").read_text())["pairs"]["poisoned"] > 0
 
 
 def test_hostile_captions_and_keys_are_only_text(

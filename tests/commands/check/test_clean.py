@@ -16,6 +16,7 @@ from untrigger.commands.clean import clean
 from untrigger.commands.clean import command as clean_command
 from untrigger.contracts import UserMistake
 from untrigger.lightning_modules.encoders.identify import open_encoder
+from untrigger.ubt_record import UBTRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")
 
@@ -44,7 +45,9 @@ def test_a_folder_comes_back_byte_for_byte(model: str, scraped: str, ubt: Any) -
         assert (Path("out/model") / path.relative_to("folder")).read_bytes() == path.read_bytes()
 
 
-def test_a_suspicious_model_unlearns_is_checked_again_and_comes_back(model: str, scraped: str, ubt: Any) -> None:
+def test_a_suspicious_model_unlearns_is_checked_again_and_comes_back(
+    model: str, scraped: str, ubt: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = Path(model).read_bytes()
     # These settings find something in any model: in the cleaned one too.
     assert clean(model, scraped, "out", ubt=ubt(True)) == 3
@@ -53,7 +56,16 @@ def test_a_suspicious_model_unlearns_is_checked_again_and_comes_back(model: str,
     assert not differs("out/model", "out/check-before/ubt/last.ckpt")
     card = Path("out/model/README.md").read_text()
     assert "unlearnt a suspected backdoor with UBT" in card
-    assert "2 pairs of its training data were taken for poisoned" in card
+    found, after = (UBTRecord.read(Path("out", step, "ubt")) for step in ("check-before", "check-after"))
+    assert found.alarm
+    assert after.alarm
+    assert f"{found.poisoned} pairs of its training data were taken for poisoned and unlearnt" in card
+    assert "UBT repaired the model once. What the last repair left was not probed any more." in card
+    assert "**A second check of the finished model on the same data still found something suspicious" in card
+    assert "that takes a labelled test set and the trigger" in card
+    printed = capsys.readouterr().out
+    assert f"{found.left_out} of 64 pairs fewer" in printed
+    assert "--data.exclude out/check-before/suspects.csv" in printed
     assert Path(model).read_bytes() == before
     with pytest.raises(UserMistake, match="is there already, and nothing is overwritten"):
         clean(model, scraped, "out", ubt=ubt(True))
@@ -70,7 +82,10 @@ def test_with_clean_pairs_it_is_finetuned_instead(model: str, scraped: str, ubt:
     clean(model, scraped, "out", clean_shards=scraped, ubt=ubt(True), cleanclip="cleanclip.yaml")
     assert differs("out/model", model)
     assert not differs("out/model", "out/cleanclip/last.ckpt")
-    assert "CleanCLIP" in Path("out/model/README.md").read_text()
+    card = Path("out/model/README.md").read_text()
+    assert "CleanCLIP" in card
+    assert f"{UBTRecord.read(Path('out/check-before/ubt')).poisoned} pairs of its training data were taken for" in card
+    assert "second check" in card
 
 
 def test_what_was_stopped_goes_on(model: str, scraped: str, ubt: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,14 @@ import shlex
 
 import pytest
 
-from untrigger.commands.check.calibration import Share, read_calibration
+from untrigger.commands.check import verdict as verdict_module
+from untrigger.commands.check.calibration import NOT_MEASURED, Calibration, Share, Situation, read_calibration
 from untrigger.commands.check.examination import Inversion, Pairs
 from untrigger.commands.check.verdict import Verdict
 
 
 def pairs(alarm: bool) -> Pairs:
-    return Pairs(alarm, 100, 5 * alarm, 0, [], None, None, {})
+    return Pairs(alarm, 100, 5 * alarm, 2 * alarm, [], [], {})
 
 
 @pytest.mark.parametrize(
@@ -47,8 +48,16 @@ def test_commands_can_be_pasted_whatever_the_names_are() -> None:
     assert shlex.split(command) == ["untrigger", "clean", model, shards, "cleaned"]
 
 
+def test_what_training_without_the_suspects_costs_is_told() -> None:
+    verdict = Verdict("m.pt", "small:base-32", pairs(True), None, "s.tar", 1.0)
+    (told,) = [what for what, command in verdict.next_steps if command == "--data.exclude suspects.csv"]
+    assert "without the 7 of 100 pairs" in told
+    assert verdict.as_json()["pairs"]["left_out"] == 7
+
+
 def test_rates_of_other_encoders_are_said_to_be_a_hint() -> None:
-    known, other = (Verdict("m", name, pairs(True), None, "s", 1.0) for name in ("small:base-32", "hf:clip"))
+    found = Inversion(True, 1.0, 0.0)
+    known, other = (Verdict("m", name, None, found, None, 1.0) for name in ("small:base-32", "hf:clip"))
     assert known.calibrated
     assert len(known.uncertainty) == 1
     assert not other.calibrated
@@ -61,3 +70,23 @@ def test_the_check_knows_what_it_was_tried_on(with_data: bool) -> None:
     for share in (tried.false_alarms, tried.detections):
         assert 0 <= share.count <= share.of
     assert (tried.threshold is None) == with_data
+    assert all(0 <= situation.alarms <= situation.models for situation in tried.situations)
+    assert tried.measured == (tried.false_alarms.of + tried.detections.of > 0)
+
+
+def test_what_was_not_measured_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = Calibration("small:base-32", None, ())
+    monkeypatch.setattr(verdict_module, "read_calibration", lambda with_data: nothing)
+    verdict = Verdict("m", "small:base-32", pairs(True), None, "s", 1.0)
+    assert not verdict.calibrated
+    assert [NOT_MEASURED in sentence for sentence in verdict.uncertainty] == [True]
+    assert verdict.as_json()["calibration"]["measured"] is False
+
+
+def test_situations_add_up() -> None:
+    found = Calibration(
+        "small:base-32",
+        None,
+        (Situation("clean", False, 5, 1), Situation("BadNet", True, 3, 3), Situation("SIG", True, 2, 1)),
+    )
+    assert (found.false_alarms, found.detections) == (Share(1, 5), Share(4, 5))

@@ -329,6 +329,24 @@ def test_the_card_tells_what_was_found_done_and_measured(run_folder: Path, tmp_p
     assert "\x1b" not in body
 
 
+@pytest.mark.parametrize("verified", [True, False])
+def test_the_card_tells_how_it_was_checked_without_ground_truth(
+    verified: bool, run_folder: Path, tmp_path: Path
+) -> None:
+    found = ProbedWord(0, "<b>automobile</b>", "DetailMargin", 0.9, 0.1, 1e-9, 4.0, 0.3, True)
+    last = replace(found, round=1, found=False)
+    record = UBTRecord(True, False, ["<b>automobile</b>"], 90, 3, 7, [found, last] if verified else [found])
+    record.write(run_folder)
+    cli.run(["export", str(run_folder / "last.ckpt"), str(tmp_path / "out")])
+    body = card(tmp_path / "out")[1]
+    # Rather than those of suspects.csv.
+    assert "7 pairs of its training data were taken for poisoned and unlearnt, 3 more were suspicious" in body
+    assert "UBT repaired the model once." in body
+    assert ("nothing was found." in body) is verified
+    assert ("What the last repair left was not probed any more." in body) is not verified
+    assert "<b>" not in body
+
+
 def test_the_card_of_a_model_that_nothing_is_known_of(tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     save_file(contiguous(trained("small:nano-32")), tmp_path / "alone" / "model.safetensors")
