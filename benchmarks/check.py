@@ -4,9 +4,9 @@
 
 Takes every model of these folders that no defence has touched. With data, the alarm is that of the cell UBT, which is
 the same run as a check's; records from before ``--since`` are of the method before its redesign and are left out.
-Without data, each model is checked on the pictures that a check makes for itself. A line for each model is printed, then
-the situations that ``commands/check/calibration.json`` holds, an attack each. Models that have been checked are not
-checked again.
+Without data, each model is checked on the pictures that a check makes for itself. A line for each model is printed,
+then the situations that ``commands/check/calibration.json`` holds, an attack each. Models that have been checked are
+not checked again.
 """
 
 from __future__ import annotations

@@ -63,7 +63,9 @@ def test_what_is_no_record_is_one_line(content: Any, tmp_path: Path) -> None:
     assert "\x1b" not in str(told.value)
 
 
-@pytest.mark.parametrize("text", [b"\xff\xfe", b"[" * 100_000, b"{", b" " * (17 << 20)], ids=["utf16", "deep", "cut", "large"])
+@pytest.mark.parametrize(
+    "text", [b"\xff\xfe", b"[" * 100_000, b"{", b" " * (17 << 20)], ids=["utf16", "deep", "cut", "large"]
+)
 def test_a_file_that_breaks_parsers_is_one_line(text: bytes, tmp_path: Path) -> None:
     (tmp_path / "ubt.json").write_bytes(text)
     with pytest.raises(UserMistake, match="record of UBT"):

@@ -33,14 +33,14 @@ def check(
 ) -> int:
     """Say whether a model of unknown origin, and the data that it was trained on, are suspicious.
 
-    With data, UBT looks for poisoned pairs: half of a word's suspects are pushed away from it; where the other half goes
-    along, and back to many words, there is a backdoor. Local density ranks them beside it. Without data, DECREE inverts
-    the trigger of the image encoder, with any pictures. Neither needs a clean pair, a label or the trigger. The model
-    stays as it is, and nothing in it is run.
+    With data, UBT looks for poisoned pairs: half of a word's suspects are pushed away from it; where the other half
+    goes along, and back to many words, there is a backdoor. Local density ranks them beside it. Without data, DECREE
+    inverts the trigger of the image encoder, with any pictures. Neither needs a clean pair, a label or the trigger. The
+    model stays as it is, and nothing in it is run.
 
     The folder gets check.html (the answer on a page), check.json, suspects.csv (which --data.exclude takes) and
-    suspects.png, trigger.png where one
-    was recovered, and the runs. A check that was stopped goes on when it is asked for again.
+    suspects.png, trigger.png where one was recovered, and the runs. A check that was stopped goes on when it is asked
+    for again.
 
     Exit code: 0 where nothing is suspicious, 3 otherwise, 2 on a mistake.
 

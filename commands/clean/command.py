@@ -39,9 +39,9 @@ def clean(
     """Check a model with the data that it was trained on, let it unlearn what was found, check again, and export.
 
     The folder gets model (the model, with its card), check-before and check-after (the answers on a page each);
-    check-before/suspects.csv names the pairs that --data.exclude leaves out of a training. A model
-    in which nothing is suspicious comes back as it is, byte for byte. Nothing is overwritten. A command that was
-    stopped goes on when it is given again.
+    check-before/suspects.csv names the pairs that --data.exclude leaves out of a training. A model in which nothing is
+    suspicious comes back as it is, byte for byte. Nothing is overwritten. A command that was stopped goes on when it is
+    given again.
 
     Exit code: 0 where nothing is suspicious in the model that comes back, 3 otherwise, 2 on a mistake.
 

@@ -21,8 +21,8 @@ def export(
 
     The folder loads in plain transformers or open_clip, without this package. What is beside the checkpoint in its run
     folder (config.yaml, results.csv, suspects.csv, ubt.json) goes into the card: what was found, what was done, clean
-    accuracy and attack success rate. The folder is read back before it gets its name: embeddings are the same. Nothing is
-    overwritten, and nothing in the checkpoint is run.
+    accuracy and attack success rate. The folder is read back before it gets its name: embeddings are the same. Nothing
+    is overwritten, and nothing in the checkpoint is run.
 
     Example:
         untrigger export runs/badnet-ubt/last.ckpt cleaned --format hf

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from untrigger.commands.export.command import export
 from untrigger.contracts import UserMistake
 from untrigger.lightning_modules.encoders import Encoder, build_encoder
 from untrigger.lightning_modules.encoders.identify import open_encoder
+from untrigger.ubt_record import ProbedWord, UBTRecord
 
 CAPTIONS = ["a photo of a dog", "2 cats", "dog of a photo of a cat", "It's a very, very long caption " * 5]
 
