@@ -44,6 +44,11 @@ class ProbedWord:
     fall: float
     found: bool
 
+    @classmethod
+    def of(cls, verdict: Mapping[str, Any]) -> Self:
+        """That of a verdict as plain data, which may tell more."""
+        return cls(**{field.name: verdict[field.name] for field in fields(cls)})
+
 
 @dataclass(frozen=True)
 class UBTRecord:
@@ -125,7 +130,7 @@ _MOST = {"moved": 1.0, "moved_others": 1.0, "p": 1.0, "fall": 2.0}
 _KINDS: dict[str, type | tuple[type, ...]] = {"bool": bool, "int": int, "float": (int, float), "str": str}
 
 
-def _checked(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(kind: type[ProbedWord | UBTRecord], content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a record, of the types and in the ranges that it states; others are left out."""
     return {field.name: _fitting(content[field.name], field.name, str(field.type)) for field in fields(kind)}
 

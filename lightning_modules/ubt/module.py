@@ -217,7 +217,7 @@ class UBT(PhasedCLIPModule):
         """What was found, as ``ubt.json`` has it."""
         findings = self.findings
         counts = [len(findings.having(decision)) for decision in (BENIGN, SUSPICIOUS, POISONED)]
-        verdicts = [ProbedWord(**verdict) for verdict in findings.verdicts]
+        verdicts = [ProbedWord.of(verdict) for verdict in findings.verdicts]
         given = findings.about == "given"
         return UBTRecord(bool(self.alarm), given, findings.compromised_words, *counts, verdicts)
 
