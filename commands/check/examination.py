@@ -48,9 +48,11 @@ class Pairs:
 
     @property
     def gravest(self) -> list[ProbedWord]:
-        """Of the first probe, found words, or else the three whose suspects moved most surely."""
+        """Of the model as it came, found words, or else the three whose suspects moved most surely."""
         first = sorted((word for word in self.verdicts if not word.round), key=lambda word: (not word.found, word.p))
-        return [word for word in first if word.found] or first[:3]
+        # A word that stood out was probed twice.
+        graver = list({word.word: word for word in reversed(first)}.values())[::-1]
+        return [word for word in graver if word.found] or graver[:3]
 
 
 @dataclass(frozen=True)
