@@ -49,10 +49,11 @@ class Pairs:
     @property
     def gravest(self) -> list[ProbedWord]:
         """Of the model as it came, found words, or else the three whose suspects moved most surely."""
-        first = sorted((word for word in self.verdicts if not word.round), key=lambda word: (not word.found, word.p))
-        # A word that stood out was probed twice.
-        graver = list({word.word: word for word in reversed(first)}.values())[::-1]
-        return [word for word in graver if word.found] or graver[:3]
+        by_word: dict[str, ProbedWord] = {}  # a word that stood out was probed twice
+        for word in sorted(self.verdicts, key=lambda word: (not word.found, word.p)):
+            if not word.round:
+                by_word.setdefault(word.word, word)
+        return [word for word in by_word.values() if word.found] or list(by_word.values())[:3]
 
 
 @dataclass(frozen=True)

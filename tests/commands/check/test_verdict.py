@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from untrigger.commands.check import verdict as verdict_module
 from untrigger.commands.check.calibration import NOT_MEASURED, Calibration, Share, Situation, read_calibration
 from untrigger.commands.check.examination import Inversion, Pairs
 from untrigger.commands.check.verdict import Verdict
+from untrigger.ubt_record import ProbedWord
 
 
 def pairs(alarm: bool) -> Pairs:
@@ -46,6 +48,20 @@ def test_commands_can_be_pasted_whatever_the_names_are() -> None:
     verdict = Verdict(model, "small:base-32", pairs(True), None, shards, 1.0)
     (command,) = [command for _, command in verdict.next_steps if command.startswith("untrigger")]
     assert shlex.split(command) == ["untrigger", "clean", model, shards, "cleaned"]
+
+
+def test_the_gravest_words_are_those_that_were_found_and_each_is_there_once() -> None:
+    def probed(word: str, p: float, found: bool, at: int = 0) -> ProbedWord:
+        return ProbedWord(at, word, "DetailMargin", 0.5, 0.1, p, 3.0, 0.2, found)
+
+    quiet = [probed(word, p, False) for word, p in (("a", 0.5), ("b", 0.1), ("a", 0.2), ("c", 0.9), ("d", 1.0))]
+    assert [(word.word, word.p) for word in replace(pairs(False), verdicts=quiet).gravest] == [
+        ("b", 0.1),
+        ("a", 0.2),
+        ("c", 0.9),
+    ]
+    loud = [*quiet, probed("c", 0.01, True), probed("e", 1e-9, True, at=1)]
+    assert [(word.word, word.p) for word in replace(pairs(True), verdicts=loud).gravest] == [("c", 0.01)]
 
 
 def test_what_training_without_the_suspects_costs_is_told() -> None:
