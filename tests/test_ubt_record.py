@@ -53,7 +53,6 @@ def of_word(**values: Any) -> dict[str, Any]:
         *(changed(verdicts=[1]), of_word(word=["star"]), of_word(moved=1.5), of_word(p=float("nan"))),
         *(of_word(fall=-3), of_word(round="0"), of_word(variety=10**400), of_word(found="yes")),
     ],
-    ids=repr,
 )
 def test_what_is_no_record_is_one_line(content: Any, tmp_path: Path) -> None:
     (tmp_path / "ubt.json").write_text(json.dumps(content))
