@@ -66,7 +66,8 @@ def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str
                     f"table {shown(table)}: a quote that is opened in line {first} is closed in line {row.line} only, "
                     "with other rows in between; double the quotes inside cells, and close them"
                 )
-            yield Line(f"line {row.line}", row.cells[image_column], row.cells[caption_column], row.fault)
+            where = f"{shown(table)}, line {row.line}"
+            yield Line(where, row.cells[image_column], row.cells[caption_column], row.fault)
 
 
 def _swallowed(row: Row, place: int, delimiter: str) -> bool:
