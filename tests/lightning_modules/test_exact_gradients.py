@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from training import without_batch_norm
 
 from untrigger.lightning_modules import BaseCLIPModule, CleanCLIP, PoisonedCLIP
-from untrigger.lightning_modules.unlearning.forget import Forget, ForgetWeights
+from untrigger.lightning_modules.ubt.repair import Repair
+from untrigger.lightning_modules.ubt.unlearn import UnlearnWeights
 
 PAIRS = 4
 """Of each of the two ranks."""
@@ -34,11 +35,11 @@ class Case(NamedTuple):
     tolerance: float = 1e-12
 
 
-def forgetting(**options: Any) -> Case:
-    """UBT's forgetting: the image tower moves, batch norm is frozen."""
+def forgetting() -> Case:
+    """UBT's repair, without transplants: each rank draws its own. The image tower moves, batch norm is frozen."""
 
     def make() -> BaseCLIPModule:
-        clip = PoisonedCLIP("small:nano-32", **options)
+        clip = PoisonedCLIP("small:nano-32")
         clip.encoder.requires_grad_(False).eval()
         clip.encoder.image_tower.requires_grad_(True)
         return clip
@@ -54,7 +55,6 @@ CASES = {
         lambda: without_batch_norm(CleanCLIP("small:nano-32", self_supervised_weight=0.7, local_loss=True))
     ),
     "forgetting": forgetting(),
-    "forgetting-local": forgetting(local_loss=True),
     "micro-batches": Case(lambda: without_batch_norm(PoisonedCLIP("small:nano-32", micro_batch_size=3))),
     "micro-batches-local-cleanclip": Case(
         lambda: without_batch_norm(CleanCLIP("small:nano-32", local_loss=True, micro_batch_size=2))
@@ -66,7 +66,7 @@ CASES = {
 
 
 class Step(nn.Module):
-    """What DDP wraps: the training step of a module, or the step of UBT's forgetting."""
+    """What DDP wraps: the training step of a module, or the step of UBT's repair."""
 
     def __init__(self, case: Case, rank: int, ranks: int) -> None:
         super().__init__()
@@ -82,31 +82,30 @@ class Step(nn.Module):
                 loss: Tensor = self.clip.training_step(batch, 0)
                 return loss
             phase, rank, ranks = self.forget
-            clip, trainer = self.clip, SimpleNamespace(world_size=ranks, global_rank=rank)
             ubt: Any = SimpleNamespace(
-                encode_image=clip.encode_image,
-                encode_text=clip.encode_text,
-                inverse_temperature=clip.inverse_temperature,
+                encode_image=self.clip.encode_image,
+                normalised=lambda pictures: pictures,
                 log_parts=lambda **_: None,
-                trainer=trainer,
+                trainer=SimpleNamespace(world_size=ranks),
+                global_rank=rank,
                 device="cpu",
             )
             return phase.step(ubt, batch, 0)
 
 
-def forget_phase(clip: BaseCLIPModule, size: int) -> Forget:
-    """A forgetting in the middle of its run, with eight poisoned pictures."""
-    local_loss = clip.hparams.get("local_loss", False)
-    phase = Forget("forget", 1, 1, 1e-3, size, ForgetWeights(1.0, 20.0, 5.0), True, local_loss)
+def forget_phase(clip: BaseCLIPModule, size: int) -> Repair:
+    """A repair in the middle of its run, with eight poisoned pictures of four words."""
+    phase = Repair(1, 1, 1e-3, size, UnlearnWeights(20.0, 0.0, 5.0), verified=False)
     generator = torch.Generator().manual_seed(5)
     before = deepcopy(clip.encoder)
     with torch.no_grad():
         for parameter in before.parameters():
             parameter.mul_(1.1)
-        phase._poisoned_model = (before,)
+        phase._before = (before,)
         phase._pictures = torch.randn(8, 3, 32, 32, generator=generator, dtype=torch.float64)
-        phase._texts = clip.encode_text(clip.preprocessing.tokenize(CAPTIONS))
-        phase._unrelated = torch.linspace(-1, 1, 8, dtype=torch.float64)
+        phase._word_of = torch.arange(8) % 4
+        phase._texts = clip.encode_text(clip.preprocessing.tokenize(CAPTIONS[:4]))
+        phase._unrelated = torch.linspace(-1, 0, 4, dtype=torch.float64)
     return phase
 
 
