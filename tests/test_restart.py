@@ -43,12 +43,14 @@ UBT = """
   reload_dataloaders_every_n_epochs: 1
 model:
   class_path: UBT
-  init_args: {encoder: "small:nano-32", weak_share: 0.4, overfit_epochs: 2, min_lift: 0.0, min_token_share: 0.01,
-    suspects: 4, look_again: false, localised_pairs: 20, forget_laps: 2, forget_steps: 3, lr: 1.0e-3}
+  init_args: {encoder: "small:nano-32", sampled_pairs: 40, min_word_share: 0.05, lr: 1.0e-3, rounds: 1,
+    evidence: [{class_path: SimilarityGain}, {class_path: DetailMargin}], overfit: {weak_share: 0.4, epochs: 2},
+    probe: {epochs: 2, steps: 3, significance: 1.0, min_variety: 0.0},
+    repair: {epochs: 2, steps: 3, batch_size: 4}}
 data: {class_path: ImageTextDataModule, init_args: {batch_size: 8, eval_batch_size: 16, num_workers: 1}}
 checkpoint: {minutes: 0}
 """
-BATCHES = {"clip": 18, "ubt": 22}
+BATCHES = {"clip": 18, "ubt": 31}
 
 
 class Killed(NamedTuple):

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from untrigger.datamodules.generated import write_generated_data
+from untrigger.lightning_modules.ubt import DetailMargin
 
 COMMON = """
 seed_everything: 0
@@ -70,8 +71,10 @@ UBT = (
     .replace("max_epochs: 1", "max_epochs: -1")
     .replace(
         'model: {class_path: PoisonedCLIP, init_args: {encoder: "small:nano-32"}}',
-        'model: {class_path: UBT, init_args: {encoder: "small:nano-32", suspects: 6, overfit_epochs: 1, min_lift: 0.0, '
-        "localised_pairs: 30, min_token_share: 0.01, look_again: false, forget_laps: 1, forget_steps: 1}}",
+        'model: {class_path: UBT, init_args: {encoder: "small:nano-32", sampled_pairs: 30, min_word_share: 0.1, '
+        "evidence: [{class_path: SimilarityGain}, {class_path: DetailMargin}], overfit: {epochs: 1}, "
+        "probe: {epochs: 1, steps: 2, significance: 1.0, min_variety: 0.0}, "
+        "repair: {epochs: 1, steps: 1, batch_size: 4}, rounds: 1}}",
     )
 )
 
@@ -88,9 +91,13 @@ def test_two_ranks_agree_on_the_suspects_of_the_whole_data(tmp_path: Path) -> No
     assert found[0]["keys"] == found[1]["keys"]
     assert len(set(found[0]["keys"])) == 75
     # Batch norm sees half of a batch on each rank while it overfits; the poisoned model knows no ranks.
-    torch.testing.assert_close(found[0]["seen"]["poisoned"], found[1]["seen"]["poisoned"])
+    for name in ("poisoned", "poisoned/word", f"poisoned/{DetailMargin().name}"):
+        torch.testing.assert_close(found[0]["seen"][name], found[1]["seen"][name])
     assert torch.equal(found[0]["captions"]["tokens"], found[1]["captions"]["tokens"])
-    assert int((found[0]["decision"] == 2).sum()) == 6
+    assert found[0]["words"] == found[1]["words"]
+    assert len(found[0]["verdicts"]) >= 2
+    assert set(found[0]["compromised"]) <= set(range(len(found[0]["words"]["tokens"])))
+    assert (found[0]["decision"] == 2).tolist() == (found[0]["poisoned_with"] >= 0).tolist()
 
 
 def root(folder: Path) -> list[str]:
