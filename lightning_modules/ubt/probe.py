@@ -145,7 +145,8 @@ class Verify(Scoring):
         if not findings.focus and not findings.new:
             latest = [each for each in findings.verdicts if each["round"] == ubt.rounds_done]
             findings.focus = standing_out([each["index"] for each in latest], [each["most"] for each in latest])
-            return "probe"
+            if findings.focus:
+                return "probe"
         new = findings.new
         findings.group, findings.new, findings.focus = 0, 0, []
         if not new:

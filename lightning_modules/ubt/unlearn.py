@@ -122,6 +122,11 @@ class Unlearn(Phase["UBT"]):
         frozen.load_state_dict(ubt.answer)
         self._before = (frozen.eval().requires_grad_(False),)
         pairs, words = self.pushed(ubt)
+        if not len(pairs):
+            raise UserMistake(
+                "UBT: no word that captions hang on has the eight pairs that a probe needs: give more of the data that "
+                "the model was trained on"
+            )
         self._pictures = ubt.data.pictures(findings.keys_of(pairs))
         self._word_of = torch.from_numpy(words).to(ubt.device)
         self._table = findings.words.table().to(ubt.device)
