@@ -129,12 +129,12 @@ def _recalls(found: _Embedded) -> dict[str, float]:
     """Recall in both directions; an own caption or picture is found where fewer than k others are as similar."""
     to_text = _chunked(
         _others_before(rows @ found.texts.T, _one_of(places, len(found.texts)))
-        for rows, places in zip(found.images.split(_ROWS), found.caption_of.split(_ROWS), strict=True)
+        for rows, places in zip(_blocks(found.images), _blocks(found.caption_of), strict=True)
     )
     captions = torch.arange(len(found.texts))
     to_image = _chunked(
         _others_before(rows @ found.images.T, found.caption_of == some[:, None])
-        for rows, some in zip(found.texts.split(_ROWS), captions.split(_ROWS), strict=True)
+        for rows, some in zip(_blocks(found.texts), _blocks(captions), strict=True)
     )
     return _at("image_to_text_recall", to_text) | _at("text_to_image_recall", to_image)
 
@@ -149,8 +149,7 @@ def _hits(found: _Embedded) -> dict[str, float]:
         figures[name] = {}
         for measure, images in (("target_hit", found.triggered[name]), ("clean_target_hit", found.images)):
             before = _chunked(
-                _others_before(rows @ found.texts.T, targeted.expand(len(rows), -1))
-                for rows in images[asked].split(_ROWS)
+                _others_before(rows @ found.texts.T, targeted.expand(len(rows), -1)) for rows in _blocks(images[asked])
             )
             figures[name] |= _at(measure, before)
     if not figures:
@@ -179,6 +178,10 @@ def _others_before(similarity: Tensor, own: Tensor) -> Tensor:
     best = similarity.masked_fill(~own, -torch.inf).amax(dim=1, keepdim=True)
     others = ((similarity >= best) & ~own).sum(dim=1)
     return torch.where(similarity.isfinite().all(dim=1), others, similarity.shape[1])
+
+
+def _blocks(rows: Tensor) -> Iterator[Tensor]:
+    return (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))
 
 
 def _chunked(parts: Iterator[Tensor]) -> Tensor:

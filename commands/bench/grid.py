@@ -225,8 +225,8 @@ def _defence(spec: BenchSpec, attack: str, label: str, defence: DefenceSpec, poi
     cell = _cell(spec, (spec.every, defence), arguments, poisoned.attack, label, poisoned.seed, name, needs)
     rebound = None
     if spec.rebound is not None and defence.rebound and spec.attacks[attack].poison:
-        start = ["--model.init_from", f"${{{BEFORE}}}/last.ckpt", "--data.attack", f"${{{POISONED}}}/poison.json"]
-        rebound = _rebound(spec, spec.rebound, cell, name, start, {POISONED: poisoned, BEFORE: cell})
+        begin = ["--model.init_from", f"${{{BEFORE}}}/last.ckpt", "--data.attack", f"${{{POISONED}}}/poison.json"]
+        rebound = _rebound(spec, spec.rebound, cell, name, begin, {POISONED: poisoned, BEFORE: cell})
     return replace(cell, twin=poisoned.twin, rebound=rebound)
 
 
