@@ -88,7 +88,7 @@ class Verdict:
                 steps.append(("Do not use the model before you know more.", ""))
             return steps
         shards = shlex.quote(self.shards)
-        if self.suspicious:
+        if self.suspicious and self.pairs is not None:
             return [
                 ("Look at the suspect pairs below: do their captions fit their pictures?", ""),
                 ("Let the model unlearn them, and get it back:", f"untrigger clean {model} {shards} cleaned"),

@@ -108,7 +108,7 @@ def _done(history: History | None) -> str:
     return told + start
 
 
-def _found(history: History | None, checks: Checks | None) -> str:
+def _found(history: History | None, checks: Checks | None = None) -> str:
     found = history.suspects if history else None
     if found is None and checks is not None:
         found = suspects_of(checks.before)
