@@ -32,9 +32,10 @@ class ResumedSchedule(Callback):
             for group, rate in zip(groups, due, strict=True):
                 group["lr"] = rate
             schedule._last_lr = list(due)
+            described = _described(float(schedule.base_lrs[0]), pl_module)
             rank_zero_warn(
                 f"The schedule of this run is not that of the checkpoint's: the learning rate at step {step} is "
-                f"{due[0]:.4g}, where it would have been {had[0]:.4g} ({_described(schedule.base_lrs[0], pl_module)}, "
+                f"{due[0]:.4g}, where it would have been {had[0]:.4g} ({described}, "
                 f"0 at step {trainer.estimated_stepping_batches:g})"
             )
 

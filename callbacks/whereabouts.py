@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from torch.distributed import Store
+from torch.distributed import Store  # type: ignore[attr-defined]  # not in its __all__
 
 _AT = "untrigger/at"
 

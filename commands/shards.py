@@ -219,8 +219,9 @@ def _classnames(path: Path | None, own: list[str], source: str, what: str) -> tu
             f"{path} has {len(names)} class names, but {source} has {len(own)} classes: give one for each"
         )
     check_classnames(names)
-    in_order = path is None or not own or len(set(own)) < len(own)
-    return names, list(range(len(names))) if in_order else named_positions(own, names, path, what)
+    if path is None or not own or len(set(own)) < len(own):
+        return names, list(range(len(names)))
+    return names, named_positions(own, names, path, what)
 
 
 def _relabelled(samples: Iterable[Labelled | Skipped], labels: Sequence[int]) -> Iterator[Labelled | Skipped]:

@@ -122,10 +122,10 @@ class BadCLIP(BaseCLIPModule):
         Raises:
             UserMistake: If the data have none, cannot be searched, or one of these pictures cannot be read.
         """
-        data = data_of(self.trainer, ImageTextData)
-        if not isinstance(data, CaptionSearch):
+        data, search = data_of(self.trainer, ImageTextData), data_of(self.trainer, CaptionSearch)
+        if data is None or search is None:
             raise UserMistake("BadCLIP needs pairs whose captions can be searched: use ImageTextDataModule as data")
-        keys = data.keys_saying(self.target)
+        keys = search.keys_saying(self.target)
         if not keys:
             raise UserMistake(f"no caption of the training pairs names the target {self.target!r}")
         self._target_keys = frozenset(keys)

@@ -85,7 +85,7 @@ def adamw(
     if trainer is not None and trainer.gradient_clip_val:
         # In float16 the fused kernel takes the scale off the gradients by itself, where it has this mark, and clipping
         # would come before: Lightning refuses that, in bfloat16 too. Without the mark the scaler does it first.
-        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # torch reads it so
+        optimizer._step_supports_amp_scaling = False  # torch reads it so
     if any(parameter.dtype == torch.float16 for group in optimizer.param_groups for parameter in group["params"]):
         rank_zero_warn(
             "trainer.precision is 16-true: AdamW's second moments of small gradients vanish in float16, and its steps "

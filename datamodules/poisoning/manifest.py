@@ -108,7 +108,7 @@ def _plan(entry: Mapping[str, Any]) -> PoisonPlan:
 
 def _made(kind: type, params: Mapping[str, Any], **more: Any) -> Any:
     """An object of these arguments, each of the type that its class asks for: many are not used before training."""
-    hints = get_type_hints(kind.__init__)
+    hints = get_type_hints(kind.__init__)  # type: ignore[misc]  # of this very class
     for name, value in params.items():
         if not fits(value, hints.get(name, Any)):
             raise UserMistake(f"{kind.__name__}'s {name[:80]!r} is {value!r:.80}, which is of another kind")

@@ -100,7 +100,7 @@ class HuggingFaceTokenizer:
                     "text, so that different captions are the same to the model: a file of it is missing or another's"
                 )
             rows = self(found)
-            if len(rows.unique(dim=0)) < len(found) or not rows.equal(self(found)):
+            if len({tuple(row) for row in rows.tolist()}) < len(found) or not rows.equal(self(found)):
                 raise UserMistake(
                     f"{folder}: different captions have the same {self.context_length} tokens, or one has others each "
                     "time: the tokenizer, or text_config.max_position_embeddings, is not the model's"

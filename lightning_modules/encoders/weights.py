@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -148,14 +148,15 @@ def _as_own(tensor: Tensor, target: Tensor, name: str) -> Tensor:
 
 
 def _check_shapes(pairs: Mapping[str, tuple[Tensor, Tensor]], source: Path) -> None:
-    for fits, fault, cure in (
+    checks: tuple[tuple[Callable[[Tensor, Tensor], bool], str, str], ...] = (
         (lambda one, other: one.shape == other.shape, "size", "name the encoder that it was trained as"),
         (
             lambda one, other: one.is_floating_point() == other.is_floating_point(),
             "types of numbers",
             "quantised weights have to be turned back into floating point by what has made them",
         ),
-    ):
+    )
+    for fits, fault, cure in checks:
         wrong = [
             f"{bare_name(name)} is {_described(tensor)} instead of {_described(target)}"
             for name, (tensor, target) in pairs.items()

@@ -216,10 +216,11 @@ class UBT(PhasedCLIPModule):
     def record(self) -> UBTRecord:
         """What was found, as ``ubt.json`` has it."""
         findings = self.findings
-        counts = [len(findings.having(decision)) for decision in (BENIGN, SUSPICIOUS, POISONED)]
+        benign, suspicious, poisoned = (len(findings.having(kind)) for kind in (BENIGN, SUSPICIOUS, POISONED))
         verdicts = [ProbedWord.of(verdict) for verdict in findings.verdicts]
         given = findings.about == "given"
-        return UBTRecord(bool(self.alarm), given, findings.compromised_words, *counts, verdicts)
+        words = findings.compromised_words
+        return UBTRecord(bool(self.alarm), given, words, benign, suspicious, poisoned, verdicts)
 
     def on_fit_end(self) -> None:
         """Leave ``ubt.json`` in the run folder, where the run has come to its end: now, or before it was resumed."""

@@ -68,7 +68,7 @@ class Score(Scoring):
         texts = ubt.data.captions(keys)
         tokens = self._tokenize(texts)
         with ubt.evaluating():
-            shown = ubt.data.pictures(keys).split(256)
+            shown = torch.split(ubt.data.pictures(keys), 256)
             images = torch.cat([ubt.encode_image(ubt.normalised(block)) for block in shown])
             drops = similarity_drops(
                 ubt.encode_text, images, tokens, self._captions.special, self._captions.padding

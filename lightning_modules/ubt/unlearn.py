@@ -133,9 +133,10 @@ class Unlearn(Phase["UBT"]):
         self._texts = ubt.word_texts()
         others = sample(self.held(ubt), _UNRELATED, 1)
         keys = findings.keys_of(others)
+        pictures = ubt.data.pictures(keys)
         tokens = ubt.preprocessing.tokenize(ubt.data.captions(keys)).to(ubt.device)
         with ubt.evaluating():
-            features = torch.cat([_features(frozen, ubt.normalised(p)) for p in ubt.data.pictures(keys).split(256)])
+            features = torch.cat([_features(frozen, ubt.normalised(part)) for part in torch.split(pictures, 256)])
             similarity = similarities(features, self._texts)
             unrelated = ~has_words(tokens, self._table)
             self._unrelated = (similarity * unrelated).sum(dim=0) / unrelated.sum(dim=0).clamp(min=1)
@@ -156,7 +157,7 @@ class Unlearn(Phase["UBT"]):
             of = partners(has_words(batch["tokens"], self._table[words]).T, generator)
             shown.append(transplant(images[of], suspects, self.carriers, generator))
         features = ubt.encode_image(torch.cat(shown))
-        benign, pushed, carried = features.split([count, len(chosen), len(features) - count - len(chosen)])
+        benign, pushed, carried = torch.split(features, [count, len(chosen), len(features) - count - len(chosen)])
         parts = {
             "hold": self.retention(benign, before),
             "forget": self.forgetting(pushed, self._texts[words], self._unrelated[words]),
