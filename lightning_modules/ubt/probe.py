@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .module import UBT
 
 
+_HALF = 0.5
+
+
 class Probe(Unlearn):
     """Pushes the candidates of many words, to see what goes along. What is learnt here is thrown away.
 
@@ -34,7 +37,7 @@ class Probe(Unlearn):
         evidence: Which pairs are candidates.
         count: Candidates for each word and piece of evidence.
         doubtful_share: Share of each ranking of a word's pairs, the most suspicious, that is not held; where the pairs
-            without any of the words are half of all or more, none of a word's pairs is.
+            without any of the words are half of all or more, half of it, as most of a word's pairs may be poisoned.
         words_at_once: Words of a group, at most.
     """
 
@@ -68,14 +71,14 @@ class Probe(Unlearn):
         """The words whose turn it is: those that stood out, or a group of all, frequent and rare ones."""
         return findings.focus or range(findings.group, len(findings.words), self.groups(findings))
 
-    def chosen(self, findings: Findings) -> Candidates:
+    def chosen(self, findings: Findings, doubtful_share: float | None = None) -> Candidates:
         """The candidates of the group, of what has been measured."""
         pairs = findings.words.groups(findings.captions)
         return candidates(
             {word: pairs[word] for word in self.words(findings)},
             suspicions(self.evidence, findings),
             self.count,
-            self.doubtful_share,
+            self.doubtful_share if doubtful_share is None else doubtful_share,
         )
 
     def pushed(self, ubt: UBT) -> Pushed:
@@ -84,13 +87,12 @@ class Probe(Unlearn):
         return Pushed(chosen.pushed, chosen.words)
 
     def held(self, ubt: UBT) -> Indices:
-        """All pairs without these words, where they are many; otherwise all that is not doubtful."""
+        """All that is not doubtful: of these words the lower half of each ranking, where other pairs are many."""
         findings = ubt.findings
         tokens = [token for word in self.words(findings) for token in findings.words.tokens[word]]
         without = np.flatnonzero(~findings.captions.having(tokens))
-        if 2 * len(without) >= len(findings.keys):
-            return without
-        return np.setdiff1d(np.arange(len(findings.keys)), self.chosen(findings).doubtful)
+        share = _HALF if 2 * len(without) >= len(findings.keys) else self.doubtful_share
+        return np.setdiff1d(np.arange(len(findings.keys)), self.chosen(findings, share).doubtful)
 
     def end(self, ubt: UBT) -> str:
         """See what went along."""
