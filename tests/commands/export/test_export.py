@@ -381,6 +381,6 @@ def test_the_mark_of_a_checkpoint_goes_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["a: [", "x" * (2**20 + 1), "!!python/object/apply:os.mkdir [evil]"])
 def test_a_config_that_is_none_is_one_line(content: str, run_folder: Path, tmp_path: Path) -> None:
     (run_folder / "config.yaml").write_text(content)
-    with pytest.raises(UserMistake, match=r"config of a run .*config\.yaml cannot be read"):
+    with pytest.raises(UserMistake, match=r"config of a run .*config\.yaml (cannot be read|is larger)"):
         cli.run(["export", str(run_folder / "last.ckpt"), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
