@@ -99,6 +99,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple[str, float]]]:
     return Keys.seen
 
 
+@pytest.mark.filterwarnings("ignore:The schedule of this run is not that of the checkpoint")
 def test_overfitting_is_on_the_same_pairs_in_every_epoch(fit: Fit, keys: dict[int, list[tuple[str, float]]]) -> None:
     options = ["--trainer.overfit_batches", "2", "--trainer.callbacks", "own_callbacks.Keys"]
     options += ["--data.augmentation", "RandomHorizontalFlip"]
@@ -125,6 +126,7 @@ def test_a_run_without_a_last_epoch_ends(end: tuple[str, ...], fit: Fit) -> None
     assert (Path(run.trainer.default_root_dir) / "last.ckpt").exists()
 
 
+@pytest.mark.filterwarnings("ignore:The schedule of this run is not that of the checkpoint")
 def test_another_learning_rate_holds_from_there_on_and_is_told(fit: Fit) -> None:
     fit("--model.lr", "0.001", "--trainer.max_steps", "4")
     with pytest.warns(UserWarning, match=r"model\.lr 0\.0001 instead of 0\.001"):

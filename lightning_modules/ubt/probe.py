@@ -92,7 +92,11 @@ class Probe(Unlearn):
         tokens = [token for word in self.words(findings) for token in findings.words.tokens[word]]
         without = np.flatnonzero(~findings.captions.having(tokens))
         share = _HALF if 2 * len(without) >= len(findings.keys) else self.doubtful_share
-        return np.setdiff1d(np.arange(len(findings.keys)), self.chosen(findings, share).doubtful)
+        held = np.setdiff1d(np.arange(len(findings.keys)), self.chosen(findings, share).doubtful)
+        if len(held) >= ubt.data.global_batch_size:
+            return held
+        # Of a small set all but those that are pushed.
+        return np.setdiff1d(np.arange(len(findings.keys)), self.chosen(findings).pushed)
 
     def end(self, ubt: UBT) -> str:
         """See what went along."""
