@@ -207,5 +207,5 @@ def test_where_captions_hang_on_no_word_the_run_says_so(planted: Planted, tmp_pa
 
 def test_where_too_few_pairs_can_be_held_the_run_says_so(planted: Planted, tmp_path: Path) -> None:
     ubt = planted.ubt(**(SHORT | {"probe": ProbeOptions(epochs=1, steps=2, doubtful_share=0.999)}))
-    with pytest.raises(UserMistake, match=r"pairs can be held where they are, too few to fill a batch of 16"):
-        phased_trainer(tmp_path).fit(ubt, planted.data())
+    with pytest.raises(UserMistake, match=r"pairs can be held where they are, too few to fill a batch of 636"):
+        phased_trainer(tmp_path).fit(ubt, planted.data(batch_size=636))
