@@ -159,6 +159,14 @@ class Verify(Scoring):
             ubt.return_to_answer()
         return "repair" if new else None
 
+    def _heading(self, findings: Findings, repaired: int) -> str:
+        """Another one for each verdict, as callbacks tell by it that there is something new."""
+        heading = "verify" if not repaired else f"verify {repaired + 1}"
+        if findings.focus:
+            return f"{heading}, closer"
+        groups = self.probe.groups(findings)
+        return heading if groups == 1 else f"{heading}, group {findings.group + 1} of {groups}"
+
     def _judge(self, findings: Findings, repaired: int) -> None:
         seen = findings.seen
         fall = seen["poisoned"] - seen["probed"]
@@ -172,7 +180,7 @@ class Verify(Scoring):
             # Of a pair with words of several groups, where it fell farthest.
             so_far = findings.suspicion.get("fall", np.full_like(fall, np.nan))
             findings.suspicion = {**suspicions(self.probe.evidence, findings), "fall": np.fmax(so_far, fall)}
-        findings.about = "verify" if not repaired else f"verify {repaired + 1}"
+        findings.about = self._heading(findings, repaired)
         groups = findings.words.groups(findings.captions)
         for verdict in verdicts:
             if verdict.found:
