@@ -102,6 +102,7 @@ class PhasedCLIPModule(BaseCLIPModule):
         self._progress, self._clock = Progress(), Clock()
         self._parts: dict[str, Tensor] = {}
         self._evaluates_every: int | None = 1
+        self._resumed_behind_an_epoch = False
 
     # What a subclass says
 
@@ -204,6 +205,7 @@ class PhasedCLIPModule(BaseCLIPModule):
             self._enter(next(iter(self.phases)))
         if self._progress.epoch_is_over:  # a checkpoint from behind the last batch: Lightning starts the next epoch
             self._advance()
+            self._resumed_behind_an_epoch = True
         elif self.running is not None:
             self.running.select(self, self._progress.epoch)
         self._evaluate_next(False)
@@ -212,6 +214,10 @@ class PhasedCLIPModule(BaseCLIPModule):
         """Make what the phase needs, at the start or after a restart."""
         if self._progress.entered_now:  # again: the optimiser's state was restored meanwhile
             self._reset_optimizer()
+        if self._resumed_behind_an_epoch:
+            # Lightning tells by the number of batches of the epoch to come whether the one before had its last.
+            self._resumed_behind_an_epoch = False
+            self.trainer.fit_loop.epoch_loop.batch_progress.current.completed = _NEVER
         if self.running is None:
             return
         self.running.prepare(self)

@@ -24,7 +24,7 @@ def model_of(planted: Planted) -> dict[str, Tensor]:
     return {name.removeprefix("encoder."): tensor for name, tensor in tensors.items()}
 
 
-MOMENTS = [(0, "first"), (2, "first"), (3, "first"), (4, "first"), (5, "last"), (7, "first")]
+MOMENTS = [(0, "last"), (2, "first"), (3, "first"), (3, "last"), (4, "first"), (5, "last"), (7, "first")]
 """In the score, the probe (1, 2), the verification (3), the repair (4, 5) and the second probe (7, 8)."""
 
 
