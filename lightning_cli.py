@@ -16,6 +16,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -50,6 +51,7 @@ from .lightning_modules.encoders import Encoder
 from .lightning_modules.encoders.checkpoint_files import read_pickled
 from .lightning_modules.encoders.traits import check_traits
 from .mistakes import OneLineErrors, told_mistake
+from .number_formats import slow_precision
 from .own_modules import Imports, asked_imports, import_modules
 from .reading import reason
 from .refusals import refused_option
@@ -265,6 +267,8 @@ class UntriggerCLI(LightningCLI):
         ):
             # Lightning takes it only with a strategy that a config spells out.
             trainer.strategy._timeout = timedelta(seconds=together.timeout_seconds)
+        if isinstance(trainer.accelerator, CPUAccelerator) and (slow := slow_precision(str(trainer.precision))):
+            rank_zero_info(slow)
         return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

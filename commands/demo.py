@@ -6,12 +6,14 @@ import shutil
 import time
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from ..callbacks.results_table import read_results, results_text
 from ..contracts import UserMistake
 from ..datamodules.generated import write_generated_data
+from ..number_formats import bfloat16_speedup
 from .own_runs import run_trainer
 from .report import write_report
 
@@ -82,6 +84,8 @@ def _run(stage: str, folder: Path, seed: int) -> None:
     """Run a stage as a user would: LightningCLI on a config, with overrides."""
     arguments = ["--seed_everything", str(seed), "--data.zero_shot", str(folder / "shapes")]
     arguments += [*_overrides(stage, folder), "--trainer.default_root_dir", str(folder / stage)]
+    if not torch.cuda.is_available() and bfloat16_speedup() < 1:
+        arguments += ["--trainer.precision", "32-true"]
     run_trainer("fit", f"demo/{stage}.yaml", arguments)
 
 

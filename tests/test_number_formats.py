@@ -1,0 +1,31 @@
+"""Does a run on a processor without bfloat16 arithmetic say so, and only there?"""
+
+from __future__ import annotations
+
+import pytest
+
+from untrigger import number_formats
+
+
+def test_the_speedup_is_measured_once() -> None:
+    first = number_formats.bfloat16_speedup()
+    assert first > 0
+    assert number_formats.bfloat16_speedup() == first
+
+
+@pytest.mark.parametrize(
+    ("precision", "speedup", "told"),
+    [
+        ("bf16-mixed", 0.2, "takes 5.0 times as long as in float32; --trainer.precision 32-true is faster here"),
+        ("bf16-true", 0.5, "takes 2.0 times as long"),
+        ("bf16-mixed", 1.9, None),
+        ("32-true", 0.2, None),
+        ("16-mixed", 0.2, None),
+    ],
+)
+def test_an_emulated_precision_is_told_of(
+    precision: str, speedup: float, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(number_formats, "bfloat16_speedup", lambda: speedup)
+    said = number_formats.slow_precision(precision)
+    assert (told in said) if told and said else said is told
