@@ -23,7 +23,8 @@ class Normaliser:
         scales = self._scales.get(images.device)
         if scales is None:
             mean, std = (
-                torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (self.mean, self.std)
+                torch.tensor(values).view(1, 3, 1, 1).to(images.device, non_blocking=True)
+                for values in (self.mean, self.std)
             )
             scales = self._scales[images.device] = (1 / (255 * std), -mean / std)
         scale, shift = scales

@@ -143,7 +143,8 @@ class BadCLIP(BaseCLIPModule):
 
     def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         """The weighted sum of both terms, over the pictures of the batch that are not of the target."""
-        others = torch.tensor([float(key not in self._target_keys) for key in batch["key"]]).to(self.device)
+        others = torch.tensor([float(key not in self._target_keys) for key in batch["key"]])
+        others = others.to(self.device, non_blocking=True)
         anchors = self.encode_image(self.patched(batch["image"]))
         with torch.no_grad():
             clean, texts = self(batch)

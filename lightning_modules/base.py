@@ -126,7 +126,7 @@ class BaseCLIPModule(LightningModule):
     def scales(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel of pictures in [0, 1], ``(3, 1, 1)`` each, on the device."""
         mean, std = (
-            torch.tensor(values, device=self.device, dtype=torch.float32)
+            torch.tensor(values, dtype=torch.float32).to(self.device, non_blocking=True)
             for values in (self.encoder.mean, self.encoder.std)
         )
         return mean.view(3, 1, 1), std.view(3, 1, 1)
@@ -134,7 +134,7 @@ class BaseCLIPModule(LightningModule):
     def normalised(self, pictures: Tensor) -> Tensor:
         """Pictures ``(N, 3, S, S)`` uint8 as the encoder takes them, on its device."""
         mean, std = self.scales
-        return (pictures.to(self.device).float() / 255 - mean) / std
+        return (pictures.to(self.device, non_blocking=True).float() / 255 - mean) / std
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length, float32 at least."""

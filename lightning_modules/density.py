@@ -72,6 +72,6 @@ class LocalDensityCLIP(BaseCLIPModule):
         assert self._density is not None, "made when predicting starts"
         images, texts = self(batch)
         places = [self._places.get(key, -1) for key in batch["key"]]
-        own = torch.tensor(places, dtype=torch.int64, device=images.device)
+        own = torch.tensor(places, dtype=torch.int64).to(images.device, non_blocking=True)
         scores = self._density(images, own)._asdict()
         return {"key": batch["key"], "similarity": (images * texts).sum(dim=-1), "scores": scores}

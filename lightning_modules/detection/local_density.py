@@ -52,7 +52,7 @@ class LocalDensity:
         neighbours: k.
 
     Raises:
-        UserMistake: If there are not more reference features than neighbours, or features are not finite.
+        UserMistake: If there are not more reference features than neighbours, or they are not finite.
     """
 
     def __init__(self, reference: Tensor, neighbours: int = 16) -> None:
@@ -78,12 +78,9 @@ class LocalDensity:
                 is.
 
         Returns:
-            ``(B,)`` each.
-
-        Raises:
-            UserMistake: If features are not finite.
+            ``(B,)`` each; NaN where a feature is not finite, as to say so would be to wait for the device.
         """
-        distances, places = self._nearest(_checked(features), own)
+        distances, places = self._nearest(features, own)
         k_distance = distances[:, -1]
         ratios = k_distance[:, None] / self._k_distance[places]
         powers = self._dimension[places] * ratios.log()
@@ -94,9 +91,8 @@ class LocalDensity:
         """Distances ``(B, k)`` to the nearest of the reference, ascending, and their places ``(B, k)``."""
         similarity = features.float() @ self.reference.float().T
         if own is not None:
-            rows = torch.arange(len(features), device=features.device)
-            inside = own >= 0
-            similarity[rows[inside], own[inside]] = -torch.inf
+            every = torch.arange(len(self.reference), device=features.device)
+            similarity = similarity.masked_fill(own[:, None] == every, -torch.inf)
         nearest, places = similarity.topk(self.neighbours, dim=1)
         return (2 - 2 * nearest).clamp(min=_NEAREST**2).sqrt(), places
 
@@ -119,8 +115,9 @@ def local_density(
         ``(N,)`` each, on the CPU.
 
     Raises:
-        UserMistake: As `LocalDensity`.
+        UserMistake: As `LocalDensity`, and if any feature is not finite.
     """
+    features = _checked(features)
     chosen = np.random.default_rng(seed).permutation(len(features))[:reference_size]
     places = torch.from_numpy(np.sort(chosen)).to(features.device)
     own = torch.full((len(features),), -1, dtype=torch.int64, device=features.device)

@@ -187,7 +187,8 @@ class ColourMargin(Evidence):
         """See ``Evidence``."""
         images = pairs.images
         noise = torch.randn(1, 1, *images.shape[2:], generator=torch.Generator().manual_seed(self.seed))
-        return pairs.margin(recoloured(noise.to(images.device, images.dtype).expand_as(images), images))
+        noise = noise.to(images.device, images.dtype, non_blocking=True)
+        return pairs.margin(recoloured(noise.expand_as(images), images))
 
 
 class BlurFragility(Evidence):
