@@ -3,7 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-fuzz test-report test-slurm lint venv wheel clean
+# For other releases than those of .venv, everything once: fits with the default loggers, UBT, bench, report, export.
+SMOKE := $(addprefix tests/,test_cli.py test_counterparts.py fake_cuda datamodules/test_image_text.py \
+	datamodules/triggers/test_badnet.py callbacks/test_measures.py callbacks/test_results.py \
+	lightning_modules/encoders/test_open_clip.py lightning_modules/encoders/test_huggingface.py \
+	lightning_modules/ubt/test_module.py::test_a_planted_backdoor_is_found_and_unlearnt \
+	commands/bench/test_bench.py::test_a_grid_runs_once_and_is_tabulated commands/report/test_report.py \
+	commands/export/test_export.py::test_a_model_of_the_sigmoid_loss_gets_its_bias_back)
+
+.PHONY: demo test test-fuzz test-lowest test-python test-report test-slurm lint venv wheel clean
 
 demo: $(STAMP)
 	$(BIN)/untrigger demo
@@ -15,6 +23,26 @@ test: $(STAMP)
 # Some thousand bent inputs for every door of the product; FUZZ_SEED draws others, FUZZ_KEEP is where a bad one is kept.
 test-fuzz: $(STAMP)
 	FUZZ_RUNS=$${FUZZ_RUNS:-500} OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz $(ARGS)
+
+# At exactly the lowest releases that pyproject.toml allows; PYTHON is to be the lowest too. What they warn of is theirs.
+test-lowest: .venv-lowest/installed
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 -W default $(SMOKE) $(ARGS)
+
+.venv-lowest/installed: pyproject.toml
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[test]'
+	touch $@
+
+# With another Python, at the newest releases: make test-python PYTHON=python3.13
+OTHER := .venv-$(notdir $(PYTHON))
+test-python: $(OTHER)/installed
+	OMP_NUM_THREADS=1 $(OTHER)/bin/python -m pytest -n 2 $(SMOKE) $(ARGS)
+
+$(OTHER)/installed: pyproject.toml
+	test -x $(OTHER)/bin/python || $(PYTHON) -m venv $(OTHER)
+	$(OTHER)/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
 
 # Needs Debian's chromium. Leaves screenshots in screenshots/; RUNS='DIR DIR' shows those runs instead of small ones.
 test-report: $(STAMP)
@@ -46,4 +74,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv .wheel build dist *.egg-info
+	rm -rf .venv .venv-* .wheel build dist *.egg-info
