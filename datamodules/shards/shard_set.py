@@ -40,6 +40,17 @@ class _OpenShard(NamedTuple):
     file: int
 
 
+class _Keyed(NamedTuple):
+    """All samples by the hash of their key, 16 bytes each, so that a few are found without a pass over all shards."""
+
+    hashes: npt.NDArray[np.int64]
+    """``(N,)``, ascending."""
+    order: npt.NDArray[np.int64]
+    """``(N,)``, the place of each among all samples."""
+    starts: npt.NDArray[np.int64]
+    """The first place of each shard."""
+
+
 class ShardSet:
     """Samples of a list of shards that have a picture and one other member, addressed by (shard, position).
 
@@ -74,6 +85,7 @@ class ShardSet:
         self.required = required
         self._selected: list[npt.NDArray[np.int64]] | None = None
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._keyed: _Keyed | None = None
         self.remote = frozenset(shard for shard, path in enumerate(self.paths) if is_remote(path))
         self.cache = ShardCache(remote)
         self._room = _OPEN_COPIES if self.remote else _OPEN_SHARDS
@@ -146,7 +158,8 @@ class ShardSet:
 
     def __getstate__(self) -> dict[str, object]:
         # Files are opened by the process that reads them.
-        return {**self.__dict__, "_open": OrderedDict()}
+        # Hashes of strings are another process's own.
+        return {**self.__dict__, "_open": OrderedDict(), "_keyed": None}
 
     def keys(self) -> Iterator[list[str]]:
         """Iterate over the keys, a shard at a time."""
@@ -243,13 +256,33 @@ class ShardSet:
 
     def locate(self, keys: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Find samples by key: key to (shard, position), without those that are not there."""
-        wanted = set(keys)
-        return {
-            key: (shard, position)
-            for shard, found in enumerate(self.keys())
-            for position, key in enumerate(found)
-            if key in wanted
-        }
+        wanted = frozenset(keys)
+        found = {}
+        for shard, positions in self._having(wanted).items():
+            opened = self._shard(shard)
+            named = ((opened.found.keys[opened.positions[position]], position) for position in positions)
+            found |= {key: (shard, position) for key, position in named if key in wanted}
+        return found
+
+    def _having(self, keys: frozenset[str]) -> dict[int, list[int]]:
+        """By shard the positions whose keys have the hashes of some keys: no shard is opened that has none of them."""
+        if self._keyed is None:
+            hashes = [np.fromiter(map(hash, found), np.int64, len(found)) for found in self.keys()]
+            every = np.concatenate([np.zeros(0, np.int64), *hashes])
+            order = every.argsort(kind="stable")
+            self._keyed = _Keyed(every[order], order, np.cumsum([0, *map(len, hashes)]))
+        every, order, starts = self._keyed
+        wanted = np.sort(np.fromiter(map(hash, keys), np.int64, len(keys)))
+        first, last = every.searchsorted(wanted, "left"), every.searchsorted(wanted, "right")
+        # Most keys stand once; of those that stand more often, every place.
+        several = np.flatnonzero(last - first > 1).tolist()
+        more = [np.arange(first[key] + 1, last[key]) for key in several]
+        places = np.sort(order[np.concatenate([first[last > first], *more]).astype(np.int64)])
+        shards = starts.searchsorted(places, "right") - 1
+        having: dict[int, list[int]] = {}
+        for shard, position in zip(shards.tolist(), (places - starts[shards]).tolist(), strict=True):
+            having.setdefault(shard, []).append(position)
+        return having
 
     def select(self, keys: Iterable[str]) -> ShardSet:
         """The same shards restricted to the samples with these keys."""
@@ -263,10 +296,12 @@ class ShardSet:
 
     def _restricted(self, keys: frozenset[str], named: bool) -> ShardSet:
         """The samples with these keys, or the others."""
-        chosen = [
-            self._shard(shard).positions[[(key in keys) is named for key in found]]
-            for shard, found in enumerate(self.keys())
-        ]
+        having = self._having(keys) if named else dict.fromkeys(range(len(self.paths)))
+        chosen = [np.zeros(0, np.int64)] * len(self.paths)
+        for shard in having:
+            opened = self._shard(shard)
+            found = (opened.found.keys[position] for position in opened.positions)
+            chosen[shard] = opened.positions[[(key in keys) is named for key in found]]
         subset = ShardSet.__new__(ShardSet)
         subset.__dict__.update(self.__getstate__())
         subset._selected, subset._counted = chosen, False

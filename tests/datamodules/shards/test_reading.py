@@ -19,7 +19,7 @@ from PIL import Image
 
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.bad_samples import BadSample
-from untrigger.datamodules.shards import ShardSet, expand_shards, index
+from untrigger.datamodules.shards import ShardSet, expand_shards, index, shard_set
 from untrigger.datamodules.shards.samples import decode_caption, decode_label, decode_picture
 
 
@@ -347,3 +347,22 @@ def test_other_colour_modes_become_rgb(mode: str) -> None:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
     assert decode_picture(buffer.getvalue(), 8).shape == (8, 8, 3)
+
+
+def test_a_few_keys_are_found_without_a_pass_over_all_shards(
+    write_pairs: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_set, "_OPEN_SHARDS", 2)
+    shards = ShardSet(write_pairs([3, 4, 0, 5, 2, 3]))
+    places = {key: (shard, position) for shard, keys in enumerate(shards.keys()) for position, key in enumerate(keys)}
+    assert shards.locate(["k0011", "k0001", "missing"]) == {"k0001": (0, 1), "k0011": (3, 4)}
+    assert shards.locate(places) == places
+    opened: list[str] = []
+    read = shard_set.index_shard
+    monkeypatch.setattr(shard_set, "index_shard", lambda path: opened.append(path) or read(path))
+    assert shards.locate(["k0008"]) == {"k0008": (3, 1)}
+    few = shards.select(["k0000", "k0009", "k0010"])
+    assert set(opened) <= {shards.paths[0], shards.paths[3]}
+    assert few.counts.tolist() == [1, 0, 0, 2, 0, 0]
+    assert few.locate(["k0010", "k0001"]) == {"k0010": (3, 1)}
+    assert [list(keys) for keys in shards.without(["k0000", "k0016"]).keys()][-1] == ["k0014", "k0015"]
