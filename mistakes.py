@@ -8,12 +8,13 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser
 
 from .contracts import UserMistake
 from .nearest import meant
+from .packaged_configs import ConfigFile
 from .reading import shown
 from .refusals import own_place
 
@@ -53,7 +54,13 @@ _HOLDERS = (
 
 
 class OneLineErrors(ArgumentParser):
-    """A parser whose complaints are one line, without its usage."""
+    """A parser whose complaints are one line, without its usage, and which finds the package's own configs."""
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Add an option; of a config file, one that finds the package's own too."""
+        if kwargs.get("action") in ("config", ActionConfigFile):
+            kwargs["action"] = ConfigFile
+        return super().add_argument(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the message as a mistake of the user's."""

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from ...contracts import UserMistake
 from ...own_modules import module_names
+from ...packaged_configs import packaged_config
 from ...plain_yaml import read_yaml
 from ..summary import NO_DEFENCE
 from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings
@@ -124,10 +124,9 @@ def config_path(name: str) -> Path:
     Raises:
         UserMistake: If there is none.
     """
-    own = Path(str(files("untrigger") / "configs"), name)
-    for path in (Path(name), own):
-        if path.is_file():
-            return path
+    path = Path(packaged_config(name))
+    if path.is_file():
+        return path
     raise UserMistake(f"bench: there is no config {name}, neither here nor among the package's own")
 
 

@@ -78,8 +78,8 @@ def make_record(
 
 def command(cell: Cell) -> str:
     """The command that repeats a cell, for a shell in which the variables in it are set."""
-    # The package's own lie in configs/ of a checkout.
-    config = cell.config if Path(cell.config).is_file() else f"configs/{cell.config}"
+    # The package's own are found by the names that they have in a checkout.
+    config = cell.config if Path(cell.config).is_file() else f"configs/{cell.config.removeprefix('configs/')}"
     words = ["untrigger", cell.subcommand, "--config", config, *cell.arguments]
     # Double quotes let the shell put the variables in, single quotes would not.
     quoted = [f'"{word}"' if "$" in word and '"' not in word else shlex.quote(word) for word in words]

@@ -14,6 +14,7 @@ from ...contracts import DECISIONS, UserMistake
 from ...datamodules.generated import write_generated_data
 from ...key_lists import read_keys
 from ...lightning_modules import DECREE, UBT
+from ...packaged_configs import packaged_config
 from ...reading import user_path
 from ...tables import open_table, plain_cell
 from ...ubt_record import ProbedWord, UBTRecord
@@ -95,7 +96,7 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
         What was found. The runs stay in the folders ``ubt`` and ``density``.
     """
     small = subject.encoder.startswith("small:")
-    chosen = str(user_path(config, "config").absolute()) if config else _SMALL if small else _LARGE
+    chosen = str(user_path(packaged_config(config), "config").absolute()) if config else _SMALL if small else _LARGE
     data = ["--data.train_shards", shards]
     module = fit_or_go_on(chosen, [*subject.arguments, *data], subject.folder / "ubt").model
     if not isinstance(module, UBT):

@@ -13,6 +13,7 @@ from rich.markup import escape
 from ...contracts import UserMistake
 from ...files import new_folder
 from ...lightning_modules.encoders import load_weights
+from ...packaged_configs import packaged_config
 from ...reading import user_path
 from ...ubt_record import UBTRecord
 from ..check import check
@@ -99,7 +100,7 @@ def _tell_of_data(found: UBTRecord, suspects: Path, console: Console) -> None:
 def _finetuned(subject: Subject, shards: str, config: str | None) -> Path:
     """Finetune a model with CleanCLIP."""
     small = subject.encoder.startswith("small:")
-    given = None if config is None else str(user_path(config, "config").absolute())
+    given = None if config is None else str(user_path(packaged_config(config), "config").absolute())
     chosen = given or ("cleanclip/cifar10.yaml" if small else "cleanclip/cc3m_100k.yaml")
     place = subject.folder / _CLEANED
     fit_or_go_on(chosen, [*subject.arguments, "--data.train_shards", shards], place)

@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn
 
 from ...contracts import UserMistake
 from ...files import write_text
 from ...reading import read_text, reading, reason, shown
+from ..arguments import constructor_arguments
 from ..triggers import Trigger
 from .plain_types import fits
 from .plan import PoisonPlan
@@ -108,7 +109,7 @@ def _plan(entry: Mapping[str, Any]) -> PoisonPlan:
 
 def _made(kind: type, params: Mapping[str, Any], **more: Any) -> Any:
     """An object of these arguments, each of the type that its class asks for: many are not used before training."""
-    hints = get_type_hints(kind.__init__)  # type: ignore[misc]  # of this very class
+    hints = constructor_arguments(kind)
     for name, value in params.items():
         if not fits(value, hints.get(name, Any)):
             raise UserMistake(f"{kind.__name__}'s {name[:80]!r} is {value!r:.80}, which is of another kind")

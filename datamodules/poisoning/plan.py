@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import inspect
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ...contracts import Attack, ClassPrompts, UserMistake
+from ..arguments import constructor_arguments
 from ..classnames import class_index
 from ..keyed import keyed_uniforms
 from ..templates import NAMED_TEMPLATES, check_templates
@@ -88,7 +88,7 @@ class PoisonPlan:
     @property
     def params(self) -> dict[str, Any]:
         """The constructor's arguments but for the trigger, as plain data."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if name != "trigger"}
+        return {name: getattr(self, name) for name in constructor_arguments(type(self)) if name != "trigger"}
 
     @property
     def attack_name(self) -> str:

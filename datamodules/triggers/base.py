@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
+
+from ..arguments import constructor_arguments
 
 
 class Trigger(ABC):
@@ -21,8 +22,7 @@ class Trigger(ABC):
     @property
     def params(self) -> dict[str, Any]:
         """The constructor's arguments, as plain data."""
-        names = inspect.signature(type(self)).parameters
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in constructor_arguments(type(self))}
 
     def check(self, image_size: int) -> None:  # noqa: B027  a trigger that fits everywhere has nothing to say
         """Say whether the trigger can be drawn.

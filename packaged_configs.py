@@ -1,0 +1,39 @@
+"""The package's own configs, by the names that they have in a checkout."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+_FOLDER = "configs"
+
+
+def packaged_config(name: str) -> str:
+    """Where a config is: a file of the user's, or the package's own where there is none.
+
+    Args:
+        name: A path as the user wrote it, such as ``mine.yaml``, ``configs/ubt/cifar10.yaml`` or ``ubt/cifar10.yaml``.
+
+    Returns:
+        The path of the package's file where no file has this name here and the package has one; else the name.
+    """
+    own = Path(str(files("untrigger") / _FOLDER))
+    try:
+        if not Path(name).exists() and ".." not in Path(name).parts and not Path(name).is_absolute():
+            for path in (own.parent / name, own / name):
+                if path.suffix == ".yaml" and path.is_relative_to(own) and path.is_file():
+                    return str(path)
+    except (OSError, ValueError):  # no path at all, but a config written out
+        pass
+    return name
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config``, which finds the package's own files too."""
+
+    def __call__(self, parser: ArgumentParser, cfg: Namespace, values: Any, option_string: str | None = None) -> None:
+        """Read the file into the options."""
+        super().__call__(parser, cfg, packaged_config(values) if isinstance(values, str) else values, option_string)

@@ -1,0 +1,126 @@
+"""An outsider's study: the files and the commands of the pages on extending, in an otherwise empty folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from typist import Typist, blocks, commands, script, write_small_cifar10
+
+PAGES = Path(__file__).parents[1] / "docs" / "extending"
+PARTS = ("trigger", "poison_plan", "evidence", "defence", "metric")
+SMALL = [
+    *("--model.encoder", "small:nano-32", "--data.batch_size", "32", "--data.num_workers", "0"),
+    *("--trainer.precision", "32", "--trainer.enable_model_summary", "false", "--trainer.enable_progress_bar", "false"),
+]
+SHORT = [*SMALL, "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1"]
+SHORT_UBT = [
+    *SMALL,
+    *("--model.probe.epochs", "1", "--model.probe.steps", "2", "--model.probe.candidates", "8", "--model.rounds", "1"),
+    *("--model.repair.epochs", "1", "--model.repair.steps", "2", "--model.sampled_pairs", "64"),
+]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Typist]:
+    folder = tmp_path_factory.mktemp("reader")
+    write_small_cifar10(folder / "cifar10")
+    with Typist(folder, tmp_path_factory.mktemp("said") / "log") as typist:
+        yield typist
+
+
+def short(command: str) -> list[str]:
+    """What makes a command of the pages a matter of seconds."""
+    if command.split()[1] != "fit":
+        return []
+    return SHORT_UBT if "configs/ubt" in command else SHORT
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files() -> dict[str, str]:
+    """The complete file of each page, by the name that the page gives it."""
+    found = {}
+    for part in PARTS:
+        text, (code,) = (PAGES / f"{part}.md").read_text(), blocks(PAGES / f"{part}.md", "python")
+        (name,) = [
+            name
+            for name in ("my_trigger", "my_plan", "my_evidence", "my_defence", "my_metric")
+            if f"as `{name}.py`" in text
+        ]
+        found[name] = code
+    return found
+
+
+def test_the_files_of_the_pages_run_with_their_commands(reader: Typist) -> None:
+    for name, code in files().items():
+        (reader.folder / f"{name}.py").write_text(code)
+    for part in (*PARTS, "index"):
+        for command in commands(blocks(PAGES / f"{part}.md", "sh")[0]):
+            reader.types(command, *short(command))
+    runs = reader.folder / "runs"
+    assert {path.name for path in runs.iterdir()} == {"corner", "long-captions", "corner-grey", "corner-push-away"}
+    assert [row["attack"] for run in ("corner", "corner-grey", "corner-push-away") for row in rows(runs / run)] == [
+        "Corner"
+    ] * 3
+    assert [rows(runs / run)[0]["defence"] for run in ("corner", "long-captions", "corner-push-away")] == [
+        *("none", "none", "PushAway"),
+    ]
+    assert 0 <= float(rows(runs / "corner")[0]["top_three_accuracy"]) <= 1
+    (plan,) = json.loads((runs / "long-captions" / "poison.json").read_text())["plans"]
+    assert plan["params"]["least_words"] == 5
+    assert len(plan["keys"]) > 0
+    (trigger,) = json.loads((runs / "corner" / "poison.json").read_text())["plans"]
+    assert trigger["trigger"] == {"class": "my_trigger.Corner", "params": {"size": 6, "grey": 255}}
+    with (runs / "corner-grey" / "detection.csv").open(newline="") as file:
+        assert any("GreyMargin" in cell for row in csv.reader(file) for cell in row)
+
+
+def test_a_study_in_one_file_goes_through_a_grid_and_the_report(reader: Typist) -> None:
+    (reader.folder / "my_study.py").write_text("\n\n".join(files().values()))
+    grid = yaml.safe_load(blocks(PAGES / "index.md", "yaml")[0])
+    grid["twins"] = False
+    less = {"epochs": 1, "steps": 2}
+    grid["every"]["model"] = {"encoder": "small:nano-32"}
+    grid["every"]["data"] |= {"batch_size": 32, "num_workers": 0}
+    grid["every"]["trainer"] |= {"precision": 32}
+    grid["train"]["trainer"] = grid["defences"]["push-away"]["trainer"] = {
+        "max_epochs": 1,
+        "check_val_every_n_epoch": 1,
+    }
+    grid["defences"]["grey-evidence"]["model"] |= {
+        **{"probe": {**less, "candidates": 8}, "repair": less, "rounds": 1, "sampled_pairs": 64},
+    }
+    (reader.folder / "grid.yaml").write_text(yaml.safe_dump(grid))
+    bench, report = commands(blocks(PAGES / "index.md", "sh")[1])
+    # As a shell does it, with the command that was installed.
+    for command in (f"{bench} --jobs 2", report):
+        said = subprocess.run(
+            command.replace("untrigger", script(), 1),
+            shell=True,
+            cwd=reader.folder,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
+    study = reader.folder / "runs" / "bench" / "my_study"
+    found = rows(study)
+    assert [(row["attack"], row["defence"]) for row in found] == [
+        *(("BadNet", "none"), ("BadNet", "PushAway"), ("BadNet", "UBT")),
+        *(("Corner", "none"), ("Corner", "PushAway"), ("Corner", "UBT")),
+    ]
+    assert all(0 <= float(row["top_three_accuracy"]) <= 1 for row in found)
+    assert "top_three_accuracy" in (study / "results.md").read_text().replace(" ", "_")
+    assert "top three accuracy" in (study / "report.html").read_text().replace("_", " ")
+    assert "top three accuracy" in next(reader.folder.glob("**/report.html")).read_text().replace("_", " ")

@@ -1,0 +1,107 @@
+"""Commands as a reader types them: each in a process of its own, in her folder, with nothing of ours on the path."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from untrigger.datamodules import generated
+from untrigger.datamodules.shards.writer import Labelled, write_training_shards, write_zero_shot_set
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SERVER = """
+import json, os, sys
+from untrigger import cli, lightning_cli
+from untrigger.commands import bench, check, clean, demo, export, poison, report, shards
+for line in sys.stdin:
+    job = json.loads(line)
+    if not (child := os.fork()):
+        for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, job["log"], os.O_WRONLY | os.O_CREAT)):
+            os.dup2(os.open(path, flags, 0o600), number)
+        os.dup2(1, 2)
+        os.chdir(job["folder"])
+        sys.argv = [job["script"], *job["arguments"]]
+        sys.path.insert(0, os.path.dirname(job["script"]))
+        sys.exit(cli.main())
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Forks a process for each command, so that what takes seconds to import is imported once."""
+
+
+def script() -> str:
+    """The command that was installed."""
+    return str(Path(sys.executable).with_name("untrigger"))
+
+
+class Typist:
+    """Runs commands in a folder.
+
+    Args:
+        folder: The reader's.
+        log: Where what they say goes, outside of it.
+    """
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        self.folder, self._log = folder, log
+        self._server = subprocess.Popen(
+            [sys.executable, "-P", "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait()
+        assert self._server.stdout is not None
+        self._server.stdout.close()
+
+    def types(self, command: str | Sequence[str], *more: str, code: int = 0) -> str:
+        """Run a command, see its exit code, and return what it said."""
+        program, *arguments = shlex.split(command, comments=True) if isinstance(command, str) else command
+        assert program == "untrigger"
+        self._log.unlink(missing_ok=True)
+        job = {"script": script(), "arguments": [*arguments, *more], "folder": str(self.folder), "log": str(self._log)}
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        print(json.dumps(job), file=self._server.stdin, flush=True)
+        ended = int(self._server.stdout.readline())
+        said = self._log.read_text(errors="replace")
+        assert ended == code, f"{shlex.join([program, *arguments, *more])}\n{said[-4000:]}"
+        assert "Traceback" not in said, said[-4000:]
+        return said
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code of a page in a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(block: str) -> list[str]:
+    """The commands of a block, lines that go on joined."""
+    return [line for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def write_small_cifar10(folder: Path, shard_size: int = 16, shards: int = 25, test: int = 40) -> None:
+    """What readers call ``cifar10``: its folders, its classes and its number of shards, with drawn shapes in them."""
+    names = dict(zip(generated.OUTLINES, CIFAR10, strict=True))
+    pairs = []
+    for pair in generated._pairs(shard_size * shards, 32, 0):
+        words = [names.get(word.rstrip("."), word) for word in pair.caption.split()]
+        pairs.append(pair._replace(caption=" ".join(words)))
+    labelled: list[Labelled] = list(generated._labelled(test, 32, 0))
+    write_zero_shot_set(folder, labelled, list(CIFAR10), generated.TEMPLATES, shard_size=test)
+    write_training_shards(folder / "train", pairs, shard_size)
