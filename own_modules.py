@@ -39,7 +39,7 @@ def import_modules(names: Imports) -> None:
         UserMistake: If there is no such module, or it fails.
     """
     for name in module_names(names):
-        if not all(part.isidentifier() for part in name.split(".")):
+        if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
             raise UserMistake(f"imports: {name!r:.200} is no name of a module; a file my_study.py is named my_study")
         try:
             importlib.import_module(name)

@@ -11,20 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typist import Typist, blocks, commands, script, write_small_cifar10
+from typist import Typist, blocks, commands, script, shortened, write_small_cifar10
 
 PAGES = Path(__file__).parents[1] / "docs" / "extending"
 PARTS = ("trigger", "poison_plan", "evidence", "defence", "metric")
-SMALL = [
-    *("--model.encoder", "small:nano-32", "--data.batch_size", "32", "--data.num_workers", "0"),
-    *("--trainer.precision", "32", "--trainer.enable_model_summary", "false", "--trainer.enable_progress_bar", "false"),
-]
-SHORT = [*SMALL, "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1"]
-SHORT_UBT = [
-    *SMALL,
-    *("--model.probe.epochs", "1", "--model.probe.steps", "2", "--model.probe.candidates", "8", "--model.rounds", "1"),
-    *("--model.repair.epochs", "1", "--model.repair.steps", "2", "--model.sampled_pairs", "64"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +23,6 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Typist]:
     write_small_cifar10(folder / "cifar10")
     with Typist(folder, tmp_path_factory.mktemp("said") / "log") as typist:
         yield typist
-
-
-def short(command: str) -> list[str]:
-    """What makes a command of the pages a matter of seconds."""
-    if command.split()[1] != "fit":
-        return []
-    return SHORT_UBT if "configs/ubt" in command else SHORT
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -64,9 +47,9 @@ def files() -> dict[str, str]:
 def test_the_files_of_the_pages_run_with_their_commands(reader: Typist) -> None:
     for name, code in files().items():
         (reader.folder / f"{name}.py").write_text(code)
-    for part in (*PARTS, "index"):
+    for part in (PARTS[0], "index", *PARTS[1:]):
         for command in commands(blocks(PAGES / f"{part}.md", "sh")[0]):
-            reader.types(command, *short(command))
+            reader.types(command, *shortened(command))
     runs = reader.folder / "runs"
     assert {path.name for path in runs.iterdir()} == {"corner", "long-captions", "corner-grey", "corner-push-away"}
     assert [row["attack"] for run in ("corner", "corner-grey", "corner-push-away") for row in rows(runs / run)] == [
@@ -116,11 +99,11 @@ def test_a_study_in_one_file_goes_through_a_grid_and_the_report(reader: Typist) 
         assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
     study = reader.folder / "runs" / "bench" / "my_study"
     found = rows(study)
-    assert [(row["attack"], row["defence"]) for row in found] == [
-        *(("BadNet", "none"), ("BadNet", "PushAway"), ("BadNet", "UBT")),
-        *(("Corner", "none"), ("Corner", "PushAway"), ("Corner", "UBT")),
+    assert sorted((row["attack"], row["defence"]) for row in found) == [
+        *(("BadNet", "PushAway"), ("BadNet", "UBT"), ("BadNet", "none")),
+        *(("Corner", "PushAway"), ("Corner", "UBT"), ("Corner", "none")),
     ]
     assert all(0 <= float(row["top_three_accuracy"]) <= 1 for row in found)
     assert "top_three_accuracy" in (study / "results.md").read_text().replace(" ", "_")
-    assert "top three accuracy" in (study / "report.html").read_text().replace("_", " ")
-    assert "top three accuracy" in next(reader.folder.glob("**/report.html")).read_text().replace("_", " ")
+    for report_page in (study / "report.html", reader.folder / "report.html"):
+        assert "Top three accuracy" in report_page.read_text()

@@ -16,6 +16,16 @@ from untrigger.datamodules import generated
 from untrigger.datamodules.shards.writer import Labelled, write_training_shards, write_zero_shot_set
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SMALL = [
+    *("--model.encoder", "small:nano-32", "--data.batch_size", "32", "--data.num_workers", "0"),
+    *("--trainer.precision", "32", "--trainer.enable_model_summary", "false", "--trainer.enable_progress_bar", "false"),
+]
+SHORT = [*SMALL, "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1"]
+SHORT_UBT = [
+    *SMALL,
+    *("--model.probe.epochs", "1", "--model.probe.steps", "2", "--model.probe.candidates", "8", "--model.rounds", "1"),
+    *("--model.repair.epochs", "1", "--model.repair.steps", "2", "--model.sampled_pairs", "64"),
+]
 SERVER = """
 import json, os, sys
 from untrigger import cli, lightning_cli
@@ -86,8 +96,9 @@ class Typist:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The code of a page in a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    """The code of a page in a language, in order; of blocks without one where it is empty."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [code for named, code in found if named == language]
 
 
 def commands(block: str) -> list[str]:
@@ -105,3 +116,10 @@ def write_small_cifar10(folder: Path, shard_size: int = 16, shards: int = 25, te
     labelled: list[Labelled] = list(generated._labelled(test, 32, 0))
     write_zero_shot_set(folder, labelled, list(CIFAR10), generated.TEMPLATES, shard_size=test)
     write_training_shards(folder / "train", pairs, shard_size)
+
+
+def shortened(command: str) -> list[str]:
+    """Options that make a command of minutes or days a matter of seconds."""
+    if command.split()[1] != "fit":
+        return []
+    return SHORT_UBT if "configs/ubt" in command else SHORT

@@ -13,6 +13,8 @@ from .formats import Exporter, exporter_for
 from .history import is_marked, read_history
 from .round_trip import check_round_trip
 
+_CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+
 
 def export(
     model: str, folder: str, format: Literal["hf", "open_clip", "safetensors"] | None = None, encoder: str | None = None
@@ -39,8 +41,15 @@ def export(
     target = user_path(folder, "folder")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserMistake(f"{folder} is not an empty folder, and nothing is overwritten: give a new one")
-    opened, name = open_encoder(model, encoder)
-    hand_back(exporter_for(opened, name, format), user_path(model, "model"), target)
+    source = _only_file(user_path(model, "model"))
+    opened, name = open_encoder(str(source), encoder)
+    hand_back(exporter_for(opened, name, format), source, target)
+
+
+def _only_file(model: Path) -> Path:
+    """The checkpoint in a folder that holds nothing else, as ``clean`` leaves one that came as a file."""
+    found = list(model.iterdir()) if model.is_dir() else []
+    return found[0] if len(found) == 1 and found[0].suffix in _CHECKPOINTS else model
 
 
 def hand_back(exporter: Exporter, source: Path, target: Path, checks: Checks | None = None) -> None:
