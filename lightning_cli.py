@@ -56,6 +56,7 @@ from .own_modules import Imports, asked_imports, import_modules
 from .reading import reason
 from .refusals import refused_option
 from .run_lock import held_folder
+from .settled_trainer import settle_trainer
 from .slurm_tasks import settle_tasks
 
 _CHECKPOINT_NAMES = ("best", "hpc", "registry")
@@ -197,6 +198,7 @@ class UntriggerCLI(LightningCLI):
         """Settle the run folder, the loggers and the checkpoint, before anything is built."""
         config = self.config if self.subcommand is None else self.config[self.subcommand]
         trainer, fits = config["trainer"], self.subcommand == "fit"
+        settle_trainer(trainer)
         self._starts_its_own = settle_tasks(trainer)
         checkpoint = config.get("ckpt_path")
         if checkpoint:
@@ -207,10 +209,6 @@ class UntriggerCLI(LightningCLI):
             folder = str(Path(checkpoint).parent) if beside else _new_run_folder(self.subcommand or "run")
             trainer["default_root_dir"] = folder
         folder = trainer["default_root_dir"]
-        if trainer["accumulate_grad_batches"] < 1:  # Lightning divides by it
-            raise UserMistake(
-                f"trainer.accumulate_grad_batches is {trainer['accumulate_grad_batches']}, not at least 1"
-            )
         if self.subcommand in ("validate", "test", "predict") and not checkpoint:
             rank_zero_info(f"{self.subcommand} has no --ckpt_path: {_weights_without_checkpoint(config)}")
         # SLURM starts a job again with the same command, after a requeue or when a node has failed.

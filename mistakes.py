@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ArgumentParser
 
 from .contracts import UserMistake
 from .nearest import meant
@@ -58,7 +58,7 @@ class OneLineErrors(ArgumentParser):
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
         """Add an option; of a config file, one that finds the package's own too."""
-        if kwargs.get("action") in ("config", ActionConfigFile):
+        if kwargs.get("action") in ("config", *ConfigFile.__bases__):
             kwargs["action"] = ConfigFile
         return super().add_argument(*args, **kwargs)
 

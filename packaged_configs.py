@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # its __all__ is made at run time
 
 _FOLDER = "configs"
 
@@ -34,6 +34,7 @@ def packaged_config(name: str) -> str:
 class ConfigFile(ActionConfigFile):
     """``--config``, which finds the package's own files too."""
 
-    def __call__(self, parser: ArgumentParser, cfg: Namespace, values: Any, option_string: str | None = None) -> None:
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         """Read the file into the options."""
-        super().__call__(parser, cfg, packaged_config(values) if isinstance(values, str) else values, option_string)
+        found = packaged_config(values) if isinstance(values, str) else values
+        super().__call__(parser, cfg, found, option_string)  # type: ignore[no-untyped-call]  # jsonargparse's

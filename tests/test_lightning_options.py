@@ -18,6 +18,7 @@ from untrigger.lightning_cli import UntriggerCLI
 from untrigger.lightning_modules import PoisonedCLIP
 from untrigger.mistakes import told_mistake
 from untrigger.refusals import refused_option
+from untrigger.settled_trainer import settle_trainer
 
 Fit = Callable[..., UntriggerCLI]
 
@@ -151,6 +152,7 @@ def test_a_run_that_goes_on_as_it_was_is_told_nothing(fit: Fit, recwarn: pytest.
     [
         (("--trainer.strategy", "nosuch"), "invalid strategy name: `strategy='nosuch'`"),
         (("--trainer.accumulate_grad_batches", "0"), "trainer.accumulate_grad_batches is 0, not at least 1"),
+        (("--trainer.barebones", "true"), "trainer.barebones leaves out what a run is for"),
         (("--trainer.val_check_interval", "1000"), "`val_check_interval` (1000) must be less than or equal"),
         (("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "nosuch"), "metric `nosuch`"),
         (("--checkpoint.save_top_k", "-5"), "Invalid value for save_top_k=-5"),
@@ -170,6 +172,26 @@ def test_what_is_refused_is_one_line_wherever_it_is_raised(options: tuple[str, .
         fit(*options, "--trainer.limit_train_batches", "1") if "val_check" not in options[0] else fit(*options)
     assert told in str(mistake.value)
     assert "\n" not in str(mistake.value)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "run"),
+    [
+        *(("ddp_spawn", "ddp"), ("ddp_fork", "ddp"), ("ddp_notebook", "ddp"), ("ddp", "ddp"), ("auto", "auto")),
+        ("ddp_spawn_find_unused_parameters_true", "ddp_find_unused_parameters_true"),
+    ],
+)
+def test_processes_that_would_lose_what_callbacks_keep_are_started_as_those_of_ddp(strategy: str, run: str) -> None:
+    trainer = {"strategy": strategy, "accumulate_grad_batches": 1, "barebones": False}
+    settle_trainer(trainer)
+    assert trainer["strategy"] == run
+
+
+def test_a_run_of_ddp_spawn_trains(fit: Fit, data: Path) -> None:
+    """On one device; the options of two are those of any run of ddp."""
+    run = fit("--trainer.strategy", "ddp_spawn", "--trainer.limit_train_batches", "1")
+    assert type(run.trainer.strategy).__name__ == "DDPStrategy"
+    assert run.trainer.global_step == 1
 
 
 class Faulty(PoisonedCLIP):
