@@ -8,7 +8,7 @@ from typing import NamedTuple
 from huggingface_hub import EvalResult, ModelCardData
 
 from ... import __version__
-from ...lightning_modules.encoders import Encoder
+from ...lightning_modules.encoders import Encoder, has_weights
 from ...printable import printable
 from ...ubt_record import UBTRecord
 from ..summary import number
@@ -23,6 +23,11 @@ _DONE = {
     "BadCLIP": "Nothing: a trigger was optimised against it, and it stayed as it was.",
     "DECREE": "Nothing: a trigger was looked for in it, and it stayed as it was.",
 }
+_FROM_SCRATCH = {
+    "CleanCLIP": "It was trained from random weights, with the losses of CleanCLIP (arXiv 2303.03323).",
+    "SupervisedFinetune": "Its image encoder was trained from random weights on labelled pictures.",
+}
+"""Of classes that finetune, where they started from nothing."""
 _PLANTED = (
     "**Its training data was poisoned on purpose (the checkpoint is marked). Use it for research on backdoors alone, "
     "and leave this mark where it is.**"
@@ -79,7 +84,7 @@ def model_card(
         f"# {plain(title)}",
         f"A CLIP model, {plain(_without_place(name))}, exported by Untrigger {__version__}.",
         "## What was done",
-        _done(history) + (f"\n\n{_PLANTED}" if marked else ""),
+        _done(history, name) + (f"\n\n{_PLANTED}" if marked else ""),
         "## What was found",
         _found(history, checks),
         *(["## How that was checked", checked] if (checked := _checked(history, checks)) else []),
@@ -100,10 +105,13 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|~:-])", r"\\\1", shown)
 
 
-def _done(history: History | None) -> str:
+def _done(history: History | None, name: str) -> str:
+    """What was done to a model whose encoder has this name."""
     if history is None:
         return "Nothing that is known: no files of a run lay beside the checkpoint."
     told = _DONE.get(history.method, f"It was trained with {plain(history.method)}.")
+    if history.started_from is None and not has_weights(name):
+        told = _FROM_SCRATCH.get(history.method, told)
     start = f" It started from {plain(history.started_from)}." if history.started_from else ""
     return told + start
 
