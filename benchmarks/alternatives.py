@@ -1,4 +1,4 @@
-"""Pairs a second of ours over those of what people would use instead: CleanCLIP's own loop, and open_clip's pipeline.
+"""Pairs a second of ours over those of what people would use instead: CleanCLIP's own loop, open_clip's pipeline.
 
     python benchmarks/alternatives.py
 
@@ -10,9 +10,10 @@ Both are re-enacted, on the same pictures and with the same encoder, from what t
 - open_clip (``open_clip_train``): webdataset from shards with shuffling buffers, ``decode("pilrgb")``, its transform
   and its tokeniser, ``batched``; with ``amp_bf16``.
 
-Every figure is of a process of its own with one thread, and the sides alternate: absolute figures depend on the machine
-and on what else it does, the ratios hardly do. ``training`` is where the encoder is the limit, ``loading`` where data
-is: a loader with one worker whose batches nobody looks at.
+Every figure is of a process of its own with one thread, and the sides alternate. Seconds are those of the processor, so
+that what else the machine does matters little. ``training`` is where the encoder is the limit: what the training
+process takes, with one worker beside it. ``loading`` is where data is: a loader that reads in its own process, whose
+batches nobody looks at.
 """
 
 from __future__ import annotations
@@ -110,14 +111,13 @@ class CaptionTable(Dataset[dict[str, Tensor]]):
         return {"tokens": self.tokens[place], "image": self.transform(Image.open(self.folder / self.files[place]))}
 
 
-def cleanclip_loader(folder: Path, encoder: Encoder, batch_size: int) -> Iterable[dict[str, Tensor]]:
+def cleanclip_loader(folder: Path, encoder: Encoder, batch_size: int, workers: int) -> Iterable[dict[str, Tensor]]:
     """As CleanCLIP makes it."""
-    # Its transform holds a function without a name, which Linux's workers, being forked, need not pickle.
     table = CaptionTable(folder, encoder)
-    return DataLoader(table, batch_size, shuffle=True, num_workers=1, drop_last=True, multiprocessing_context="fork")
+    return DataLoader(table, batch_size, shuffle=True, num_workers=workers, drop_last=True, **_forked(workers))
 
 
-def open_clip_loader(folder: Path, encoder: Encoder, batch_size: int) -> Iterator[dict[str, Tensor]]:
+def open_clip_loader(folder: Path, encoder: Encoder, batch_size: int, workers: int) -> Iterator[dict[str, Tensor]]:
     """As ``open_clip_train`` makes it, with its transform for evaluation, which is Resize and CenterCrop too."""
     asked = encoder.preprocessing
     transform = open_clip.image_transform(asked.image_size, is_train=False, mean=asked.mean, std=asked.std)
@@ -135,36 +135,39 @@ def open_clip_loader(folder: Path, encoder: Encoder, batch_size: int) -> Iterato
         wds.to_tuple("image", "text"),
         wds.batched(batch_size, partial=False),
     ]
-    loader = wds.WebLoader(
-        wds.DataPipeline(*steps), batch_size=None, shuffle=False, num_workers=1, multiprocessing_context="fork"
-    )
+    loader = wds.WebLoader(wds.DataPipeline(*steps), batch_size=None, num_workers=workers, **_forked(workers))
     return ({"image": images, "tokens": tokens} for images, tokens in loader)
 
 
-def our_data(folder: Path, batch_size: int) -> ImageTextDataModule:
+def _forked(workers: int) -> dict[str, str]:
+    """Both hold functions without a name, which workers that are forked need not pickle."""
+    return {"multiprocessing_context": "fork"} if workers else {}
+
+
+def our_data(folder: Path, batch_size: int, workers: int) -> ImageTextDataModule:
     """Ours."""
-    return ImageTextDataModule(str(folder / "shards"), batch_size=batch_size, num_workers=1, seed=0)
+    return ImageTextDataModule(str(folder / "shards"), batch_size=batch_size, num_workers=workers, seed=0)
 
 
 def rate(batches: Iterable[Any], batch_size: int) -> float:
-    """Pairs a second from the second batch on: starting does not count."""
+    """Pairs a processor second, from the second batch on: starting does not count."""
     handed = iter(batches)
     next(handed)
-    started, count = time.perf_counter(), 0
+    started, count = time.process_time(), 0
     for _ in handed:
         count += batch_size
-    return count / (time.perf_counter() - started)
+    return count / (time.process_time() - started)
 
 
 def loading(side: str, folder: Path, batch_size: int) -> float:
-    """Pairs a second of a loader alone."""
+    """Pairs a processor second of a loader alone."""
     torch.set_num_threads(1)
     encoder = build_encoder(ENCODER)
     if side == "CleanCLIP":
-        return rate(cleanclip_loader(folder, encoder, batch_size), batch_size)
+        return rate(cleanclip_loader(folder, encoder, batch_size, 0), batch_size)
     if side == "open_clip":
-        return rate(open_clip_loader(folder, encoder, batch_size), batch_size)
-    data = our_data(folder, batch_size)
+        return rate(open_clip_loader(folder, encoder, batch_size, 0), batch_size)
+    data = our_data(folder, batch_size, 0)
     data.preprocessing = encoder.preprocessing
     data.setup("fit")
     # With what is left to the training process: theirs come normalised.
@@ -172,7 +175,7 @@ def loading(side: str, folder: Path, batch_size: int) -> float:
 
 
 def bare_training(batches: Iterable[dict[str, Tensor]], encoder: Encoder, autocast: bool, steps: int) -> list[float]:
-    """Seconds at the end of each step of a loop of theirs."""
+    """Processor seconds at the end of each step of a loop of theirs."""
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=5e-4, weight_decay=0.1)
     encoder.train()
     ends: list[float] = []
@@ -188,7 +191,7 @@ def bare_training(batches: Iterable[dict[str, Tensor]], encoder: Encoder, autoca
             loss = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
             loss.backward()
             optimizer.step()
-            ends.append(time.perf_counter())
+            ends.append(time.process_time())
             if len(ends) > steps:
                 break
     return ends
@@ -202,7 +205,7 @@ class Ends(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Note it."""
-        self.at.append(time.perf_counter())
+        self.at.append(time.process_time())
 
 
 def our_training(folder: Path, precision: str, batch_size: int, steps: int) -> list[float]:
@@ -220,12 +223,12 @@ def our_training(folder: Path, precision: str, batch_size: int, steps: int) -> l
             enable_model_summary=False,
             default_root_dir=root,
         )
-        trainer.fit(PoisonedCLIP(ENCODER), our_data(folder, batch_size))
+        trainer.fit(PoisonedCLIP(ENCODER), our_data(folder, batch_size, 1))
     return ends.at
 
 
 def training(side: str, folder: Path, batch_size: int, steps: int) -> float:
-    """Pairs a second, from the second step on."""
+    """Pairs a processor second, from the second step on."""
     torch.set_num_threads(1)
     seed_everything(0, verbose=False)
     if side.startswith("ours"):
@@ -233,7 +236,7 @@ def training(side: str, folder: Path, batch_size: int, steps: int) -> float:
     else:
         encoder = build_encoder(ENCODER)
         loader: Callable[..., Any] = cleanclip_loader if side == "CleanCLIP" else open_clip_loader
-        ends = bare_training(loader(folder, encoder, batch_size), encoder, side == "open_clip", steps)
+        ends = bare_training(loader(folder, encoder, batch_size, 1), encoder, side == "open_clip", steps)
     return batch_size * (len(ends) - 1) / (ends[-1] - ends[0])
 
 
@@ -249,7 +252,7 @@ def compare(title: str, sides: Iterable[str], rounds: int, measure: Callable[[st
     for _ in range(rounds):
         for side, rates in found.items():
             rates.append(measure(side))
-    table = Table("", "pairs/s", "over CleanCLIP", "over open_clip", title=title)
+    table = Table("", "pairs/processor second", "over CleanCLIP", "over open_clip", title=title)
     for side, rates in found.items():
         ratios = [statistics.median(a / b for a, b in zip(rates, found[other], strict=True)) for other in SIDES[:2]]
         table.add_row(side, f"{statistics.median(rates):,.2f}", *(f"{ratio:.2f}" for ratio in ratios))
@@ -259,7 +262,7 @@ def compare(title: str, sides: Iterable[str], rounds: int, measure: Callable[[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=3, help="of a round of training")
+    parser.add_argument("--steps", type=int, default=3, help="of a round of training, behind the first")
     parser.add_argument("--batch_size", type=int, default=8, help="of training")
     parser.add_argument("--pairs", type=int, default=1200, help="of a round of loading")
     parser.add_argument("--only", nargs="*", default=["loading", "training"], choices=["loading", "training"])

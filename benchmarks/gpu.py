@@ -122,6 +122,14 @@ def peak_of(card: str, given: float | None) -> float:
     return (known if given is None else given) * 1e12
 
 
+def measured(setting: Setting, device: str, count: int, peak: float) -> list[str]:
+    """Samples a second, the share of the peak that they are, and the memory of a step."""
+    steps = Steps(setting, device)
+    rate = setting.batch_size / steps.seconds(count)
+    share = rate * flops_of_a_sample(setting.encoder, device) / peak
+    return [f"{rate:,.0f}", f"{100 * share:.1f} %", f"{steps.gigabytes():.2f} GB"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
@@ -139,13 +147,12 @@ def main() -> None:
         if chosen.encoders and setting.encoder not in chosen.encoders:
             continue
         setting = setting._replace(batch_size=chosen.batch_size or setting.batch_size)
-        steps = Steps(setting, chosen.device)
-        rate = setting.batch_size / steps.seconds(chosen.steps)
-        share = rate * flops_of_a_sample(setting.encoder, chosen.device) / peak
         options = ", ".join(f"{name} {value}" for name, value in setting.options.items())
-        figures = [f"{rate:,.0f}", f"{100 * share:.1f} %", f"{steps.gigabytes():.2f} GB"]
+        try:
+            figures = measured(setting, chosen.device, chosen.steps, peak)
+        except torch.OutOfMemoryError:  # a smaller card; what it can do is told all the same
+            figures = ["out of memory"]
         table.add_row(setting.encoder, str(setting.batch_size), options, *figures)
-        del steps
     Console(width=120).print(table)
 
 
