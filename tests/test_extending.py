@@ -70,6 +70,8 @@ def test_the_files_of_the_pages_run_with_their_commands(reader: Typist) -> None:
 
 def test_a_study_in_one_file_goes_through_a_grid_and_the_report(reader: Typist) -> None:
     (reader.folder / "my_study.py").write_text("\n\n".join(files().values()))
+    for library in ("yaml", "torch", "nltk", "sitecustomize"):  # as a folder that was downloaded may have
+        (reader.folder / f"{library}.py").write_text("open('mark', 'a').write(__name__ + ' ')\n")
     grid = yaml.safe_load(blocks(PAGES / "index.md", "yaml")[0])
     grid["twins"] = False
     less = {"epochs": 1, "steps": 2}
@@ -97,6 +99,7 @@ def test_a_study_in_one_file_goes_through_a_grid_and_the_report(reader: Typist) 
             check=False,
         )
         assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
+    assert not (reader.folder / "mark").exists()
     study = reader.folder / "runs" / "bench" / "my_study"
     found = rows(study)
     assert sorted((row["attack"], row["defence"]) for row in found) == [

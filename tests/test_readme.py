@@ -57,21 +57,22 @@ def test_the_run_folder_holds_what_the_table_says(reader: Typist) -> None:
     reader.types("untrigger report runs/badnet")
 
 
-@pytest.mark.parametrize("line", commands(block("--data.poison.trigger Blended")))
-def test_any_part_of_a_config_can_be_overridden(reader: Typist, line: str) -> None:
-    (reader.folder / "other").mkdir(exist_ok=True)
+def test_any_part_of_a_config_can_be_overridden(reader: Typist) -> None:
+    """All at once, as no option stands in two lines."""
+    (reader.folder / "other").mkdir()
     shutil.copy(reader.folder / "runs" / "badnet" / "poison.json", reader.folder / "other")
-    if "model.safetensors" in line and not (reader.folder / "model.safetensors").exists():
-        reader.types("untrigger export runs/badnet/last.ckpt exported --format safetensors")
-        (weights,) = (reader.folder / "exported").glob("*.safetensors")
-        shutil.copy(weights, reader.folder / "model.safetensors")
+    reader.types("untrigger export runs/badnet/last.ckpt exported --format safetensors")
+    (weights,) = (reader.folder / "exported").glob("*.safetensors")
+    shutil.copy(weights, reader.folder / "model.safetensors")
+    lines = [line.partition("#")[0] for line in commands(block("--data.poison.trigger Blended"))]
+    parsed = [line for line in lines if any(option in line for option in PARSED)]
+    assert len(parsed) == len(PARSED)
     (poison,) = commands(block("--config configs/poisoned_clip/cifar10.yaml"))
-    words = poison.replace("runs/badnet", "runs/other") + " " + line
-    if any(option in line for option in PARSED):
-        said = reader.types(words, "--print_config")
-        assert "class_path: untrigger.lightning_modules.PoisonedCLIP" in said
-    else:
-        reader.types(words, *QUICK)
+    words = poison.replace("runs/badnet", "runs/other")
+    said = reader.types(" ".join([words, *parsed]), "--print_config")
+    for written in ("encoder: open_clip:RN50/openai", "micro_batch_size: 128", "strategy: ddp", "compile: true"):
+        assert written in said
+    reader.types(" ".join([words, *(line for line in lines if line not in parsed)]), *QUICK)
 
 
 def test_what_an_attack_does_is_looked_at(reader: Typist) -> None:

@@ -1,15 +1,15 @@
-"""Modules of the working folder: the last place for what trains, none for what reads, imported when the user asks."""
+"""Modules of the working folder: the last place for what trains, none for what reads, imported when the user asks.
+
+That libraries come first is seen in tests/test_extending.py, in processes that import them afresh.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from typist import script
 
 from untrigger import cli
 from untrigger.contracts import UserMistake
@@ -44,21 +44,6 @@ def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     write_generated_data(tmp_path / "shapes", 16, 8)
     return mark
-
-
-def test_the_folder_of_a_trainer_command_is_the_last_place(mark: Path) -> None:
-    """In a process of its own, the way it is typed: the libraries of this one are there already."""
-    (mark.parent / "of_mine.py").write_text(CORNER.format(name="Flipped"))
-    plan = ["--data.poison", "PoisonPlan", "--data.poison.target", "star", "--data.poison.count", "2"]
-    done = subprocess.run(
-        [script(), "fit", *SMALL, *plan, "--data.poison.trigger", "of_mine.Flipped"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert not mark.exists()
 
 
 def test_a_misspelt_class_and_module_are_told(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
