@@ -257,7 +257,7 @@ class ShardSet:
     def locate(self, keys: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Find samples by key: key to (shard, position), without those that are not there."""
         wanted = frozenset(keys)
-        found = {}
+        found: dict[str, tuple[int, int]] = {}
         for shard, positions in self._having(wanted).items():
             opened = self._shard(shard)
             named = ((opened.found.keys[opened.positions[position]], position) for position in positions)
