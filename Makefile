@@ -31,7 +31,8 @@ test-lowest: .venv-lowest/installed
 .venv-lowest/installed: pyproject.toml
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[test]'
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --upgrade \
+		--editable '.[test]'
 	touch $@
 
 # With another Python, at the newest releases: make test-python PYTHON=python3.13
