@@ -11,7 +11,7 @@ SMOKE := $(addprefix tests/,test_cli.py test_counterparts.py datamodules/test_im
 	commands/bench/test_bench.py::test_a_grid_runs_once_and_is_tabulated commands/report/test_report.py \
 	commands/export/test_export.py::test_a_model_of_the_sigmoid_loss_gets_its_bias_back)
 
-.PHONY: demo test test-fuzz test-lowest test-python test-report test-slurm lint venv wheel clean
+.PHONY: demo docs test test-fuzz test-lowest test-python test-report test-slurm lint venv wheel clean
 
 demo: $(STAMP)
 	$(BIN)/untrigger demo
@@ -59,6 +59,11 @@ lint: $(STAMP) wheel
 	$(BIN)/ruff format --check .
 	cd .wheel && ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p untrigger
 	PYTHONPATH=.wheel $(BIN)/lint-imports
+
+# The site, in site/; a broken link or docstring reference fails. Nothing is fetched while it is built.
+docs: $(STAMP) wheel
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
 
 # The built package, unpacked: what a user installs, and what mypy and import-linter can read as `untrigger`.
 wheel: $(STAMP)
