@@ -29,16 +29,26 @@ def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> f
     if path.lower().endswith(".json"):
         text = read_text(path, what)
         with reading(what, path):
-            named = {str(key) for plan in json.loads(text)["plans"] for key in plan["keys"]}
+            named = {_text(key) for plan in json.loads(text)["plans"] for key in plan["keys"]}
     else:
-        lines = read_lines(path, what, errors="surrogateescape")
-        header = [cell.strip('"') for cell in lines[0].split(",")] if lines else []
-        is_table = path.lower().endswith(".csv") or "key" in header
-        named = _of_table(path, what, counts) if is_table else set(lines)
+        is_table = path.lower().endswith(".csv") or _has_key_column(path, what)
+        named = _of_table(path, what, counts) if is_table else set(read_lines(path, what, errors="surrogateescape"))
     keys = frozenset(named - {""})
     if not keys:
         raise UserMistake(f"{option}: {shown(path)} names no keys")
     return keys
+
+
+def _text(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"a key is {key!r:.40}, which is no text")
+    return key
+
+
+def _has_key_column(path: str, what: str) -> bool:
+    """Whether a text file begins with the header of a table of keys."""
+    lines = read_lines(path, what, errors="surrogateescape")
+    return bool(lines) and "key" in [cell.strip('"') for cell in lines[0].split(",")]
 
 
 def _of_table(path: str, what: str, counts: Callable[[str | None], bool]) -> set[str]:

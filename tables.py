@@ -20,6 +20,7 @@ QUOTES = "quotes inside a cell"
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet reads as a formula."""
+_DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma"}
 _LONGEST_LINE = 1 << 20
 """Characters, so that a file without line ends is not held as one."""
 
@@ -96,8 +97,12 @@ class Table:
         """
         for column in columns:
             if column not in self.columns:
-                found = str(list(self.columns))
-                raise UserMistake(f"{self._what} {self._path} has no column {column!r}: its columns are {found:.300}")
+                found, alone = str(list(self.columns)), "".join(self.columns[:1]) if len(self.columns) == 1 else ""
+                other = next((name for sign, name in _DELIMITERS.items() if sign in alone), "")
+                advice = f"; its cells seem to be parted by a {other}" if other else ""
+                raise UserMistake(
+                    f"{self._what} {self._path} has no column {column!r}: its columns are {found:.300}{advice}"
+                )
 
     def _unreadable(self, line: int, error: csv.Error) -> UserMistake:
         advice = "look for a quote that is not closed, or for quotes inside a cell"

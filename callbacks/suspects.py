@@ -17,6 +17,8 @@ from .suspects_figure import Suspect, contact_sheet
 
 _BLOCK = 4096
 """Captions that are read at once."""
+_LONGEST_CAPTION = 10_000
+"""Characters of a caption in the table, so that whoever reads it need not hold more of one line."""
 
 
 class SuspectsWriter(Callback):
@@ -25,7 +27,7 @@ class SuspectsWriter(Callback):
     The table has a row for each pair that is not benign, the most suspicious first: ``key``, ``caption``, a column for
     each score, the compromised tokens that the caption has, and ``decision`` (``poisoned`` pairs are unlearnt,
     ``suspicious`` ones neither unlearnt nor retained). The sheet shows the first of them, compromised words marked.
-    Cells that a spreadsheet would take for formulas have a quote in front.
+    Cells that a spreadsheet would take for formulas have a quote in front; captions end after 10,000 characters.
 
     Args:
         pictures: Pairs on the sheet, at most.
@@ -97,6 +99,7 @@ def _write_table(path: Path, found: Suspicion, places: np.ndarray, data: ImageTe
                 has = set(re.findall(r"\w+|[^\w\s]", caption.lower()))
                 # A word may be of several tokens that always come together.
                 words = " ".join(word for word in found.words if has.issuperset(word.lower().split()))
-                row = (text_cell(key), text_cell(caption), *scores, text_cell(words), DECISIONS[found.decision[place]])
+                shown = text_cell(caption if len(caption) <= _LONGEST_CAPTION else f"{caption[:_LONGEST_CAPTION]}…")
+                row = (text_cell(key), shown, *scores, text_cell(words), DECISIONS[found.decision[place]])
                 writer.writerow(row)
     unfinished.replace(path)

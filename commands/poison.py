@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from io import BytesIO
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def _bake(source: ShardSet, chosen: Poison, image_size: int, target: Path) -> No
     target.mkdir(parents=True, exist_ok=True)
     # First, so that no poisoned shard ever lies there unmarked.
     write_manifest(chosen, target / "poison.json")
-    skipped: set[str] = set()
+    skipped: dict[str, str] = {}
     faults: list[str] = []
     for number, path in enumerate(track(source.paths, description="Poisoning shards")):
         replaced = _poisoned_members(source, number, chosen, image_size, skipped)
@@ -91,16 +92,22 @@ def _bake(source: ShardSet, chosen: Poison, image_size: int, target: Path) -> No
         chosen = Poison(chosen.plans, [[key for key in keys if key not in skipped] for keys in chosen.keys])
         write_manifest(chosen, target / "poison.json")
     total = sum(len(keys) for keys in chosen.keys)
-    broken = f" ({len(skipped):,} chosen ones are broken and stay as they are)" if skipped else ""
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in Counter(skipped.values()).most_common())
+    broken = f" ({len(skipped):,} chosen ones are broken and stay as they are: {kinds})" if skipped else ""
     for fault in faults:
         print(fault)
+    if skipped and not total:
+        raise UserMistake(
+            f"nothing is poisoned: none of the {len(skipped):,} pairs that were chosen can be used ({kinds}); {target} "
+            "has copies of the shards"
+        )
     print(f"Poisoned {total:,} of {len(source):,} pairs{broken}: {target}, described in {target / 'poison.json'}")
 
 
 def _poisoned_members(
-    source: ShardSet, shard: int, chosen: Poison, image_size: int, skipped: set[str]
+    source: ShardSet, shard: int, chosen: Poison, image_size: int, skipped: dict[str, str]
 ) -> dict[str, Replacement]:
-    """The new picture and caption of each poisoned key of a shard; broken ones are added to ``skipped``."""
+    """The new picture and caption of each poisoned key of a shard; broken ones are added to ``skipped``, with why."""
     keys: list[str] = []
     pictures, captions = [], []
     for position in range(int(source.counts[shard])):
@@ -110,8 +117,8 @@ def _poisoned_members(
         try:
             caption = decode_caption(source.read(shard, position, "txt"))
             square = decode_picture(source.read(shard, position, "picture"), image_size)
-        except BadSample:
-            skipped.add(key)  # training on the fly skips it too
+        except BadSample as error:
+            skipped[key] = error.kind  # training on the fly skips it too
             continue
         keys.append(key)
         captions.append(caption)

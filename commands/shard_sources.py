@@ -60,7 +60,7 @@ def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str
         rows.require(image_column, caption_column)
         place = rows.columns.index(image_column)
         for row in rows:
-            if row.lines > 1 and _swallowed(row, place, delimiter):
+            if row.lines > 1 and _swallowed(row, place, delimiter, table.parent):
                 first = row.line - row.lines + 1
                 raise UserMistake(
                     f"table {shown(table)}: a quote that is opened in line {first} is closed in line {row.line} only, "
@@ -70,11 +70,21 @@ def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str
             yield Line(where, row.cells[image_column], row.cells[caption_column], row.fault)
 
 
-def _swallowed(row: Row, place: int, delimiter: str) -> bool:
-    """Whether a cell of several lines has whole rows in it: lines that name a picture where rows do."""
+def _swallowed(row: Row, place: int, delimiter: str, folder: Path) -> bool:
+    """Whether a cell of several lines has whole rows in it: lines that name a picture where rows do.
+
+    What is named is a picture by its suffix, or because there is such a file: names need no suffix.
+    """
     inner = (line for cell in row.cells.values() for line in cell.splitlines()[1:])
-    paths = (line.split(delimiter)[place] for line in inner if line.count(delimiter) >= max(place, 1))
-    return any(Path(path.strip('" ')).suffix.lower() in PICTURE_SUFFIXES for path in paths)
+    named = (line.split(delimiter)[place].strip('" ') for line in inner if line.count(delimiter) >= max(place, 1))
+    return any(Path(name).suffix.lower() in PICTURE_SUFFIXES or _is_file(folder / name) for name in named if name)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def load_pair(folder: Path, row: Line) -> Pair | Skipped:

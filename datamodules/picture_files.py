@@ -78,7 +78,9 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode in _DEEP_GREY:
         # 65,535 is 255 times 257.
         grey = np.asarray(picture, dtype=np.uint32)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+        eight = ((grey + 128) // 257).astype(np.uint8)
+        eight[grey == picture.info.get("transparency", -1)] = 255  # a PNG may name one grey that is none
+        return Image.fromarray(eight).convert("RGB")
     if not picture.has_transparency_data:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     seen = picture if picture.mode == "RGBA" else picture.convert("RGBA")

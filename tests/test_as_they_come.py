@@ -64,7 +64,7 @@ def test_a_picture_is_what_it_holds_whatever_its_name(
 
 @pytest.mark.parametrize(
     ("text", "caption"),
-    [("a cat &amp; a dog", "a cat &amp; a dog"), ("a cat\r\n", "a cat"), ("\r\n a cat \n", "a cat")],
+    [("a &amp; b", "a &amp; b"), ("a cat\r\n", "a cat"), ("\r\n a cat \n", "a cat"), ("\ufeffa cat", "a cat")],
 )
 def test_a_caption_is_taken_as_it_is(
     text: str, caption: str, preprocessing: Preprocessing, tmp_path: Path, write_shard: WriteShard

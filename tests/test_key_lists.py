@@ -16,7 +16,9 @@ def test_a_manifest_names_the_keys_of_all_its_plans(tmp_path: Path) -> None:
     assert read_keys(str(tmp_path / "poison.json"), "model.given", lambda _: False) == {"k1", "k2", "k7"}
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "{}", '{"plans": [3]}', "{", "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["[1, 2]", "{}", '{"plans": [3]}', '{"plans": [{"keys": [7]}]}', "{", "[" * 100_000]
+)
 def test_json_of_another_kind_is_refused_in_a_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text(content)
     with pytest.raises(UserMistake, match=r"^model\.given: .* cannot be read: .*$"):

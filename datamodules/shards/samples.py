@@ -66,13 +66,13 @@ def _decode_plain_jpeg(data: bytes, image_size: int) -> npt.NDArray[np.uint8] | 
 
 
 def decode_caption(data: bytes) -> str:
-    """Decode a caption, or several, one a line: see ``caption_lines``.
+    """Decode a caption, or several, one a line: see ``caption_lines``. A byte order mark is no part of it.
 
     Raises:
         BadSample: If it is not UTF-8, or holds nothing but white space.
     """
     try:
-        caption = data.decode("utf-8").strip()
+        caption = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise BadSample("caption is not UTF-8", str(error)) from None
     if not caption:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...contracts import UserMistake
-from ...reading import read_json, reading, reason
+from ...reading import read_json, reading, reason, shown
 from .messages import one_line, some
 from .pickles import PickleTooCostly, check_pickle
 
@@ -49,7 +49,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 raise UserMistake(f"{path} holds no weights; looked for {', '.join(IN_FOLDER)}")
             path = found
         if not path.is_file():
-            raise UserMistake(f"there is no checkpoint {path}")
+            raise UserMistake(f"there is no checkpoint {shown(path)}")
         if path.name.endswith(".index.json"):
             return _read_shards(path)
         if path.suffix == ".safetensors":
@@ -76,7 +76,10 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         raise UserMistake(f"{index} names files that are not weights beside it: {some(outside)}")
     tensors: dict[str, Tensor] = {}
     for name in names:
-        tensors.update(read_tensors(index.parent / name))
+        part = read_tensors(index.parent / name)
+        if twice := [tensor for tensor in part if tensor in tensors]:
+            raise UserMistake(f"{index}: two of the files that it names have {some(twice)}: one of them is another's")
+        tensors.update(part)
     return tensors
 
 

@@ -132,6 +132,11 @@ class HuggingFaceTokenizer:
         Raises:
             UserMistake: If it would pool elsewhere, with what to set.
         """
+        if self.tokenizer.padding_side != "right":
+            raise UserMistake(
+                f"{folder}: the tokenizer pads in front of captions, where CLIP was trained with padding behind them; "
+                "set padding_side to right in tokenizer_config.json (and padding in tokenizer.json)"
+            )
         end = self.tokenizer.eos_token_id
         if end is None:
             raise UserMistake(f"{folder}: the tokenizer has no end token; name one in tokenizer_config.json")

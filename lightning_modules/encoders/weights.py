@@ -11,6 +11,7 @@ from torch import Tensor
 from ...contracts import UserMistake
 from .base import Encoder
 from .checkpoint_files import read_tensors
+from .embedding_check import check_embeddings
 from .messages import one_line, some
 from .traits import check_traits
 
@@ -69,7 +70,7 @@ def load_weights(encoder: Encoder, path: str) -> None:
 
     Raises:
         UserMistake: If the path does not exist, cannot be read as tensors alone, or does not fit the encoder, or
-            says that it has another activation function.
+            says that it has another activation function; or, with the weights loaded, if it embeds nothing.
     """
     source = Path(path).expanduser()
     tensors = encoder_tensors(source)
@@ -95,6 +96,7 @@ def load_weights(encoder: Encoder, path: str) -> None:
     check_traits(encoder, source, tensors)
     encoder.set_logit_bias(bias)
     encoder.load_state_dict({name: tensor for name, (tensor, _) in pairs.items()}, strict=False)
+    check_embeddings(encoder, source)
 
 
 def _encoder_part(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

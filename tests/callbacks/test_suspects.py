@@ -15,6 +15,7 @@ from torch import Tensor
 from untrigger.callbacks import BackdoorDetection, LastCheckpoint, SuspectsWriter
 from untrigger.callbacks.suspects_figure import Suspect, contact_sheet
 from untrigger.contracts import Suspicion
+from untrigger.key_lists import read_keys
 
 KEYS = ["a", "b", "=c", "d", "e", "f"]
 POISONED = frozenset({"b", "=c"})
@@ -125,6 +126,13 @@ def test_the_table_has_what_is_not_benign_and_runs_in_no_spreadsheet(run: Any) -
     assert (rows[2]["Blur"], rows[2]["suspicion"]) == ("3.000000", "0.800000")
     with Image.open(run.folder / "suspects.png") as sheet:
         assert sheet.width > 6 * 128
+
+
+def test_a_caption_of_any_length_keeps_the_table_readable(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CAPTIONS, "b", "a car " * 400_000)
+    run.trainer(SuspectsWriter(), limit_val_batches=0).fit(detecting(run, found()), datamodule=pairs(run))
+    named = read_keys(str(run.folder / "suspects.csv"), "data.exclude", lambda decision: decision == "poisoned")
+    assert named == POISONED
 
 
 def test_where_nothing_is_suspicious_the_table_is_empty_and_there_is_no_sheet(run: Any) -> None:

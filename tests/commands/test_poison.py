@@ -78,7 +78,10 @@ def test_a_chosen_pair_that_is_broken_stays_as_it_is(
 ) -> None:
     (path,) = write_pairs([12], broken=range(0, 12, 4))
     poison(path, str(tmp_path / "baked"), PoisonPlan(BadNet(), "star", count=12), 32)
-    assert "Poisoned 9 of 12 pairs (3 chosen ones are broken and stay as they are)" in capsys.readouterr().out
+    assert (
+        "Poisoned 9 of 12 pairs (3 chosen ones are broken and stay as they are: broken picture 3)"
+        in capsys.readouterr().out
+    )
     keys = json.loads((tmp_path / "baked" / "poison.json").read_text())["plans"][0]["keys"]
     assert sorted(keys) == sorted(f"k{number:04d}" for number in range(12) if number % 4)
     before, after = members(Path(path)), members(tmp_path / "baked" / "00000.tar")
@@ -168,3 +171,9 @@ def test_mistakes(clean: Path, tmp_path: Path, write_pairs: Callable[..., list[s
     twice = [*write_pairs([2], folder="a"), *write_pairs([2], folder="b")]
     with pytest.raises(UserMistake, match="same file name"):
         poison(twice, str(tmp_path / "other"), plan(), 32)
+
+
+def test_a_plan_whose_pairs_are_all_broken_poisons_nothing(tmp_path: Path, write_shard: Callable[..., str]) -> None:
+    pairs = [(f"k{n}", {"jpg": b"GIF89a", "txt": b"a star"}) for n in range(10)]
+    with pytest.raises(UserMistake, match=r"nothing is poisoned: none of the \d+ pairs .* \(broken picture \d+\)"):
+        poison(write_shard(tmp_path / "0.tar", pairs), str(tmp_path / "out"), plan(), 32)

@@ -170,10 +170,13 @@ def test_a_folder_in_use_stays_as_it_is(tmp_path: Path, class_folder: Path) -> N
         (b"image,caption\n", {"max_bad_share": 1.5}, "between 0 and 1"),
         (b'image,caption\na.png,"open' + b"x" * 140_000, {}, "is not CSV after line 1"),
         (b"image,caption\na.png,x\n", {"shard_size": 0}, "shard size is 0"),
+        (b"image;caption\na.png;x\n", {}, "its cells seem to be parted by a semicolon"),
+        (b'image,caption\na,"x\na,y\na,z"\na.png,x\n', {}, "opened in line 2 is closed in line 4 only"),
+        (b'caption,image\n"x,a\ny,a\nz",a.png\n', {}, "opened in line 2 is closed in line 4 only"),
     ],
 )
 def test_csv_mistakes(tmp_path: Path, content: bytes | None, options: dict[str, object], said: str) -> None:
-    save_picture(tmp_path / "a.png")
+    (tmp_path / "a").write_bytes(save_picture(tmp_path / "a.png"))
     if content is not None:
         (tmp_path / "pairs.csv").write_bytes(content)
     with pytest.raises(UserMistake, match=said) as caught:

@@ -36,6 +36,12 @@ def test_grey_of_16_bits_is_scaled_and_not_cut_at_white() -> None:
         np.testing.assert_array_equal(np.asarray(written.convert("RGB")), shown)
 
 
+def test_a_transparent_grey_of_16_bits_is_white() -> None:
+    wide = Image.fromarray(RAMP.astype(np.uint16) * 257)
+    shown = decode_picture(file(wide, transparency=0), 32)[..., 0]
+    np.testing.assert_array_equal(shown, np.where(RAMP == 0, 255, RAMP))
+
+
 @pytest.mark.parametrize(
     ("mode", "scale"), [("F", 1 / 255), ("F", 257), ("F", np.nan), ("F", -1), ("I", 257), ("I", -1)]
 )

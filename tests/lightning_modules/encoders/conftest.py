@@ -141,7 +141,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "tiny-RN": {
         "embed_dim": 8,
         "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
-        "text_cfg": {"context_length": 12, "vocab_size": 128, "width": 64, "heads": 1, "layers": 1},
+        "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
     },
     "tiny-ViT": {
         "embed_dim": 8,

@@ -10,7 +10,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, CLIPModel, PreTrainedTokenizerFast, SiglipConfig, SiglipModel
@@ -341,6 +341,15 @@ def _beyond(content: dict[str, Any]) -> None:
     content["model"]["vocab"]["far"] = 16
 
 
+def _end_in_front(content: dict[str, Any]) -> None:
+    content["post_processor"]["single"].insert(0, {"SpecialToken": {"id": "<end>", "type_id": 0}})
+
+
+def _padded_in_front(content: dict[str, Any]) -> None:
+    pad = {"pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>", "pad_to_multiple_of": None}
+    content["padding"] = {"strategy": {"Fixed": 8}, "direction": "Left", **pad}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -350,6 +359,8 @@ def _beyond(content: dict[str, Any]) -> None:
         (_beyond, r"ids up to 16, and the model a table of 16 \(text_config.vocab_size\)"),
         (lambda content: content["model"].update(vocab={"<unk>": 0}), r"the tokenizer has \d tokens"),
         (lambda content: content.update(normalizer={"type": "Sequence", "normalizers": 3}), "cannot be read"),
+        (_end_in_front, "all captions have the same embedding"),
+        (_padded_in_front, "pads in front of captions"),
     ],
 )
 def test_a_tokenizer_that_does_not_fit_or_costs_too_much_is_refused(
@@ -402,3 +413,34 @@ def test_captions_are_lower_cased_where_the_folder_says_so(
     export(str(siglip_folder), str(tmp_path / "back"))
     plain = AutoTokenizer.from_pretrained(tmp_path / "back")
     assert plain(captions[0])["input_ids"] == plain(captions[1])["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("config", "tensors", "told"),
+    [
+        ({"vision_config__layer_norm_eps": 1e30}, {}, "all pictures have the same embedding"),
+        ({"text_config__layer_norm_eps": float("nan")}, {}, "the embeddings of captions are not finite"),
+        (
+            {"vision_config__num_channels": 1},
+            {"vision_model.embeddings.patch_embedding.weight": torch.ones(16, 1, 8, 8)},
+            "the model cannot embed pictures: .*to have 1 channels, but got 3 channels",
+        ),
+        ({}, {"text_projection.weight": torch.zeros(12, 16)}, "all captions have the same embedding"),
+        ({}, {"visual_projection.weight": torch.full((12, 16), 3e38)}, "the embeddings of pictures are not finite"),
+        ({}, {"logit_scale": torch.tensor(1e9)}, r"its temperature is not finite: logit_scale is 1e\+09"),
+    ],
+)
+def test_a_model_that_embeds_nothing_is_refused(
+    config: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    told: str,
+    clip_folder: Callable[..., Path],
+    edit_json: Callable[..., None],
+) -> None:
+    folder = clip_folder()
+    edit_json(folder / "config.json", **config)
+    weights = load_file(folder / "model.safetensors") | tensors
+    (folder / "model.safetensors").unlink()
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(UserMistake, match=told):
+        HuggingFaceEncoder(str(folder))

@@ -350,3 +350,13 @@ def test_an_index_names_files_beside_it_only(index: str, encoder: Encoder, train
     (tmp_path / "folder" / "model.safetensors.index.json").write_text(index)
     with pytest.raises(UserMistake, match=r"index of weights|names files that are not weights beside it"):
         load_weights(encoder, str(tmp_path / "folder"))
+
+
+def test_a_tensor_in_two_files_of_an_index_is_refused(encoder: Encoder, trained: State, tmp_path: Path) -> None:
+    name, *others = trained
+    save_file(trained, tmp_path / "one.safetensors")
+    save_file({name: torch.zeros_like(trained[name])}, tmp_path / "two.safetensors")
+    files = {name: "one.safetensors", others[0]: "two.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    with pytest.raises(UserMistake, match=f"two of the files that it names have {name}"):
+        load_weights(encoder, str(tmp_path))
