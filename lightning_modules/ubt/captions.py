@@ -97,9 +97,10 @@ class CaptionTokens:
 
     def _take(self) -> None:
         """Keep what waits, without special tokens and padding."""
-        for tokens in self._waiting:
-            tokens = tokens.cpu()
-            content = ~torch.isin(tokens, self.special)
-            self._tokens.append(tokens[content].numpy())
-            self._lengths.append(content.sum(dim=1, dtype=torch.int32).numpy())
+        if not self._waiting:
+            return
+        waiting = [tokens.cpu() for tokens in self._waiting]
+        content = [~torch.isin(tokens, self.special) for tokens in waiting]
+        self._tokens.append(torch.cat([tokens[has] for tokens, has in zip(waiting, content, strict=True)]).numpy())
+        self._lengths.append(torch.cat([has.sum(dim=1, dtype=torch.int32) for has in content]).numpy())
         self._waiting = []

@@ -16,18 +16,33 @@ Scores = npt.NDArray[np.float32]
 """``(N,)``, a number for each pair."""
 
 
+_BLOCK = 1 << 16
+"""Numbers that are kept together. Small tensors, one a batch, would keep the gaps between larger ones open, which costs
+many times what the numbers take."""
+
+
 class PassScores:
     """Collects numbers of pairs by key while they stream by. They stay on the device until the pass is over."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
         self._values: dict[str, list[Tensor]] = {}
+        self._left = 0
 
     def add(self, keys: Sequence[str], values: Mapping[str, Tensor]) -> None:
         """Note a batch: for each name a tensor ``(B,)``."""
         self.keys.extend(keys)
+        if self._left < len(keys):
+            self._close()
+            self._left = max(_BLOCK, len(keys))
+            for name, value in values.items():
+                block = torch.empty(self._left, dtype=torch.float32, device=value.device)
+                self._values.setdefault(name, []).append(block)
         for name, value in values.items():
-            self._values.setdefault(name, []).append(value.detach().float())
+            block = self._values[name][-1]
+            first = len(block) - self._left
+            block[first : first + len(keys)] = value.detach()
+        self._left -= len(keys)
 
     def gather(self) -> tuple[list[str], dict[str, Scores]]:
         """Keys and numbers of all ranks, in the order of the ranks: the same on each of them."""
@@ -45,9 +60,16 @@ class PassScores:
             return
         part = state_dict["ranks"][rank]
         self.keys = list(part["keys"])
-        self._values = {name: [value] for name, value in part["values"].items()}
+        self._values, self._left = {name: [value] for name, value in part["values"].items()}, 0
+
+    def _close(self) -> None:
+        """Keep of the last blocks what is filled."""
+        for blocks in self._values.values():
+            blocks[-1] = blocks[-1][: len(blocks[-1]) - self._left]
+        self._left = 0
 
     def _flat(self) -> dict[str, Tensor]:
+        self._close()
         return {name: torch.cat([value.cpu() for value in values]) for name, values in self._values.items()}
 
 
