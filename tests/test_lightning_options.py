@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -164,7 +165,7 @@ def test_a_run_that_goes_on_as_it_was_is_told_nothing(fit: Fit, recwarn: pytest.
         (("--model", "PoisonedCLOP"), "there is no class PoisonedCLOP; did you mean PoisonedCLIP?"),
         (("--model", "untrigger.callbacks.X"), "the module untrigger.callbacks has no class X"),
         (("--model", "untrigger.lightning_modules.CleanClip"), "has no class CleanClip; did you mean CleanCLIP?"),
-        (("--model", "my_study.Own"), "there is no module my_study among those that are installed; this command looks"),
+        (("--model", "no_study.Own"), "there is no module no_study among those that are installed; this command looks"),
     ],
 )
 def test_what_is_refused_is_one_line_wherever_it_is_raised(options: tuple[str, ...], told: str, fit: Fit) -> None:
@@ -187,6 +188,18 @@ def test_processes_that_would_lose_what_callbacks_keep_are_started_as_those_of_d
     assert trainer["strategy"] == run
 
 
+@pytest.fixture
+def _ranks_of_its_own() -> Iterator[None]:
+    """Lightning leaves the process group and its address behind, for whoever runs next and for the children."""
+    before = dict(os.environ)
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("_ranks_of_its_own")
 def test_a_run_of_ddp_spawn_trains(fit: Fit, data: Path) -> None:
     """On one device; the options of two are those of any run of ddp."""
     run = fit("--trainer.strategy", "ddp_spawn", "--trainer.limit_train_batches", "1")
