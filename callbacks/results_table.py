@@ -55,10 +55,9 @@ def read_results(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
     except Exception as error:  # whatever a file that is none makes its reader raise
         raise UserMistake(f"{shown(path)} cannot be read as a CSV file ({reason(error)}): move it away") from error
-    columns = tuple(reader.fieldnames or ())
     # DictReader puts surplus cells under None and fills missing ones with None.
     known = columns[: len(COLUMNS)] == COLUMNS and len(set(columns)) == len(columns) and all(columns)
     if not known or any(None in row or None in row.values() for row in rows):

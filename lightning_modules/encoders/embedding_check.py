@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...contracts import UserMistake
+from ...reading import reading
 from .base import Encoder
 from .messages import one_line
 
-_TEXTS = ("a photo of a dog", "two ships at sea", "cat")
+_TEXTS = ("a photo of a dog", "two ships at sea", "cat", "", "zyx \N{SNOWMAN}\N{CJK UNIFIED IDEOGRAPH-4E2D}\x00")
+"""The last ones have what no vocabulary has: a tokenizer may fail on it, or have a token for it."""
 _ALIKE = 1e-6
 """Distance of normalised embeddings. Those of the worst models that were trained differ by a thousand times that."""
 
@@ -35,7 +37,8 @@ def check_embeddings(encoder: Encoder, source: Path) -> None:
     side = encoder.image_size
     ramp = torch.linspace(-1, 1, side).expand(1, 3, side, side)
     noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    tokens = encoder.tokenizer(_TEXTS).unique(dim=0)
+    with reading("tokenizer of", source):
+        tokens = encoder.tokenizer(_TEXTS).unique(dim=0)
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
     try:

@@ -359,6 +359,7 @@ def _padded_in_front(content: dict[str, Any]) -> None:
         (_beyond, r"ids up to 16, and the model a table of 16 \(text_config.vocab_size\)"),
         (lambda content: content["model"].update(vocab={"<unk>": 0}), r"the tokenizer has \d tokens"),
         (lambda content: content.update(normalizer={"type": "Sequence", "normalizers": 3}), "cannot be read"),
+        (lambda content: content["model"].update(unk_token="none"), r"tokenizer of .*: .*Missing \[UNK\] token"),
         (_end_in_front, "all captions have the same embedding"),
         (_padded_in_front, "pads in front of captions"),
     ],
