@@ -38,7 +38,7 @@ def check_embeddings(encoder: Encoder, source: Path) -> None:
     ramp = torch.linspace(-1, 1, side).expand(1, 3, side, side)
     noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with reading("tokenizer of", source):
-        tokens = encoder.tokenizer(_TEXTS).unique(dim=0)
+        tokens = torch.unique(encoder.tokenizer(_TEXTS), dim=0)
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
     try:
