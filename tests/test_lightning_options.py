@@ -202,7 +202,7 @@ def _ranks_of_its_own() -> Iterator[None]:
 @pytest.mark.usefixtures("_ranks_of_its_own")
 def test_a_run_of_ddp_spawn_trains(fit: Fit, data: Path) -> None:
     """On one device; the options of two are those of any run of ddp."""
-    run = fit("--trainer.strategy", "ddp_spawn", "--trainer.limit_train_batches", "1")
+    run = fit("--trainer.strategy", "ddp_spawn", "--trainer.max_steps", "1")
     assert type(run.trainer.strategy).__name__ == "DDPStrategy"
     assert run.trainer.global_step == 1
 
