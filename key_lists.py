@@ -30,9 +30,11 @@ def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> f
         text = read_text(path, what)
         with reading(what, path):
             named = {_text(key) for plan in json.loads(text)["plans"] for key in plan["keys"]}
+    elif path.lower().endswith(".csv"):
+        named = _of_table(path, what, counts)
     else:
-        is_table = path.lower().endswith(".csv") or _has_key_column(path, what)
-        named = _of_table(path, what, counts) if is_table else set(read_lines(path, what, errors="surrogateescape"))
+        lines = read_lines(path, what, errors="surrogateescape")
+        named = _of_table(path, what, counts) if _is_table(lines) else set(lines)
     keys = frozenset(named - {""})
     if not keys:
         raise UserMistake(f"{option}: {shown(path)} names no keys")
@@ -45,9 +47,8 @@ def _text(key: object) -> str:
     return key
 
 
-def _has_key_column(path: str, what: str) -> bool:
-    """Whether a text file begins with the header of a table of keys."""
-    lines = read_lines(path, what, errors="surrogateescape")
+def _is_table(lines: list[str]) -> bool:
+    """Whether lines begin with the header of a table of keys."""
     return bool(lines) and "key" in [cell.strip('"') for cell in lines[0].split(",")]
 
 

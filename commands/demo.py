@@ -13,7 +13,7 @@ from rich.table import Table
 from ..callbacks.results_table import read_results, results_text
 from ..contracts import UserMistake
 from ..datamodules.generated import write_generated_data
-from ..number_formats import bfloat16_speedup
+from ..number_formats import slow_precision
 from .own_runs import run_trainer
 from .report import write_report
 
@@ -84,7 +84,7 @@ def _run(stage: str, folder: Path, seed: int) -> None:
     """Run a stage as a user would: LightningCLI on a config, with overrides."""
     arguments = ["--seed_everything", str(seed), "--data.zero_shot", str(folder / "shapes")]
     arguments += [*_overrides(stage, folder), "--trainer.default_root_dir", str(folder / stage)]
-    if not torch.cuda.is_available() and bfloat16_speedup() < 1:
+    if not torch.cuda.is_available() and slow_precision("bf16-mixed"):
         arguments += ["--trainer.precision", "32-true"]
     run_trainer("fit", f"demo/{stage}.yaml", arguments)
 

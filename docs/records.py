@@ -10,24 +10,25 @@ from typing import Any
 CELLS = Path(__file__).parents[1] / "benchmarks" / "cells"
 COLUMNS = ("clean_accuracy", "attack_success_rate", "triggered_accuracy")
 HEAD = "| attack | defence | runs | clean accuracy | attack success | accuracy under the trigger | code |"
+STALE = "**stale**: not recorded"
 
 
 def table(grid: Path) -> str:
-    """A grid's table in Markdown: means over the runs of an attack and a defence, in %."""
-    rows: dict[tuple[str, str], list[tuple[dict[str, str], bool]]] = {}
+    """A grid's table in Markdown: means over the runs of an attack and a defence, in %, and which code made them."""
+    rows: dict[tuple[str, str], list[tuple[dict[str, str], str]]] = {}
     for path in sorted(grid.glob("*.json")):
         record = json.loads(path.read_text())
         for result in record["results"]:
             # As a grid's file names it: settings that differ have names that differ.
             key = (f"{record['attack']}: {result['attack']}", record["defence"] or "none")
-            rows.setdefault(key, []).append((result, bool(record.get("code"))))
+            rows.setdefault(key, []).append((result, record.get("code", STALE)))
     lines = [HEAD, "|---|---|---|---|---|---|---|"]
     for (attack, defence), runs in sorted(rows.items()):
         figures = []
         for column in COLUMNS:
             known = [float(result[column]) for result, _ in runs if result.get(column)]
             figures.append(f"{100 * mean(known):.1f}" if known else "")
-        code = "recorded" if all(known for _, known in runs) else "**stale**: not recorded"
+        code = ", ".join(sorted({made_by for _, made_by in runs}))
         lines.append(f"| {attack} | {defence} | {len(runs)} | {' | '.join(figures)} | {code} |")
     return "\n".join(lines)
 
