@@ -18,7 +18,12 @@ def bfloat16_speedup() -> float:
 
     Above 1 where it has instructions for it (AVX512-BF16, AMX, SVE); far below where torch emulates them.
     """
-    return _seconds(torch.float32) / _seconds(torch.bfloat16)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # where cores are busy, several would take as long as it takes them to meet
+    try:
+        return _seconds(torch.float32) / _seconds(torch.bfloat16)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def slow_precision(precision: str) -> str | None:

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from untrigger import number_formats
+
+
+def test_arithmetic_is_measured_and_not_how_long_threads_take_to_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    number_formats.bfloat16_speedup.cache_clear()
+    threads: list[int] = []
+    monkeypatch.setattr(number_formats, "_seconds", lambda dtype: threads.append(torch.get_num_threads()) or 1.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert number_formats.bfloat16_speedup() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+        number_formats.bfloat16_speedup.cache_clear()
+    assert threads == [1, 1]
 
 
 def test_the_speedup_is_measured_once() -> None:
