@@ -102,6 +102,16 @@ class StreamLoader:
             if item.batch:
                 yield unpack(item.batch)
 
+    @property
+    def _iterator(self) -> Any:
+        # Lightning ends the workers of a loader by this name when a run ends. The garbage collector closes their queues
+        # first, and each is then waited for in vain for 5 s.
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        self._loader._iterator = iterator
+
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands; every rank has to ask, as each has replacements of its own.
 

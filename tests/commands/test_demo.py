@@ -18,6 +18,14 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_module, "CLEAN_PAIRS", 128)
     monkeypatch.setattr(demo_module, "SHARD_SIZE", 64)
     monkeypatch.setattr(demo_module, "TEST_PAIRS", 60)
+    overrides = demo_module._overrides
+    # UBT takes as many steps on few pairs as on many.
+    fewer = ["--model.probe.steps", "5", "--model.repair.epochs", "2", "--model.repair.steps", "5"]
+    monkeypatch.setattr(
+        demo_module,
+        "_overrides",
+        lambda stage, folder: [*overrides(stage, folder), *(fewer if stage == "ubt" else [])],
+    )
     monkeypatch.setattr(sys, "argv", ["untrigger"])
     torch.set_num_threads(1)
 

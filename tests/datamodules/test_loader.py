@@ -7,10 +7,12 @@ import pickle
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
 
 from untrigger.contracts import Preprocessing, UserMistake
 from untrigger.datamodules.bad_samples import BadSampleLog
@@ -281,3 +283,34 @@ def test_a_worker_ends_when_its_parent_says_so_and_on_no_other_signal(
     worker.terminate()
     worker.join(timeout=60)
     assert worker.exitcode == 0
+
+
+class Weight(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        return self.weight * len(batch["key"])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_run_that_ends_within_an_epoch_ends_its_workers(
+    tmp_path: Path, write_pairs: WritePairs, preprocessing: Preprocessing
+) -> None:
+    others = set(multiprocessing.active_children())
+    loader = make_loader(write_pairs([40]), preprocessing, workers=2)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(Weight(), loader)
+    assert set(multiprocessing.active_children()) <= others
+    assert len(keys(loader)) == len(loader)
