@@ -7,9 +7,11 @@ cells. Each of these changes what a caption or a key is, so it is told instead.
 from __future__ import annotations
 
 import csv
+import json
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, TextIO
 
 from .contracts import UserMistake
@@ -18,8 +20,10 @@ from .reading import looks_like, reading, shown
 SURPLUS = "more cells than columns, as of an unquoted delimiter"
 QUOTES = "quotes inside a cell"
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet reads as a formula."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # noqa: RUF001  # wide ones count too
+"""How a cell begins that a spreadsheet reads as a formula, blanks left out."""
+_CONTROL = {"Cc", "Cf", "Zl", "Zp"}
+"""Unicode's categories of what steers a terminal or turns the direction of a line."""
 _DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma"}
 _LONGEST_LINE = 1 << 20
 """Characters, so that a file without line ends is not held as one."""
@@ -144,13 +148,30 @@ def _lines(stream: TextIO, path: str, what: str) -> Iterator[str]:
 
 
 def text_cell(text: str) -> str:
-    """Keep a spreadsheet from reading a text as a formula: such a text gets a quote in front.
+    """Keep a spreadsheet from reading a text as a formula, and a terminal from being steered by it.
 
-    ``plain_cell`` takes it off again; no two texts become one.
+    What may be a formula gets a quote in front. What has control or invisible characters stands behind a quote as a
+    JSON string. ``plain_cell`` takes both off again; no two texts become one.
     """
-    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+    if text.startswith("'\"") or _has_controls(text):
+        return f"'{json.dumps(text)}"
+    return f"'{text}" if _is_formula(text) else text
 
 
 def plain_cell(cell: str) -> str:
     """What ``text_cell`` made a cell of."""
-    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell
+    if cell.startswith("'\""):
+        with suppress(ValueError):
+            return str(json.loads(cell[1:]))
+    return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
+
+
+def _is_formula(text: str) -> bool:
+    return text.lstrip("' ").startswith(_FORMULA)
+
+
+def _has_controls(text: str) -> bool:
+    """Also bytes that are no UTF-8, where some terminals take them for control characters."""
+    return not text.isprintable() and any(
+        unicodedata.category(letter) in _CONTROL or "\udc80" <= letter < "\udca0" for letter in text
+    )

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..contracts import DECISIONS, DetectingModule, ImageTextData, Suspicion
 from ..counterparts import data_of
+from ..printable import printable
 from ..tables import text_cell
 from .figures import DPI
 from .suspects_figure import Suspect, contact_sheet
@@ -27,7 +28,8 @@ class SuspectsWriter(Callback):
     The table has a row for each pair that is not benign, the most suspicious first: ``key``, ``caption``, a column for
     each score, the compromised tokens that the caption has, and ``decision`` (``poisoned`` pairs are unlearnt,
     ``suspicious`` ones neither unlearnt nor retained). The sheet shows the first of them, compromised words marked.
-    Cells that a spreadsheet would take for formulas have a quote in front; captions end after 10,000 characters.
+    Cells that a spreadsheet would take for formulas have a quote in front, and keys with control characters stand
+    behind one as JSON strings (``tables.text_cell``); captions have blanks for these, and end after 10,000 characters.
 
     Args:
         pictures: Pairs on the sheet, at most.
@@ -99,7 +101,7 @@ def _write_table(path: Path, found: Suspicion, places: np.ndarray, data: ImageTe
                 has = set(re.findall(r"\w+|[^\w\s]", caption.lower()))
                 # A word may be of several tokens that always come together.
                 words = " ".join(word for word in found.words if has.issuperset(word.lower().split()))
-                shown = text_cell(caption if len(caption) <= _LONGEST_CAPTION else f"{caption[:_LONGEST_CAPTION]}…")
-                row = (text_cell(key), shown, *scores, text_cell(words), DECISIONS[found.decision[place]])
+                shown, words = (text_cell(printable(text, _LONGEST_CAPTION)) for text in (caption, words))
+                row = (text_cell(key), shown, *scores, words, DECISIONS[found.decision[place]])
                 writer.writerow(row)
     unfinished.replace(path)

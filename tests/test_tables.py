@@ -45,8 +45,19 @@ def test_a_file_that_is_no_table_is_told(content: bytes, said: str, tmp_path: Pa
         rows(tmp_path / "t.csv", content)
 
 
-@pytest.mark.parametrize("text", ["=1", "'=1", "''=1", "'", "'a", "", "a", "\t", "-", "''-"])
+@pytest.mark.parametrize("text", ["=1", "'=1", "''=1", "'", "'a", "", "a", "\t", "-", "''-", " =1", "' '=", "＝1"])  # noqa: RUF001
 def test_a_quote_in_front_is_taken_off_again(text: str) -> None:
     cell = text_cell(text)
     assert plain_cell(cell) == text
-    assert not cell.startswith(("=", "-", "\t"))
+    assert not cell.lstrip().startswith(("=", "-", "＝"))  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J", "=\x07", "a\nb", "\x9b", "\udc9b", "\u202eb", "a\u2028", '\'"a"', "'\"", "\t'\""]
+)
+def test_control_characters_come_back_from_a_cell_that_shows_none(text: str) -> None:
+    cell = text_cell(text)
+    assert plain_cell(cell) == text
+    assert cell.isascii()
+    assert cell.isprintable()
+    assert cell.startswith("'\"")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ...callbacks.results_table import add_results, read_results, results_text
 from ...files import write_text
+from ...printable import printable
 from ..report import write_report
 from ..summary import Figure, Summary, best, own_measures, summarise
 from .grid import Cell
@@ -180,8 +181,8 @@ def _runs_list(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _plain_markdown(text: str) -> str:
-    return text.translate(_MARKDOWN)
+    return printable(text).translate(_MARKDOWN)
 
 
 def _plain_latex(text: str) -> str:
-    return text.translate(_LATEX)
+    return printable(text).translate(_LATEX)

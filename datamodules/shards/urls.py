@@ -22,7 +22,8 @@ _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:(//)?")
 def expand_shards(spec: str | Sequence[str], allow_pipe: bool = False) -> list[str]:
     """List the shards that a folder, a brace pattern, a path or a list of these stands for.
 
-    Nothing is expanded but braces: no environment variable, no ``~``, no wildcard.
+    Nothing is expanded but braces, and these not in what exists as it is written: no environment variable, no ``~``, no
+    wildcard.
 
     Args:
         spec: A folder (its ``*.tar``, by name), a path, a pattern such as ``train/{00000..00019}.tar``, a URL of
@@ -66,6 +67,8 @@ def _expand_one(entry: str, allow_pipe: bool) -> list[str]:
         if not found:
             raise UserMistake(f"folder {entry} holds no .tar file")
         return found
+    if not is_remote(entry) and Path(entry).is_file():
+        return [entry]  # its name, or a folder's, may have braces
     try:
         paths = list(islice(braceexpand(entry), _MOST_SHARDS + 1))
     except UnbalancedBracesError:

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 import zlib
@@ -45,6 +46,10 @@ def test_folders_patterns_and_lists_name_shards(write_pairs: Callable[..., list[
     assert expand_shards(str(tmp_path / "train")) == paths
     assert expand_shards(f"{tmp_path}/train/{{00001..00002}}.tar") == paths[1:]
     assert expand_shards([paths[2], paths[0]]) == [paths[2], paths[0]]
+    named = tmp_path / "{0..1}" / "{a.tar"
+    named.parent.mkdir()
+    shutil.copy(paths[0], named)
+    assert expand_shards(str(named)) == [str(named)]
 
 
 @pytest.mark.parametrize(
