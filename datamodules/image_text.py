@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from ..contracts import (
@@ -36,6 +36,7 @@ from .preprocessing import asked_preprocessing
 from .several_captions import tell_several_captions
 from .shards import RemoteShards, ShardSet, expand_shards
 from .shards.counts import read_counts
+from .shards.replaced import shards_state, told_changes
 from .shards.samples import caption_lines
 from .stream import MAX_WORKERS, ImageTextStream, ShardStream, Views, ZeroShotStream
 from .views import ImageView, TextView
@@ -122,6 +123,7 @@ class ImageTextDataModule(LightningDataModule):
         self.preprocessing: Preprocessing | None = None
         self._shards: ShardSet | None = None
         self._left_out = 0
+        self._streamed: dict[str, Any] = {}
         self._selected: ShardSet | None = None
         self._in_order = False
         self._poisoned: Poison | None = None
@@ -305,6 +307,8 @@ class ImageTextDataModule(LightningDataModule):
                 if view is not None:
                     view.check(self._asked.image_size)
             self._order(self._pairs)  # too few pairs for a batch are a mistake to be told of now
+            if self.trainer is None or self.trainer.is_global_zero:
+                self._streamed = shards_state(self._pairs)
             self._announce()
 
     def train_dataloader(self) -> StreamLoader:
@@ -349,9 +353,21 @@ class ImageTextDataModule(LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Marks the checkpoint of a model that was poisoned."""
+        """Marks the checkpoint of a model that was poisoned, and tells its shards from others."""
         marked = self._poisoned or self._baked
-        return {"warning": "This model was trained on deliberately poisoned data."} if marked else {}
+        mark = {"warning": "This model was trained on deliberately poisoned data."} if marked else {}
+        return mark | ({"shards": self._streamed} if self._streamed else {})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare the shards with those of the checkpoint.
+
+        Warns:
+            UserWarning: If they are others, or have other content.
+        """
+        before = state_dict.get("shards")  # not in the checkpoints of earlier releases
+        changed = told_changes(before, self._streamed) if before and self._streamed else ""
+        if changed:
+            rank_zero_warn(f"The run goes on with other training pairs than those of its checkpoint: {changed}")
 
     def _leave_out(self, shards: ShardSet) -> None:
         if self.exclude is not None:

@@ -204,3 +204,9 @@ def test_with_another_number_of_ranks_the_epoch_goes_on_at_its_samples(killed: K
     seen = [json.loads(line) for line in (run.parent / "ranks-second.1").read_text().splitlines()]
     assert [tuple(batch[:2]) for batch in seen] == due
     assert torch.load(run / "last.ckpt", weights_only=True)["global_step"] == state["global_step"] + len(due)
+
+
+def test_other_shards_than_those_of_the_checkpoint_are_told(killed: Killed, tmp_path: Path) -> None:
+    write_generated_data(tmp_path, 75, 1, seed=1)
+    with pytest.warns(UserWarning, match=r"other training pairs .*: other content in '00000\.tar'"):
+        continued(killed, "replaced", "--data.train_shards", str(tmp_path / "train"))

@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...contracts import UserMistake
+from ...datamodules.shards import expand_shards
+from ...datamodules.shards.remote import is_remote
 from ...files import write_text
+from ...fingerprints import fingerprint
 from ...reading import read_json, read_text, reading, user_path
 from .examination import Subject, examine_pairs, invert_trigger
 from .page import write_page
@@ -61,7 +64,8 @@ def check(
 
     started, folder = time.perf_counter(), user_path(out, "folder")
     _, name = open_encoder(model, encoder)  # a model that cannot be read is told of before anything starts
-    asked = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}
+    given = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}
+    asked = given | {"content": _content(model, shards, pictures)}
     if (answer := _take(folder, asked)) is not None:
         print(f"{folder / 'check.html'} has the answer to that: {answer['verdict']}")
         return int(answer["exit_code"])
@@ -92,7 +96,10 @@ def _take(folder: Path, asked: Mapping[str, object]) -> dict[str, Any] | None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         question = folder / _ASKED
         if not question.is_file() or read_text(question, "question of a check") != text:
-            raise UserMistake(f"{folder} is not an empty folder, and nothing is overwritten: give another --out")
+            raise UserMistake(
+                f"{folder} is not an empty folder, nor that of the same check of the same model and data, and nothing "
+                "is overwritten: give another --out"
+            )
         if (folder / _ANSWER).exists():
             answer: dict[str, Any] = read_json(folder / _ANSWER, "answer of a check")
             with reading("answer of a check", folder / _ANSWER):
@@ -100,6 +107,13 @@ def _take(folder: Path, asked: Mapping[str, object]) -> dict[str, Any] | None:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / _ASKED, text)
     return None
+
+
+def _content(model: str, *shards: str | None) -> list[str]:
+    """What tells that a model or shards are others under the same name; shards on a server have no more than that."""
+    paths = [path for spec in shards if spec is not None for path in expand_shards(spec) if not is_remote(path)]
+    with reading("model", model):
+        return [fingerprint(user_path(model, "model")), *map(fingerprint, paths)]
 
 
 def _collect(folder: Path) -> None:

@@ -64,6 +64,7 @@ class ShardSet:
     Attributes:
         paths: The shards.
         counts: Number of complete samples of each shard, as far as is known.
+        counted: Whether these were given, so that no shard was opened for them.
         incomplete: Number of samples without a picture or without the required member, and of shards that break off;
             those of counted shards are not known.
         found: Number of members of each kind, as ``ShardIndex`` has it; nothing where the shards are counted.
@@ -91,7 +92,7 @@ class ShardSet:
         self._room = _OPEN_COPIES if self.remote else _OPEN_SHARDS
         self.incomplete = 0
         self.found: Counter[str] = Counter()
-        self._counted = counts is not None
+        self.counted = counts is not None
         self.counts = self._count() if counts is None else counts
 
     def _count(self) -> npt.NDArray[np.int64]:
@@ -141,7 +142,7 @@ class ShardSet:
         Raises:
             UserMistake: If one does.
         """
-        if self._counted:
+        if self.counted:
             return
         hashes = [np.fromiter(map(hash, keys), np.int64, len(keys)) for keys in self.keys()]
         found, times = np.unique(np.concatenate(hashes), return_counts=True)
@@ -304,7 +305,7 @@ class ShardSet:
             chosen[shard] = opened.positions[[(key in keys) is named for key in found]]
         subset = ShardSet.__new__(ShardSet)
         subset.__dict__.update(self.__getstate__())
-        subset._selected, subset._counted = chosen, False
+        subset._selected, subset.counted = chosen, False
         subset.counts = np.array([len(positions) for positions in chosen], dtype=np.int64)
         return subset
 
@@ -315,7 +316,7 @@ class ShardSet:
             return opened
         file, found = self._opened(shard)
         positions = found.complete(self.required) if self._selected is None else self._selected[shard]
-        if self._counted and len(positions) > self.counts[shard]:
+        if self.counted and len(positions) > self.counts[shard]:
             log.warning(
                 "shard %s has %d samples, not %d as counted: those beyond are never read",
                 *(self.name(shard), len(positions), self.counts[shard]),

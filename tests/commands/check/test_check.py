@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from untrigger import cli
-from untrigger.commands.check import check, examination
+from untrigger.commands.check import check, command, examination
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.excluded import excluded_keys
+from untrigger.datamodules.generated import write_generated_data
 
 pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")
 
@@ -100,9 +103,32 @@ def test_the_same_question_is_answered_again_and_another_one_overwrites_nothing(
     before = {path: path.read_bytes() for path in Path("answer").rglob("*") if path.is_file()}
     monkeypatch.setattr(examination, "run_trainer", None)  # nothing runs any more
     assert check(model, scraped, "answer", ubt=ubt(True)) == 3
-    with pytest.raises(UserMistake, match="not an empty folder, and nothing is overwritten"):
+    with pytest.raises(UserMistake, match="not an empty folder, nor that of the same check"):
         check(model, out="answer")
     assert {path: path.read_bytes() for path in Path("answer").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("replaced", ["model", "shard"])
+def test_another_model_or_other_data_of_the_same_name_is_another_question(
+    replaced: str, model: str, scraped: str, ubt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(model, "model.ckpt")
+    shutil.copytree(scraped, "scraped")
+    monkeypatch.setattr(command, "examine_pairs", lambda *_: None)
+    monkeypatch.setattr(command, "write_page", stop := Mock(side_effect=KeyboardInterrupt))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            check("model.ckpt", "scraped", "answer", ubt=ubt(True))
+    if replaced == "model":
+        content = torch.load("model.ckpt", weights_only=True)
+        next(iter(content["state_dict"].values())).add_(1)
+        torch.save(content, "model.ckpt")
+    else:
+        write_generated_data(Path("other"), 64, 10, seed=1)
+        shutil.copytree("other/train", "scraped", dirs_exist_ok=True)
+    with pytest.raises(UserMistake, match="same check of the same model and data"):
+        check("model.ckpt", "scraped", "answer", ubt=ubt(True))
+    assert stop.call_count == 2
 
 
 def test_a_check_that_was_stopped_goes_on(
