@@ -12,6 +12,7 @@ from torch import Tensor
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, Rate, ResultsWriter, ZeroShotMeasure
 from untrigger.callbacks.results_table import add_results, read_results
 from untrigger.contracts import ClassLogits, UserMistake, ZeroShotData
+from untrigger.tables import plain_cell
 
 HEADER = (
     "dataset,attack,defence,seed,clean_accuracy,attack_success_rate,clean_target_rate,triggered_accuracy,"
@@ -92,6 +93,13 @@ def test_resumed_run_counts_its_earlier_sessions(run: Any) -> None:
     assert [(row["seconds"], row["samples_seen"]) for row in rows(run.folder)] == [("100.0", "24")]
 
 
+def test_a_clock_that_is_set_meanwhile_changes_no_duration(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = itertools.cycle([1e9, 1e9 + 7200, 1e9 - 7200])
+    monkeypatch.setattr("time.time", lambda: next(jumps))
+    run.trainer(*measures(), max_epochs=2).fit(run.Module(), datamodule=run.Data())
+    assert [0 < float(row["seconds"]) < 3600 for row in rows(run.folder)] == [True]
+
+
 def test_evaluation_of_a_checkpoint_shows_what_that_checkpoint_took(run: Any) -> None:
     first = run.trainer(*measures())
     first.fit(run.Module(), datamodule=run.Data())
@@ -119,7 +127,8 @@ def test_names_are_no_formulas(run: Any, name: str) -> None:
     for _ in range(2):  # the second time, the row is found and replaced
         run.trainer(*measures()).validate(run.Module(), datamodule=run.Data(name=name))
     (row,) = rows(run.folder)
-    assert row["dataset"] == (name if name.startswith("a") else f"'{name}")
+    assert plain_cell(row["dataset"]) == name
+    assert row["dataset"].startswith("'")
 
 
 @pytest.mark.parametrize(
