@@ -7,14 +7,15 @@ asks of the other through ``trainer.lightning_module`` and ``trainer.datamodule`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
-
-import numpy as np
-import numpy.typing as npt
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 # Those of typing evaluate a property to see whether it is there, up to Python 3.11.
 from typing_extensions import Protocol, runtime_checkable
+
+if TYPE_CHECKING:  # every command imports this file, and most need no tensor
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
 
 
 class UserMistake(ValueError):

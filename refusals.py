@@ -6,8 +6,6 @@ import sysconfig
 import traceback
 from types import FrameType
 
-import torch
-
 _DOOR = "untrigger.lightning_cli"
 _ASKED_FOR_STEPS = "estimated_stepping_batches"
 """The trainer's property for which it looks at its options and its loader, as a schedule of rates asks it to."""
@@ -25,6 +23,8 @@ _AT_WORK = (
     "torch._functorch",
 )
 """Where torch computes what it is told to, or ranks and processes meet: an error there is none of an option's."""
+_OUT_OF_MEMORY = "OutOfMemoryError"
+"""torch's error that is about the options all the same; by its name, as torch takes seconds to import."""
 
 
 def refused_option(error: BaseException) -> str | None:
@@ -50,7 +50,7 @@ def refused_option(error: BaseException) -> str | None:
     below = frames[doors[-1] + 1 :] if doors else []
     if not below or not all(_is_library(frame) or _hands_on(below, place) for place, frame in enumerate(below)):
         return None
-    if _module(below[-1]).startswith(_AT_WORK) and not isinstance(error, torch.OutOfMemoryError):
+    if _module(below[-1]).startswith(_AT_WORK) and type(error).__name__ != _OUT_OF_MEMORY:
         return None
     message = " ".join(str(error).split())
     readable = isinstance(error, ValueError | TypeError | RuntimeError | ImportError | OSError | NotImplementedError)

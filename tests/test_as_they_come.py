@@ -15,7 +15,7 @@ import torch
 from conftest import coloured_pair, encode_picture
 from PIL import Image
 
-from untrigger.commands.shards import shards_from_csv, shards_from_folder
+from untrigger.commands.shards.command import shards_from_csv, shards_from_folder
 from untrigger.contracts import Preprocessing, UserMistake
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.datamodules.generated import write_generated_data

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from untrigger.commands.shard_sources import Line as TableLine
-from untrigger.commands.shard_sources import load_labelled, load_pair
-from untrigger.commands.shards import _templates
+from untrigger.commands.shards.sources import Line as TableLine
+from untrigger.commands.shards.sources import load_labelled, load_pair
+from untrigger.commands.shards.writing import caption_templates
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.bad_samples import BadSample
 from untrigger.datamodules.classnames import read_classnames
@@ -93,7 +93,7 @@ TEXTS = {
 }
 TEXT_DOORS: dict[str, Callable[[Path], list[str]]] = {
     "class names": read_classnames,
-    "templates": _templates,
+    "templates": caption_templates,
     "zero-shot set": _lines,
     "keys": lambda path: sorted(read_keys(str(path), "data.exclude", lambda _: True)),
 }

@@ -10,7 +10,7 @@ from rich.console import Console
 from ...callbacks.results_table import add_results, read_results, results_text
 from ...files import write_text
 from ...printable import printable
-from ..report import write_report
+from ..report.document import write_report
 from ..summary import Figure, Summary, best, own_measures, summarise
 from .grid import Cell
 from .runner import Places

@@ -9,18 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-
 from ...contracts import UserMistake
-from ...datamodules.shards import expand_shards
-from ...datamodules.shards.remote import is_remote
 from ...files import write_text
-from ...fingerprints import fingerprint
+from ...interrupt import ended_by_ctrl_c
 from ...reading import read_json, read_text, reading, user_path
-from .examination import Subject, examine_pairs, invert_trigger
-from .page import write_page
-from .verdict import Verdict, name_of
+from ..declaration import Command
 
 _ASKED, _ANSWER = "asked.json", "check.json"
 
@@ -60,12 +53,19 @@ def check(
         invert: With data, invert the trigger as well.
         pictures: Shards with the pictures for that; those of the data, or else generated ones, unless given.
     """
-    from ...lightning_modules.encoders.identify import open_encoder  # brings open_clip along, which takes seconds
+    with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
+        from rich.console import Console
+        from rich.markup import escape
+
+        from ...lightning_modules.encoders.identify import open_encoder
+        from .examination import Subject, content_of, examine_pairs, invert_trigger
+        from .page import tell, write_page
+        from .verdict import Verdict, name_of
 
     started, folder = time.perf_counter(), user_path(out, "folder")
     _, name = open_encoder(model, encoder)  # a model that cannot be read is told of before anything starts
     given = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}
-    asked = given | {"content": _content(model, shards, pictures)}
+    asked = given | {"content": content_of(model, shards, pictures)}
     if (answer := _take(folder, asked)) is not None:
         print(f"{folder / 'check.html'} has the answer to that: {answer['verdict']}")
         return int(answer["exit_code"])
@@ -82,7 +82,7 @@ def check(
     _collect(folder)
     write_page(verdict, folder)
     write_text(folder / _ANSWER, json.dumps(verdict.as_json(), indent=2) + "\n")
-    _tell(verdict, folder, console)
+    tell(verdict, folder, console)
     return verdict.exit_code
 
 
@@ -109,13 +109,6 @@ def _take(folder: Path, asked: Mapping[str, object]) -> dict[str, Any] | None:
     return None
 
 
-def _content(model: str, *shards: str | None) -> list[str]:
-    """What tells that a model or shards are others under the same name; shards on a server have no more than that."""
-    paths = [path for spec in shards if spec is not None for path in expand_shards(spec) if not is_remote(path)]
-    with reading("model", model):
-        return [fingerprint(user_path(model, "model")), *map(fingerprint, paths)]
-
-
 def _collect(folder: Path) -> None:
     """Bring what people look at out of the runs."""
     for found in ("ubt/suspects.csv", "ubt/suspects.png", "decree/trigger.png"):
@@ -123,20 +116,4 @@ def _collect(folder: Path) -> None:
             shutil.copyfile(folder / found, folder / Path(found).name)
 
 
-def _tell(verdict: Verdict, folder: Path, console: Console) -> None:
-    """Say on the console what the page says."""
-    console.rule("[bold red]Suspicious" if verdict.suspicious else "[bold green]Nothing suspicious")
-    pairs, inversion = verdict.pairs, verdict.inversion
-    if pairs is not None:
-        # Captions are other people's text: repr keeps escape codes out of a terminal.
-        words = ", ".join(f"{word!r:.40}" for word in pairs.words)
-        found = f"{pairs.poisoned:,} of {pairs.pairs:,} pairs look poisoned, {pairs.suspicious:,} more are doubtful"
-        console.print(escape(found + (f"; compromised words: {words}" if words else "")))
-    if inversion is not None:
-        size = f"{inversion.p_l1_norm:.1%} of the picture" if inversion.found else "none but the whole picture"
-        console.print(f"Smallest trigger that makes all pictures alike: {size}")
-    for sentence in verdict.uncertainty:
-        console.print(escape(sentence))
-    for what, command in verdict.next_steps:
-        console.print(escape(what) + (f"\n    {escape(command)}" if command else ""), soft_wrap=True)
-    console.print(f"{folder / 'check.html'}   ({verdict.seconds:.0f} s)", soft_wrap=True)
+COMMAND = Command(check, words={"model": None, "shards": "?"}, switches=["invert"])

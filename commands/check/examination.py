@@ -12,10 +12,13 @@ import numpy.typing as npt
 
 from ...contracts import DECISIONS, UserMistake
 from ...datamodules.generated import write_generated_data
+from ...datamodules.shards import expand_shards
+from ...datamodules.shards.remote import is_remote
+from ...fingerprints import fingerprint
 from ...key_lists import read_keys
 from ...lightning_modules import DECREE, UBT
 from ...packaged_configs import packaged_config
-from ...reading import user_path
+from ...reading import reading, user_path
 from ...tables import open_table, plain_cell
 from ...ubt_record import ProbedWord, UBTRecord
 from ..own_runs import fit_or_go_on, run_trainer
@@ -82,6 +85,24 @@ class Subject:
         itself = self.encoder == f"hf:{self.model}"
         weights = [] if itself else ["--model.init_from", str(self.model)]
         return ["--model.encoder", self.encoder, *weights]
+
+
+def content_of(model: str, *shards: str | None) -> list[str]:
+    """What tells that a model or shards are others under the same name; shards on a server have no more than that.
+
+    Args:
+        model: Path of the model.
+        shards: Shards, as ``--data.train_shards`` takes them; None where there are none.
+
+    Returns:
+        A fingerprint of each file.
+
+    Raises:
+        UserMistake: If one cannot be read.
+    """
+    paths = [path for spec in shards if spec is not None for path in expand_shards(spec) if not is_remote(path)]
+    with reading("model", model):
+        return [fingerprint(user_path(model, "model")), *map(fingerprint, paths)]
 
 
 def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:

@@ -1,5 +1,1 @@
 """``untrigger clean``: check a model, let it unlearn what was found, and hand it back."""
-
-from .command import clean
-
-__all__ = ["clean"]

@@ -12,19 +12,13 @@ from rich.markup import escape
 
 from ...contracts import UserMistake
 from ...files import new_folder
-from ...lightning_modules.encoders import load_weights
-from ...packaged_configs import packaged_config
+from ...interrupt import ended_by_ctrl_c
 from ...reading import user_path
 from ...ubt_record import UBTRecord
-from ..check import check
-from ..check.examination import Subject
-from ..check.verdict import CLEAN
-from ..export.card import Checks
-from ..export.command import hand_back
-from ..export.formats import exporter_for
-from ..own_runs import fit_or_go_on
+from ..check.command import check
+from ..declaration import Command
 
-_BEFORE, _CLEANED, _AFTER, _MODEL = "check-before", "cleanclip", "check-after", "model"
+_BEFORE, _AFTER, _MODEL = "check-before", "check-after", "model"
 
 
 def clean(
@@ -61,7 +55,15 @@ def clean(
         cleanclip: Config of CleanCLIP (YAML); configs/cleanclip/cifar10.yaml for small encoders and
             configs/cleanclip/cc3m_100k.yaml for others unless given.
     """
-    from ...lightning_modules.encoders.identify import open_encoder  # brings open_clip along, which takes seconds
+    with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
+        from ...lightning_modules.encoders import load_weights
+        from ...lightning_modules.encoders.identify import open_encoder
+        from ..check.examination import Subject
+        from ..check.verdict import CLEAN
+        from ..export.card import Checks
+        from ..export.formats import exporter_for
+        from ..export.handing_back import hand_back
+        from .finetuning import finetune
 
     target, source, console = user_path(folder, "folder"), user_path(model, "model"), Console()
     back = target / _MODEL
@@ -77,7 +79,7 @@ def clean(
     cleaned = target / _BEFORE / "ubt" / "last.ckpt"
     if clean_shards is not None:
         console.rule("Finetuning on the clean pairs with CleanCLIP")
-        cleaned = _finetuned(Subject(source, name, target), clean_shards, cleanclip)
+        cleaned = finetune(Subject(source, name, target), clean_shards, cleanclip)
     verdict = check(str(cleaned), shards, str(target / _AFTER), name, ubt)
     load_weights(opened, str(cleaned))
     checks = Checks(*(UBTRecord.read(target / step / "ubt") for step in (_BEFORE, _AFTER)))
@@ -97,16 +99,6 @@ def _tell_of_data(found: UBTRecord, suspects: Path, console: Console) -> None:
     )
 
 
-def _finetuned(subject: Subject, shards: str, config: str | None) -> Path:
-    """Finetune a model with CleanCLIP."""
-    small = subject.encoder.startswith("small:")
-    given = None if config is None else str(user_path(packaged_config(config), "config").absolute())
-    chosen = given or ("cleanclip/cifar10.yaml" if small else "cleanclip/cc3m_100k.yaml")
-    place = subject.folder / _CLEANED
-    fit_or_go_on(chosen, [*subject.arguments, "--data.train_shards", shards], place)
-    return place / "last.ckpt"
-
-
 def _copy(source: Path, target: Path) -> None:
     """Copy a file into a new folder, or a folder as a whole."""
     with new_folder(target) as unfinished:
@@ -114,3 +106,6 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copytree(source, unfinished, dirs_exist_ok=True)
         else:
             shutil.copyfile(source, unfinished / source.name)
+
+
+COMMAND = Command(clean, words={"model": None, "shards": None, "folder": None})

@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from ...contracts import UserMistake
-from ...files import new_folder, write_text
+from ...interrupt import ended_by_ctrl_c
 from ...reading import user_path
-from .card import Checks, model_card
-from .formats import Exporter, exporter_for
-from .history import is_marked, read_history
-from .round_trip import check_round_trip
+from ..declaration import Command
 
 _CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 
@@ -36,7 +33,10 @@ def export(
             one of the model's own library unless given.
         encoder: What the model is, as for --model.encoder, where the file does not tell.
     """
-    from ...lightning_modules.encoders.identify import open_encoder  # brings open_clip along, which takes seconds
+    with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
+        from ...lightning_modules.encoders.identify import open_encoder
+        from .formats import exporter_for
+        from .handing_back import hand_back
 
     target = user_path(folder, "folder")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -52,23 +52,4 @@ def _only_file(model: Path) -> Path:
     return found[0] if len(found) == 1 and found[0].suffix in _CHECKPOINTS else model
 
 
-def hand_back(exporter: Exporter, source: Path, target: Path, checks: Checks | None = None) -> None:
-    """Write a model with its card, read it back, and say so.
-
-    Args:
-        exporter: What writes it, with the model.
-        source: Where the model lay; the files of the run beside it go into the card.
-        target: A new or an empty folder.
-        checks: What the model was found to be before and after, where that is known.
-    """
-    opened, name = exporter.encoder, exporter.name
-    history, marked = read_history(source), is_marked(source)
-    with new_folder(target) as unfinished:
-        exporter.write(unfinished)
-        card = model_card(target.name, opened, name, exporter, history, marked, checks)
-        difference = check_round_trip(opened, exporter.tensors, exporter.read(unfinished))
-        write_text(unfinished / "README.md", card)
-    print(
-        f"{target}: {name} for {exporter.library}; read back, embeddings differ by {difference:.1e} at "
-        "most, every tensor is the same"
-    )
+COMMAND = Command(export, words={"model": None, "folder": None})

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import coloured_pair
 
-from untrigger.commands.poison import poison
+from untrigger.commands.poison.command import poison
 from untrigger.contracts import Preprocessing
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.datamodules.poisoning import LabelConsistentPlan, PoisonPlan

@@ -16,8 +16,8 @@ import torch
 from fuzz.doors import Door, bent_json
 from PIL import Image
 
-from untrigger.commands.shard_sources import csv_rows
-from untrigger.commands.tar_copies import Replacement, copy_shard
+from untrigger.commands.poison.tar_copies import Replacement, copy_shard
+from untrigger.commands.shards.sources import csv_rows
 from untrigger.contracts import UserMistake
 from untrigger.datamodules import BadNet, DualKeyPlan, PoisonPlan, WaNet
 from untrigger.datamodules.bad_samples import BadSample

@@ -21,7 +21,7 @@ from untrigger.commands.bench.tables import labelled_rows, latex_table, markdown
 from untrigger.commands.check.command import _take
 from untrigger.commands.export.card import _eval_results, _found, _measured
 from untrigger.commands.export.history import read_history
-from untrigger.commands.report import write_report
+from untrigger.commands.report.document import write_report
 from untrigger.commands.report.records import records_of
 from untrigger.commands.report.runs import read_runs
 from untrigger.commands.report.spaces import read_space

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from untrigger import cli
-from untrigger.commands.check import check, command, examination
+from untrigger.commands.check import examination, page
+from untrigger.commands.check.command import check
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.excluded import excluded_keys
 from untrigger.datamodules.generated import write_generated_data
@@ -114,8 +115,8 @@ def test_another_model_or_other_data_of_the_same_name_is_another_question(
 ) -> None:
     shutil.copy(model, "model.ckpt")
     shutil.copytree(scraped, "scraped")
-    monkeypatch.setattr(command, "examine_pairs", lambda *_: None)
-    monkeypatch.setattr(command, "write_page", stop := Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(examination, "examine_pairs", lambda *_: None)
+    monkeypatch.setattr(page, "write_page", stop := Mock(side_effect=KeyboardInterrupt))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             check("model.ckpt", "scraped", "answer", ubt=ubt(True))

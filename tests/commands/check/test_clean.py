@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from untrigger import cli
-from untrigger.commands.clean import clean
 from untrigger.commands.clean import command as clean_command
+from untrigger.commands.clean.command import clean
 from untrigger.contracts import UserMistake
 from untrigger.lightning_modules.encoders.identify import open_encoder
 from untrigger.ubt_record import UBTRecord

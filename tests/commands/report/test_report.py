@@ -13,7 +13,8 @@ from PIL import Image
 
 from untrigger.callbacks.figures import trigger_gallery
 from untrigger.callbacks.results_table import COLUMNS, add_results
-from untrigger.commands.report import report, write_report
+from untrigger.commands.report.command import report
+from untrigger.commands.report.document import write_report
 from untrigger.commands.report.drawing import to_svg
 from untrigger.commands.report.figures import Point, against_success, over_training
 from untrigger.commands.report.pictures import data_uri

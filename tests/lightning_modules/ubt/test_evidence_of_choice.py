@@ -13,7 +13,7 @@ from planted import TARGET, Planted, assert_same_state, phased_trainer, same, we
 from torch import Tensor, nn
 
 from untrigger.callbacks import SuspectsWriter
-from untrigger.commands.poison import poison
+from untrigger.commands.poison.command import poison
 from untrigger.contracts import UserMistake
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.lightning_modules import UBT

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 
-from ..contracts import UserMistake
-from ..datamodules.bad_samples import BadSample
-from ..datamodules.shards.encoded import EncodedPicture, check_picture, encode_picture
-from ..datamodules.shards.writer import Labelled, Pair, Skipped
-from ..reading import shown
-from ..tables import Row, open_table
+from ...contracts import UserMistake
+from ...datamodules.bad_samples import BadSample
+from ...datamodules.shards.encoded import EncodedPicture, check_picture, encode_picture
+from ...datamodules.shards.writer import Labelled, Pair, Skipped
+from ...reading import shown
+from ...tables import Row, open_table
 from .picture_folders import PICTURE_SUFFIXES
 
 MAX_FILE_BYTES = 100_000_000

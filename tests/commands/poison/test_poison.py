@@ -13,7 +13,7 @@ from shard_files import members
 from training import quiet_trainer
 
 from untrigger import cli
-from untrigger.commands.poison import poison
+from untrigger.commands.poison.command import poison
 from untrigger.contracts import Preprocessing, UserMistake
 from untrigger.datamodules import (
     SIG,

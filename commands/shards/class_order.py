@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..contracts import UserMistake
-from ..printable import printable
+from ...contracts import UserMistake
+from ...printable import printable
 
 _NUMBERED = re.compile(r"(\D*)(\d+)(.*)", re.DOTALL)
 _SHOWN = 3

@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from untrigger import cli
-from untrigger.commands.poison import poison
+from untrigger.commands.poison.command import poison
 from untrigger.contracts import UserMistake
 from untrigger.datamodules import BadNet, PoisonPlan
 from untrigger.datamodules.generated import write_generated_data

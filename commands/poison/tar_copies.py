@@ -7,9 +7,9 @@ import tarfile
 from collections.abc import Mapping
 from typing import BinaryIO, NamedTuple
 
-from ..datamodules.shards.index import PICTURES
-from ..datamodules.shards.member_names import is_hidden, key_and_suffix
-from ..datamodules.shards.tar import BLOCK, FILE, HARD_LINK, SPARSE, TarFault, TarMember, tar_members
+from ...datamodules.shards.index import PICTURES
+from ...datamodules.shards.member_names import is_hidden, key_and_suffix
+from ...datamodules.shards.tar import BLOCK, FILE, HARD_LINK, SPARSE, TarFault, TarMember, tar_members
 
 _CHUNK = 1 << 20
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jsonargparse import auto_cli
 from PIL import Image
 from shard_files import files, members
 
-from untrigger.commands.shards import COMMANDS, shards_from_csv, shards_from_folder, shards_from_torchvision
+from untrigger.commands.shards.command import COMMAND, shards_from_csv, shards_from_folder, shards_from_torchvision
 from untrigger.contracts import UserMistake
 
 
@@ -365,9 +364,9 @@ def test_each_command_runs_from_a_command_line(tmp_path: Path, class_folder: Pat
         "torchvision": ["FakeData", *fake, f"--classnames={names}", "--download=false"],
         "sizes": [str(tmp_path / "out" / "folder")],
     }
-    assert set(lines) == set(COMMANDS)
+    assert set(lines) == set(COMMAND.commands)
     for name, (source, *options) in lines.items():
-        auto_cli(COMMANDS, args=[name, source, str(tmp_path / "out" / name), *options])
+        assert COMMAND.run("untrigger shards", [name, source, str(tmp_path / "out" / name), *options]) == 0
     sizes = json.loads((tmp_path / "out" / "sizes").read_text())
     assert sum(sizes.values()) == 8
     del lines["sizes"]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..contracts import UserMistake
-from ..printable import printable
-from ..reading import reading, shown
+from ...contracts import UserMistake
+from ...printable import printable
+from ...reading import reading, shown
 
 # Other formats are candidates too, so that they are counted as skipped and not left out in silence.
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from shard_files import members
 
-from untrigger.commands.class_order import named_positions, number_order
-from untrigger.commands.shards import shards_from_folder, shards_from_torchvision
+from untrigger.commands.shards.class_order import named_positions, number_order
+from untrigger.commands.shards.command import shards_from_folder, shards_from_torchvision
 from untrigger.contracts import UserMistake
 
 FILE = Path("names.txt")

@@ -1,4 +1,4 @@
-"""``untrigger demo``: the whole story on generated data, in minutes on a CPU."""
+"""What the demo does: data, three runs, a table and a report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ..callbacks.results_table import read_results, results_text
-from ..contracts import UserMistake
-from ..datamodules.generated import write_generated_data
-from ..number_formats import slow_precision
-from .own_runs import run_trainer
-from .report import write_report
+from ...callbacks.results_table import read_results, results_text
+from ...contracts import UserMistake
+from ...datamodules.generated import write_generated_data
+from ...number_formats import slow_precision
+from ..own_runs import run_trainer
+from ..report.document import write_report
 
 STAGES = {
     "poisoned_clip": "Poisoning: 1 % of the pairs get a trigger and a caption of the target class",
@@ -34,18 +34,17 @@ COLUMNS = {
 }
 
 
-def demo(out: str = "runs/demo", seed: int = 0) -> None:
-    """Poison a small CLIP on generated data, clean it, make it unlearn, measure all three; write a table and a report.
-
-    Example:
-        untrigger demo --out runs/demo
+def tell_story(folder: Path, seed: int) -> None:
+    """Generate the data, run the stages, and write what came of them.
 
     Args:
-        out: Folder for the data, the runs, ``results.csv``, ``report.html`` and its ``figures``. One that holds an
-            earlier demo is replaced.
+        folder: Where to; an earlier demo in it is replaced.
         seed: Of the data, the poison and the training.
+
+    Raises:
+        UserMistake: If the folder holds anything else.
     """
-    started, console, folder = time.perf_counter(), Console(), Path(out)
+    started, console = time.perf_counter(), Console()
     _make_room(folder)
     console.rule("Generating data")
     pairs = TRAIN_PAIRS + CLEAN_PAIRS

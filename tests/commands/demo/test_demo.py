@@ -7,22 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from untrigger.commands import demo as demo_module
-from untrigger.commands.demo import demo
+from untrigger.commands.demo import story
+from untrigger.commands.demo.command import demo
 from untrigger.contracts import UserMistake
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_module, "TRAIN_PAIRS", 256)
-    monkeypatch.setattr(demo_module, "CLEAN_PAIRS", 128)
-    monkeypatch.setattr(demo_module, "SHARD_SIZE", 64)
-    monkeypatch.setattr(demo_module, "TEST_PAIRS", 60)
-    overrides = demo_module._overrides
+    monkeypatch.setattr(story, "TRAIN_PAIRS", 256)
+    monkeypatch.setattr(story, "CLEAN_PAIRS", 128)
+    monkeypatch.setattr(story, "SHARD_SIZE", 64)
+    monkeypatch.setattr(story, "TEST_PAIRS", 60)
+    overrides = story._overrides
     # UBT takes as many steps on few pairs as on many.
     fewer = ["--model.probe.steps", "5", "--model.repair.epochs", "2", "--model.repair.steps", "5"]
     monkeypatch.setattr(
-        demo_module,
+        story,
         "_overrides",
         lambda stage, folder: [*overrides(stage, folder), *(fewer if stage == "ubt" else [])],
     )
@@ -59,7 +59,7 @@ def test_the_demo_leaves_its_table_and_report_and_can_be_run_again(
 
 def test_clean_pairs_are_none_of_those_that_the_poisoned_model_saw_and_unlearning_has_no_others(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    poisoned, cleaned, unlearnt = (demo_module._overrides(stage, out)[1] for stage in demo_module.STAGES)
+    poisoned, cleaned, unlearnt = (story._overrides(stage, out)[1] for stage in story.STAGES)
     assert poisoned == unlearnt == f"{out}/shapes/train/{{00000..00003}}.tar"
     assert cleaned == f"{out}/shapes/train/{{00004..00005}}.tar"
 

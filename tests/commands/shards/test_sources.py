@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from shard_files import files, members
 
-from untrigger.commands.shards import shards_from_csv, shards_from_folder
+from untrigger.commands.shards.command import shards_from_csv, shards_from_folder
 from untrigger.contracts import UserMistake
 
 

@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from ..callbacks.figures import DPI, distortion, trigger_gallery
-from ..contracts import UserMistake
-from ..datamodules.bad_samples import BadSample
-from ..datamodules.poisoning import CoverPlan, Poison
-from ..datamodules.shards import ShardSet
-from ..datamodules.shards.samples import decode_caption, decode_picture
+from ...callbacks.figures import DPI, distortion, trigger_gallery
+from ...contracts import UserMistake
+from ...datamodules.bad_samples import BadSample
+from ...datamodules.poisoning import CoverPlan, Poison
+from ...datamodules.shards import ShardSet
+from ...datamodules.shards.samples import decode_caption, decode_picture
 
 PICTURES = 8
 

@@ -1,0 +1,114 @@
+"""A call of ``untrigger bench``: its cells, which of them are due, and what is done with these."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from rich.console import Console
+
+from ...contracts import UserMistake
+from .console import ConsoleProgress
+from .grid import expand
+from .runner import Places, due, run_cells
+from .selection import chosen_cells, part_of
+from .slurm import submit
+from .specification import BenchSpec, Settings
+from .tables import write_tables
+
+
+class Session:
+    """The cells of a call, and where their runs and records are. Says how many are due.
+
+    Args:
+        spec: See `command.bench`, as all others.
+        out: See there.
+        cells: See there.
+        only: See there.
+        part: See there.
+        rerun: See there.
+
+    Raises:
+        UserMistake: If the grid is wrong, or has no such cell or part.
+    """
+
+    def __init__(
+        self,
+        spec: BenchSpec,
+        out: str,
+        cells: str,
+        only: Sequence[str] | None,
+        part: str | None,
+        rerun: Literal["stale"] | None,
+    ) -> None:
+        shared = spec.cells_of or spec.name
+        self._spec, self._console = spec, Console()
+        tables = Path(out, spec.name if part is None else f"{spec.name}-{part}")
+        self.places = Places(Path(out, shared), Path(cells, shared), tables, spec.data)
+        self._grid = part_of(expand(spec), spec, part)
+        chosen = chosen_cells(self._grid, only)
+        self._stale = {cell.id for cell in chosen if self.places.stale(cell)}
+        self._anew = self._stale if rerun == "stale" else set[str]()
+        self._due = due(chosen, self.places, self._anew)
+        again = [*([] if rerun is None else ["--rerun", rerun]), *([] if part is None else ["--part", part])]
+        self._options = ["--out", out, "--cells", cells, *again]
+        self._console.print(f"{spec.name}: {len(self._grid)} cells, {len(self._due)} to run", highlight=False)
+
+    def run(self, jobs: int) -> dict[str, str]:
+        """Run what is due.
+
+        Args:
+            jobs: How many cells run at a time.
+
+        Returns:
+            The cells that failed, with why.
+
+        Raises:
+            BenchStopped: If a signal asked for it.
+        """
+        records = [record for cell in self._grid if (record := self.places.finished(cell)) is not None]
+        with ConsoleProgress(self._console, self._due, records, jobs) as progress:
+            return run_cells(self._due, self.places, jobs, progress, self._anew)
+
+    def list_cells(self) -> None:
+        """Print each cell with its state."""
+        ids = {cell.id for cell in self._due}
+        for cell in self._grid:
+            state = "to run" if cell.id in ids else "stale " if cell.id in self._stale else "done  "
+            self._console.print(f"{state}  {cell.name}", markup=False, highlight=False)
+
+    def submit(self, slurm: str) -> None:
+        """Send what is due out as job arrays.
+
+        Args:
+            slurm: Options of sbatch.
+
+        Raises:
+            UserMistake: If nothing is due, or SLURM refuses.
+        """
+        if not self._due:
+            raise UserMistake("bench: every cell is finished; leave --slurm out to make the tables")
+        tables = self.places.tables
+        tables.mkdir(parents=True, exist_ok=True)
+        file = tables / "bench.yaml"
+        file.write_text(yaml.safe_dump(_plain(self._spec), sort_keys=False), encoding="utf-8")
+        jobs = submit(self._due, file, slurm, self._options)
+        self._console.print(f"submitted {', '.join(jobs)}; the last one writes {tables}/report.html", highlight=False)
+
+    def write_tables(self) -> None:
+        """Make the tables and the report of the cells that are finished."""
+        write_tables(self._grid, self.places, self._console)
+
+
+def _plain(value: Any) -> Any:
+    """A specification as it stands in a bench file."""
+    if isinstance(value, Settings):
+        return dict(value.content)
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,31 @@
+"""CleanCLIP on a model that a check has found suspicious."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...packaged_configs import packaged_config
+from ...reading import user_path
+from ..check.examination import Subject
+from ..own_runs import fit_or_go_on
+
+_CLEANED = "cleanclip"
+
+
+def finetune(subject: Subject, shards: str, config: str | None) -> Path:
+    """Finetune a model with CleanCLIP.
+
+    Args:
+        subject: The model; the run goes into its folder.
+        shards: Pairs that are known to be clean.
+        config: A config of CleanCLIP; one of the package's unless given.
+
+    Returns:
+        The checkpoint.
+    """
+    small = subject.encoder.startswith("small:")
+    given = None if config is None else str(user_path(packaged_config(config), "config").absolute())
+    chosen = given or ("cleanclip/cifar10.yaml" if small else "cleanclip/cc3m_100k.yaml")
+    place = subject.folder / _CLEANED
+    fit_or_go_on(chosen, [*subject.arguments, "--data.train_shards", shards], place)
+    return place / "last.ckpt"

@@ -1,0 +1,1 @@
+"""``untrigger poison``: bake a poison plan into new shards."""

@@ -1,0 +1,1 @@
+"""``untrigger shards``: pictures and captions into shards, and the sizes of shards."""
