@@ -1,7 +1,8 @@
-"""The one place where a run's data module is asked for: by modules and callbacks, as ``contracts.py`` describes it."""
+"""What modules and callbacks ask of a run's trainer: its data module, as ``contracts.py`` describes it, its folder."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar
 
 from lightning.pytorch import Trainer
@@ -23,3 +24,13 @@ def data_of(trainer: Trainer, kind: type[T]) -> T | None:
     """
     data = getattr(trainer, "datamodule", None)  # Lightning sets it where one is given
     return data if isinstance(data, kind) else None
+
+
+def folder_to_write(trainer: Trainer) -> Path | None:
+    """The folder of a run, made if need be; None where nothing is to be left: on other ranks, and in a rehearsal."""
+    rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
+    if rehearsal or not trainer.is_global_zero:
+        return None
+    folder = Path(trainer.default_root_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

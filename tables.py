@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from .contracts import UserMistake
 from .reading import looks_like, reading, shown
@@ -164,6 +165,15 @@ def plain_cell(cell: str) -> str:
         with suppress(ValueError):
             return str(json.loads(cell[1:]))
     return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
+
+
+def number(value: Any) -> float | None:
+    """A finite number, given as one or as text; None for anything else."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _is_formula(text: str) -> bool:

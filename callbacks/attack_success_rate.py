@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..contracts import Attack, ClassLogits, ZeroShotData
+from ..run_folder.results import ATTACK_MEASURES
 from .rate import Rate
-from .results_table import ATTACK_MEASURES
 from .zero_shot_measure import ZeroShotMeasure, predictions
 
 _MEASURES = (*ATTACK_MEASURES, "non_target_triggered_accuracy")

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..all_ranks import all_ranks
 from ..contracts import Attack, UserMistake, ZeroShotBatch, ZeroShotOutputs
+from ..run_folder.evaluation import Evaluation, write_evaluation
 from .counterparts import zero_shot_data
-from .evaluation_file import EVALUATION, Evaluation, write_evaluation
 from .evaluation_hooks import EvaluationHooks
 
 _Arrays = dict[str, NDArray[Any]]
@@ -105,7 +105,7 @@ class EvaluationSample(EvaluationHooks):
         if trainer.is_global_zero and "label" in arrays:
             data = zero_shot_data(trainer)
             evaluation = _evaluation(arrays, self._attacks, data.dataset_name, data.class_prompts.classnames)
-            write_evaluation(evaluation, Path(trainer.default_root_dir, EVALUATION))
+            write_evaluation(evaluation, Path(trainer.default_root_dir))
 
     def _gather(self) -> _Arrays:
         """The sample over all ranks, in the order of the hashes."""

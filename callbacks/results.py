@@ -13,10 +13,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from ..contracts import CLIPModule, HeadModule, HeldOutData, PhasedModule, PictureAttackData, ZeroShotData
-from ..counterparts import data_of
-from ..tables import text_cell
+from ..counterparts import data_of, folder_to_write
+from ..run_folder.results import ATTACK_MEASURES, MORE_ATTACK_MEASURES, RETRIEVAL_MEASURES, add_results, read_results
 from .counterparts import clip_module, zero_shot_data
-from .results_table import ATTACK_MEASURES, MORE_ATTACK_MEASURES, RETRIEVAL_MEASURES, add_results, read_results
 from .retrieval import Retrieval
 from .zero_shot_measure import ZeroShotMeasure
 
@@ -26,10 +25,10 @@ class ResultsWriter(Callback):
 
     There is a row for each attack that is measured, its controls and those on given pictures among them, or one with
     the attack ``none``; where the module has a head of its own, as many for the head, under its own defence. The
-    columns are those of `results_table.COLUMNS` and, of an attack on test pictures, what else is measured of it. Rows
-    are written after ``fit``, if its last validation was at its end, and after ``validate`` and ``test``; an earlier
-    row of the same dataset, attack, defence and seed is replaced. Where there are held-out pairs and no classes, the
-    rows of a fit hold what `Retrieval` measures.
+    columns are those of `run_folder.results.COLUMNS` and, of an attack on test pictures, what else is measured of it.
+    Rows are written after ``fit``, if its last validation was at its end, and after ``validate`` and ``test``; an
+    earlier row of the same dataset, attack, defence and seed is replaced. Where there are held-out pairs and no
+    classes, the rows of a fit hold what `Retrieval` measures.
 
     ``defence`` is what the module says when the run starts, which is told then; it travels in the checkpoint too.
 
@@ -69,7 +68,7 @@ class ResultsWriter(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out before the work, not after it, that an existing file is not a results file."""
-        read_results(_path(trainer))
+        read_results(Path(trainer.default_root_dir))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and say what the run is called."""
@@ -136,9 +135,9 @@ class ResultsWriter(Callback):
         return True
 
     def _write(self, trainer: Trainer) -> None:
-        rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
-        if trainer.is_global_zero and not rehearsal and self._figures:
-            add_results(_path(trainer), self._rows(trainer))
+        folder = folder_to_write(trainer) if self._figures else None
+        if folder is not None:
+            add_results(folder, self._rows(trainer))
 
     def _rows(self, trainer: Trainer) -> list[dict[str, str]]:
         module = clip_module(trainer)
@@ -152,9 +151,9 @@ class ResultsWriter(Callback):
     def _classifier_rows(self, trainer: Trainer, defence: str, prefix: str = "") -> list[dict[str, str]]:
         data = zero_shot_data(trainer)
         row = {
-            "dataset": text_cell(data.dataset_name),
+            "dataset": data.dataset_name,
             "attack": "none",
-            "defence": text_cell(defence),
+            "defence": defence,
             "seed": str(int(os.environ.get("PL_GLOBAL_SEED", 0))),
             "clean_accuracy": self._cell(f"{prefix}clean_accuracy"),
             **dict.fromkeys(ATTACK_MEASURES, ""),
@@ -173,8 +172,7 @@ class ResultsWriter(Callback):
             names += [attack.name for attack in data.picture_attacks]
             plain = names if len(names) == 1 else plain
         return [
-            row | {"attack": text_cell(name)} | self._attack_cells(prefix, "" if name in plain else f"/{name}")
-            for name in names
+            row | {"attack": name} | self._attack_cells(prefix, "" if name in plain else f"/{name}") for name in names
         ] or [row | self._own_cells(prefix, "")]
 
     def _attacks(self, trainer: Trainer, data: ZeroShotData) -> list[str]:
@@ -196,10 +194,6 @@ class ResultsWriter(Callback):
 
     def _cell(self, name: str) -> str:
         return f"{self._figures[name]:.6g}" if name in self._figures else ""
-
-
-def _path(trainer: Trainer) -> Path:
-    return Path(trainer.default_root_dir) / "results.csv"
 
 
 def _has_classes(trainer: Trainer) -> bool:

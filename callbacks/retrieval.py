@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..contracts import HeldOutData, PhasedModule, RetrievalModule, UserMistake
 from ..counterparts import data_of
-from .results_table import KS
+from ..run_folder.results import KS
 
 _ROWS = 1024
 """Pictures that are compared with all captions at once."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..contracts import PredictOutputs
-from ..tables import text_cell
+from ..run_folder.similarities import SimilarityTable
 
 
 class SimilarityWriter(Callback):
@@ -24,15 +23,12 @@ class SimilarityWriter(Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._file: TextIO | None = None
+        self._table: SimilarityTable | None = None
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the file under a temporary name."""
-        target = self._target(trainer)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._file = target.with_suffix(".tmp").open("w", newline="", encoding="utf-8", errors="surrogateescape")
-        self._writer = csv.writer(self._file)
-        self._headed = False
+        part = trainer.global_rank if trainer.world_size > 1 else None
+        self._table = SimilarityTable(Path(trainer.default_root_dir), part)
 
     def on_predict_batch_end(
         self,
@@ -44,28 +40,18 @@ class SimilarityWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the rows of a batch."""
-        columns = {"similarity": outputs["similarity"], **outputs.get("scores", {})}
-        if not self._headed:
-            self._writer.writerow(["key", *map(text_cell, columns)])
-            self._headed = True
-        cells = ([f"{score:.6f}" for score in scores.tolist()] for scores in columns.values())
-        self._writer.writerows(zip(map(text_cell, outputs["key"]), *cells, strict=True))
+        assert self._table is not None, "it was opened when the run started"
+        scores = {"similarity": outputs["similarity"], **outputs.get("scores", {})}
+        self._table.add(outputs["key"], {name: score.tolist() for name, score in scores.items()})
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the file its name."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            target = self._target(trainer)
-            target.with_suffix(".tmp").replace(target)
+        if self._table is not None:
+            self._table.finish()
+            self._table = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no half file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            self._target(trainer).with_suffix(".tmp").unlink()
-
-    def _target(self, trainer: Trainer) -> Path:
-        name = f"similarities-{trainer.global_rank}" if trainer.world_size > 1 else "similarities"
-        return Path(trainer.default_root_dir, f"{name}.csv")
+        if self._table is not None:
+            self._table.discard()
+            self._table = None

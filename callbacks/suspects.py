@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..contracts import DECISIONS, DetectingModule, ImageTextData, Suspicion
-from ..counterparts import data_of
-from ..printable import printable
-from ..tables import text_cell
+from ..counterparts import data_of, folder_to_write
+from ..run_folder.suspects import SHEET, SuspectRow, write_suspects
 from .figures import DPI
 from .suspects_figure import Suspect, contact_sheet
 
 _BLOCK = 4096
 """Captions that are read at once."""
-_LONGEST_CAPTION = 10_000
-"""Characters of a caption in the table, so that whoever reads it need not hold more of one line."""
 
 
 class SuspectsWriter(Callback):
@@ -53,26 +49,21 @@ class SuspectsWriter(Callback):
         if not isinstance(pl_module, DetectingModule) or data is None:
             return
         found = pl_module.suspicion
-        rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
-        if (
-            found is None
-            or rehearsal
-            or not trainer.is_global_zero
-            or (found.about == self._written and not at_the_end)
-        ):
+        if found is None or (found.about == self._written and not at_the_end):
+            return
+        folder = folder_to_write(trainer)
+        if folder is None:
             return
         self._written = found.about
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         places = _most_suspicious(found)
-        _write_table(folder / "suspects.csv", found, places, data)
+        write_suspects(folder, list(found.scores), _rows(found, places, data))
         shown = [found.keys[place] for place in places[: self.pictures].tolist()]
         score = list(found.scores.values())[-1]
         suspects = [
             Suspect(key, caption, float(score[place]), DECISIONS[found.decision[place]])
             for key, caption, place in zip(shown, data.captions(shown) if shown else [], places, strict=False)
         ]
-        picture = folder / "suspects.png"
+        picture = folder / SHEET
         if not suspects:
             picture.unlink(missing_ok=True)
             return
@@ -88,20 +79,13 @@ def _most_suspicious(found: Suspicion) -> np.ndarray:
     return places[np.lexsort((-score, -found.decision[places].astype(int)))]
 
 
-def _write_table(path: Path, found: Suspicion, places: np.ndarray, data: ImageTextData) -> None:
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["key", "caption", *map(text_cell, found.scores), "compromised_tokens", "decision"])
-        for start in range(0, len(places), _BLOCK):
-            block = places[start : start + _BLOCK].tolist()
-            keys = [found.keys[place] for place in block]
-            for place, key, caption in zip(block, keys, data.captions(keys), strict=True):
-                scores = (f"{score[place]:.6f}" for score in found.scores.values())
-                has = set(re.findall(r"\w+|[^\w\s]", caption.lower()))
-                # A word may be of several tokens that always come together.
-                words = " ".join(word for word in found.words if has.issuperset(word.lower().split()))
-                shown, words = (text_cell(printable(text, _LONGEST_CAPTION)) for text in (caption, words))
-                row = (text_cell(key), shown, *scores, words, DECISIONS[found.decision[place]])
-                writer.writerow(row)
-    unfinished.replace(path)
+def _rows(found: Suspicion, places: np.ndarray, data: ImageTextData) -> Iterator[SuspectRow]:
+    for start in range(0, len(places), _BLOCK):
+        block = places[start : start + _BLOCK].tolist()
+        keys = [found.keys[place] for place in block]
+        for place, key, caption in zip(block, keys, data.captions(keys), strict=True):
+            scores = [float(score[place]) for score in found.scores.values()]
+            has = set(re.findall(r"\w+|[^\w\s]", caption.lower()))
+            # A word may be of several tokens that always come together.
+            words = [word for word in found.words if has.issuperset(word.lower().split())]
+            yield SuspectRow(key, caption, scores, words, DECISIONS[found.decision[place]])

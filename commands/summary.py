@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from ..contracts import NO_DEFENCE as NO_DEFENCE
+from ..tables import number
 
 MEASURES = (
     "clean_accuracy",
@@ -94,15 +94,6 @@ def summarise(records: Iterable[Mapping[str, Any]]) -> list[Summary]:
 def own_measures(rows: Iterable[Summary]) -> list[str]:
     """The measures of a user's own that any row has: what a `ZeroShotMeasure` of hers logs, a share in [0, 1]."""
     return [name for name in dict.fromkeys(chain.from_iterable(row.figures for row in rows)) if name not in MEASURES]
-
-
-def number(value: Any) -> float | None:
-    """A finite number, given as one or as text; None for anything else."""
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return found if math.isfinite(found) else None
 
 
 def best(rows: Sequence[Summary], measure: str, largest: bool) -> set[int]:

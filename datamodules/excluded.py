@@ -6,7 +6,7 @@ import logging
 from collections.abc import Set
 
 from ..contracts import DECISIONS, UserMistake
-from ..key_lists import read_keys
+from ..run_folder.keys import read_keys
 from .shards import ShardSet
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ def excluded_keys(path: str) -> frozenset[str]:
     """Read the keys of the pairs that are to be left out.
 
     Args:
-        path: What `key_lists.read_keys` reads; of a table all but what was found benign.
+        path: What `run_folder.keys.read_keys` reads; of a table all but what was found benign.
 
     Returns:
         The keys, at least one.

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..contracts import CaptionSearch, ImageTextBatch, ImageTextData, UserMistake
-from ..counterparts import data_of
+from ..counterparts import data_of, folder_to_write
 from .base import BaseCLIPModule
 from .precision import similarities
 from .ranges import check_ranges
-from .run_folder import folder_to_write
 
 _BLOCK = 256
 

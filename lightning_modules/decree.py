@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container
 
 import safetensors.torch
@@ -12,10 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..contracts import ImageTextBatch, LabelledBatch, UserMistake
-from ..files import open_whole, write_text
+from ..counterparts import folder_to_write
+from ..files import open_whole
+from ..run_folder.decree import DECREERecord
 from .base import BaseCLIPModule
 from .detection import AdaptiveCost
-from .run_folder import folder_to_write
 
 _EDGE = 1e-6
 """What a mask or a pattern stays away from 0 and 1 at the start: the ends of tanh are infinitely far."""
@@ -203,15 +203,9 @@ class DECREE(BaseCLIPModule):
         folder = folder_to_write(self.trainer)
         if folder is None:
             return
-        figures = {
-            "found": self.found,
-            "l1_norm": self.l1_norm,
-            "p_l1_norm": self.p_l1_norm,
-            "cosine": float(self.best_cosine) if self.found else None,
-            "threshold": self.threshold,
-            "steps": self.trainer.global_step,
-        }
-        write_text(folder / "decree.json", json.dumps(figures, indent=2) + "\n")
+        cosine = float(self.best_cosine) if self.found else None
+        steps = self.trainer.global_step
+        DECREERecord(self.found, self.l1_norm, self.p_l1_norm, cosine, self.threshold, steps).write(folder)
         if not self.found:
             rank_zero_info("DECREE: no trigger collapses the embeddings")
             return

@@ -23,7 +23,7 @@ from untrigger.datamodules.shards.writer import Skipped
 from untrigger.datamodules.triggers import GivenPicture
 from untrigger.datamodules.triggers.picture import Picture
 from untrigger.datamodules.zero_shot import _lines
-from untrigger.key_lists import read_keys
+from untrigger.run_folder.keys import read_keys
 
 SIDE = 16
 PIXELS = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)

@@ -15,11 +15,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from training import quiet_trainer
 
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, EvaluationSample, ResultsWriter
-from untrigger.callbacks.evaluation_file import read_evaluation
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.datamodules.poisoning import PoisonPlan
 from untrigger.datamodules.triggers import Blended
 from untrigger.lightning_modules import PoisonedCLIP
+from untrigger.run_folder.evaluation import read_evaluation
 
 WriteShard = Callable[[Path, Sequence[tuple[str, dict[str, bytes]]]], str]
 
@@ -43,7 +43,7 @@ def measured(folder: Path, data: Path, **arguments: Any) -> tuple[dict[str, floa
     callbacks = [CleanAccuracy(), AttackSuccessRate(), ResultsWriter(), EvaluationSample()]
     trainer = quiet_trainer(folder, callbacks=callbacks, **arguments)
     (figures,) = trainer.validate(PoisonedCLIP("small:nano-32"), data_module(data), verbose=False)
-    return figures, read_evaluation(folder / "evaluation.npz")
+    return figures, read_evaluation(folder)
 
 
 def data_module(data: Path, **arguments: Any) -> ImageTextDataModule:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import shlex
@@ -14,11 +12,7 @@ from typing import Any
 
 import torch
 
-from ...callbacks.results_table import COLUMNS
-from ...contracts import UserMistake
-from ...files import write_text
-from ...reading import read_json
-from ..curves import read_curves
+from ...run_folder.curves import read_curves
 from .grid import Cell
 
 ATTACK_SUCCESS = "val/attack_success_rate"
@@ -84,40 +78,6 @@ def command(cell: Cell) -> str:
     # Double quotes let the shell put the variables in, single quotes would not.
     quoted = [f'"{word}"' if "$" in word and '"' not in word else shlex.quote(word) for word in words]
     return " ".join([*quoted, "--trainer.default_root_dir", '"${run}"'])
-
-
-def write_record(record: dict[str, Any], *paths: Path) -> None:
-    """Write a record, at once or not at all, to each of the files."""
-    text = json.dumps(record, indent=1, ensure_ascii=True) + "\n"
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a record; None where there is none.
-
-    Raises:
-        UserMistake: If the file is no record.
-    """
-    if not path.exists():
-        return None
-    try:
-        record = read_json(path, "record of a cell")
-        rows = record["results"]
-        if not all(set(COLUMNS) <= set(row) for row in rows):
-            raise ValueError("columns")
-        if not rows or any(not isinstance(row[column], str) for row in rows for column in COLUMNS):
-            raise ValueError("cells")
-        seconds, memory = float(record["wall_seconds"]), float(record["peak_memory_mb"])
-        if not isinstance(record.get("logged", {}), dict) or not isinstance(record.get("arguments", []), list):
-            raise ValueError("parts")
-        names = [record[name] for name in ("cell", "attack", "defence", "config")]
-        if not math.isfinite(seconds + memory) or not all(isinstance(name, str) for name in names):
-            raise ValueError("what it took, or what it is called")
-    except Exception as error:  # whatever a file that is none has
-        raise UserMistake(f"{path} is no record of a finished cell: move it away, and the cell runs again") from error
-    return dict(record)
 
 
 def _machine() -> str:

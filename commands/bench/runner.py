@@ -17,17 +17,18 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from ...callbacks.results_table import read_results
 from ...checkpoints import LAST, last_checkpoint
 from ...contracts import UserMistake
 from ...files import write_text
 from ...reading import read_json
+from ...run_folder.cell import CELL, read_record, write_record
+from ...run_folder.results import read_results
 from ...said_twice import with_last_ones
-from ..summary import number
+from ...tables import number
 from .code import code_after, code_of
 from .grid import Cell, config_path
 from .processes import Processes
-from .records import make_record, read_record, write_record
+from .records import make_record
 from .twins import beside_rebound, beside_twin
 
 _ERROR_TAIL = 20_000
@@ -243,7 +244,7 @@ def _run(cell: Cell, places: Places, jobs: int, anew: bool, processes: Processes
         if status:
             raise CellFailed(_last_line(log) or f"ended with status {status}")
         try:
-            rows = read_results(run / "results.csv")
+            rows = read_results(run)
         except UserMistake as error:
             raise CellFailed(str(error)) from error
         if not rows:
@@ -252,7 +253,7 @@ def _run(cell: Cell, places: Places, jobs: int, anew: bool, processes: Processes
         fitted = rows if cell.subcommand == "fit" else []  # what is only measured shows what its checkpoint took
         seconds = max([took["seconds"], *(number(row["seconds"]) or 0.0 for row in fitted)])
         record = make_record(cell, rows, run, seconds, took["peak_memory_mb"], jobs, code)
-        write_record(record, run / "cell.json", places.record(cell))
+        write_record(record, run / CELL, places.record(cell))
         return record
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from ...callbacks.results_table import add_results, read_results, results_text
-from ...files import write_text
 from ...printable import printable
+from ...run_folder.results import RESULTS, add_results, read_results, write_results
 from ..report.document import write_report
 from ..summary import Figure, Summary, best, own_measures, summarise
 from .grid import Cell
@@ -57,7 +56,7 @@ def write_tables(cells: Sequence[Cell], places: Places, console: Console) -> Non
         return
     places.tables.mkdir(parents=True, exist_ok=True)
     rows = [row for _, record in finished for row in record["results"]]
-    write_text(places.tables / "results.csv", results_text(rows))
+    write_results(places.tables, rows)
     records = [record for _, record in finished]
     summaries = summarise(labelled_rows(records))
     table = markdown_table(summaries)
@@ -66,10 +65,10 @@ def write_tables(cells: Sequence[Cell], places: Places, console: Console) -> Non
     (places.tables / "results.md").write_text(f"{table}\n{_runs_list(records)}", encoding="utf-8")
     (places.tables / "results.tex").write_text(latex_table(summaries), encoding="utf-8")
     console.print(table, markup=False, highlight=False, soft_wrap=True)
-    kept = [(places.run(cell), record) for cell, record in finished if (places.run(cell) / "results.csv").exists()]
+    kept = [(places.run(cell), record) for cell, record in finished if (places.run(cell) / RESULTS).exists()]
     for run, record in kept:
-        if record["results"] != read_results(run / "results.csv"):
-            add_results(run / "results.csv", record["results"])  # with what the twin has
+        if record["results"] != read_results(run):
+            add_results(run, record["results"])  # with what the twin has
     if kept:
         write_report([run for run, _ in kept], places.tables / "report.html")
         console.print(f"{places.tables}/report.html", markup=False, highlight=False)

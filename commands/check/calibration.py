@@ -14,7 +14,7 @@ NOT_MEASURED = "not measured yet for this release"
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """How many of some models."""
 
     count: int
@@ -63,12 +63,12 @@ class Calibration:
         return bool(self.situations)
 
     @property
-    def false_alarms(self) -> Share:
+    def false_alarms(self) -> Proportion:
         """Clean models that raised an alarm."""
         return _share(each for each in self.situations if not each.poisoned)
 
     @property
-    def detections(self) -> Share:
+    def detections(self) -> Proportion:
         """Poisoned models that did."""
         return _share(each for each in self.situations if each.poisoned)
 
@@ -85,6 +85,6 @@ def read_calibration(with_data: bool) -> Calibration:
     return Calibration(found["encoder"], found["threshold"], situations)
 
 
-def _share(situations: Iterable[Situation]) -> Share:
+def _share(situations: Iterable[Situation]) -> Proportion:
     listed = list(situations)
-    return Share(sum(each.alarms for each in listed), sum(each.models for each in listed))
+    return Proportion(sum(each.alarms for each in listed), sum(each.models for each in listed))

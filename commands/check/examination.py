@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...contracts import DECISIONS, UserMistake
+from ...contracts import UserMistake
 from ...datamodules.generated import write_generated_data
 from ...datamodules.shards import expand_shards
 from ...datamodules.shards.remote import is_remote
 from ...fingerprints import fingerprint
-from ...key_lists import read_keys
 from ...lightning_modules import DECREE, UBT
 from ...packaged_configs import packaged_config
 from ...reading import reading, user_path
-from ...tables import open_table, plain_cell
-from ...ubt_record import ProbedWord, UBTRecord
+from ...run_folder.similarities import read_similarities
+from ...run_folder.suspects import poisoned_keys
+from ...run_folder.ubt import ProbedWord, UBTRecord
 from ..own_runs import fit_or_go_on, run_trainer
 
 DENSITIES = ("k_distance", "slof", "dao")
@@ -133,7 +132,7 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
     )
     run = subject.folder / "ubt"
     found = UBTRecord.read(run)
-    poisoned = _poisoned(run / "suspects.csv") if found.poisoned else frozenset[str]()
+    poisoned = poisoned_keys(run) if found.poisoned else frozenset[str]()
     return Pairs(
         found.alarm,
         found.pairs,
@@ -141,7 +140,7 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
         found.suspicious,
         found.compromised,
         found.verdicts,
-        _percentiles(place / "similarities.csv", poisoned),
+        _percentiles(place, poisoned),
     )
 
 
@@ -167,24 +166,13 @@ def invert_trigger(subject: Subject, pictures: str | None) -> Inversion:
     return Inversion(module.found, module.l1_norm, module.p_l1_norm)
 
 
-def _poisoned(suspects: Path) -> frozenset[str]:
-    return read_keys(str(suspects), "suspects", lambda decision: decision == DECISIONS[-1])
-
-
-def _percentiles(table: Path, poisoned: Set[str]) -> dict[str, float]:
+def _percentiles(folder: Path, poisoned: Set[str]) -> dict[str, float]:
     """Where the poisoned pairs stand among all of them, by each density."""
     if not poisoned:
         return {}
-    keys: list[str] = []
-    columns = {name: array("f") for name in DENSITIES}
-    with open_table(table, "similarities") as rows:
-        rows.require("key", *columns)
-        for row in rows:
-            keys.append(plain_cell(row.cells["key"]))
-            for name, column in columns.items():
-                column.append(float(row.cells[name]))
+    keys, scores = read_similarities(folder, DENSITIES)
     chosen = np.array([key in poisoned for key in keys])
-    return {name: _mean_percentile(np.array(column), chosen) for name, column in columns.items()}
+    return {name: _mean_percentile(column, chosen) for name, column in scores.items()}
 
 
 def _mean_percentile(scores: npt.NDArray[np.float32], chosen: npt.NDArray[np.bool_]) -> float:

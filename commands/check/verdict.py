@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from .calibration import NOT_MEASURED, Calibration, Share, read_calibration
+from .calibration import NOT_MEASURED, Calibration, Proportion, read_calibration
 from .examination import Inversion, Pairs
 
 CLEAN, SUSPICIOUS = 0, 3
@@ -131,10 +131,10 @@ def name_of(model: str) -> str:
     return "/".join(Path(model).parts[-2:])
 
 
-def _of(share: Share) -> str:
+def _of(share: Proportion) -> str:
     low, high = share.interval
     return f"{share.count} of {share.of} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
 
 
-def _share(share: Share) -> dict[str, Any]:
+def _share(share: Proportion) -> dict[str, Any]:
     return {"count": share.count, "of": share.of, "interval_95": [round(bound, 4) for bound in share.interval]}

@@ -14,7 +14,8 @@ from ...contracts import UserMistake
 from ...files import new_folder
 from ...interrupt import ended_by_ctrl_c
 from ...reading import user_path
-from ...ubt_record import UBTRecord
+from ...run_folder.suspects import SUSPECTS
+from ...run_folder.ubt import UBTRecord
 from ..check.command import check
 from ..declaration import Command
 
@@ -84,7 +85,7 @@ def clean(
     load_weights(opened, str(cleaned))
     checks = Checks(*(UBTRecord.read(target / step / "ubt") for step in (_BEFORE, _AFTER)))
     hand_back(exporter, cleaned, back, checks)
-    _tell_of_data(checks.before, target / _BEFORE / "suspects.csv", console)
+    _tell_of_data(checks.before, target / _BEFORE / SUSPECTS, console)
     if verdict != CLEAN:
         console.print("It is still suspicious: see the second check. Do not trust it.")
     return verdict

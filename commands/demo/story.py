@@ -10,10 +10,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ...callbacks.results_table import read_results, results_text
 from ...contracts import UserMistake
 from ...datamodules.generated import write_generated_data
 from ...number_formats import slow_precision
+from ...run_folder.results import RESULTS, read_results, write_results
 from ..own_runs import run_trainer
 from ..report.document import write_report
 
@@ -54,7 +54,7 @@ def tell_story(folder: Path, seed: int) -> None:
         console.rule(what)
         _run(stage, folder, seed)
     runs = [folder / stage for stage in STAGES]
-    rows = _merge(runs, folder / "results.csv")
+    rows = _merge(runs, folder)
     console.rule("Before and after")
     console.print(_table(rows))
     console.print(
@@ -63,14 +63,14 @@ def tell_story(folder: Path, seed: int) -> None:
         "go there anyway."
     )
     write_report(runs, folder / "report.html")
-    console.print(f"{folder}/results.csv\n{folder}/report.html   ({time.perf_counter() - started:.0f} s)")
+    console.print(f"{folder}/{RESULTS}\n{folder}/report.html   ({time.perf_counter() - started:.0f} s)")
 
 
 def _make_room(folder: Path) -> None:
     """Remove an earlier demo, and nothing else."""
     if folder.exists() and not folder.is_dir():
         raise UserMistake(f"{folder} is a file; give another --out")
-    ours = {"shapes", "results.csv", "report.html", "figures", *STAGES}
+    ours = {"shapes", RESULTS, "report.html", "figures", *STAGES}
     found = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if found - ours:
         raise UserMistake(f"{folder} holds {sorted(found - ours)[0]!r}, which is of no demo; give another --out")
@@ -102,8 +102,8 @@ def _overrides(stage: str, folder: Path) -> list[str]:
 def _merge(runs: list[Path], target: Path) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     for run in runs:
-        rows.extend(read_results(run / "results.csv"))
-    target.write_text(results_text(rows), encoding="utf-8")
+        rows.extend(read_results(run))
+    write_results(target, rows)
     return rows
 
 

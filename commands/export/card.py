@@ -10,8 +10,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from ... import __version__
 from ...lightning_modules.encoders import Encoder, has_weights
 from ...printable import printable
-from ...ubt_record import UBTRecord
-from ..summary import number
+from ...run_folder.ubt import UBTRecord
+from ...tables import number
 from .formats import Exporter
 from .history import History, suspects_of
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from jinja2 import Template
 
 from ...contracts import UserMistake
+from ...tables import number
 from ..pages import page_templates
-from ..summary import Figure, number, own_measures
+from ..summary import Figure, own_measures
 from .page import AttackPart, FigureBook, attack_parts, heat_maps, recovery, scatter
 from .records import records_of
 from .runs import read_runs

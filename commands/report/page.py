@@ -10,6 +10,7 @@ from statistics import fmean
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from ...run_folder.suspects import FirstSuspects
 from ..summary import NO_DEFENCE, Summary, best, best_defences, summarise
 from .drawing import file_name, plain, save, to_svg
 from .figures import (
@@ -22,7 +23,7 @@ from .figures import (
 )
 from .pictures import data_uri
 from .records import Record
-from .runs import Run, Suspects
+from .runs import Run
 from .spaces import embedding_maps, read_space, similarity_histograms
 
 _SUCCESS = "val/attack_success_rate"
@@ -59,7 +60,7 @@ class RunPart:
     parent: str | None
     """The name of the run that it started from, where that is in the report."""
     training: Drawn | None
-    suspects: Suspects | None
+    suspects: FirstSuspects | None
     sheet: str | None
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from ..summary import NO_DEFENCE, number
+from ...tables import number
+from ..summary import NO_DEFENCE
 from .runs import Run
 
 

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from ...callbacks.results_table import read_results
 from ...contracts import UserMistake
-from ...printable import printable
-from ...reading import reading
-from ..curves import read_curves
-from .origin import Cell, read_cell, read_init_from
+from ...run_folder.cell import CellLabels, read_labels
+from ...run_folder.config import read_config
+from ...run_folder.curves import read_curves
+from ...run_folder.results import RESULTS, read_results
+from ...run_folder.suspects import FirstSuspects, first_suspects
 
 _SUSPECTS_SHOWN, _COLUMNS_SHOWN, _LETTERS_SHOWN = 10, 10, 120
-
-
-@dataclass(frozen=True)
-class Suspects:
-    """The pairs that a defence took for poisoned."""
-
-    columns: list[str]
-    rows: list[list[str]]
-    """The first rows of the file; long cells are cut."""
-    sheet: Path | None
-    """The contact sheet, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +30,10 @@ class Run:
     """By logged key, (step, value) in the order of steps; empty where no CSV logger wrote."""
     gallery: Path | None
     """The gallery, where there is one."""
-    suspects: Suspects | None
+    suspects: FirstSuspects | None
     init_from: str | None
     """The weights that the run started from, as its config names them."""
-    cell: Cell | None
+    cell: CellLabels | None
     """What a bench says of the run, where one made it."""
 
 
@@ -64,25 +51,25 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     """
     for folder in folders:
         if not folder.is_dir():
-            raise UserMistake(f"run folder {folder} does not exist: give folders that hold a results.csv")
+            raise UserMistake(f"run folder {folder} does not exist: give folders that hold a {RESULTS}")
     resolved = list(dict.fromkeys(folder.resolve() for folder in folders))
     return [_read_run(folder, name) for folder, name in zip(resolved, _names(resolved), strict=True)]
 
 
 def _read_run(folder: Path, name: str) -> Run:
-    rows = read_results(folder / "results.csv")
+    rows = read_results(folder)
     if not rows:
-        raise UserMistake(f"run folder {folder} holds no results.csv with a row: give the folder of a finished run")
-    gallery = folder / "gallery.png"
+        raise UserMistake(f"run folder {folder} holds no {RESULTS} with a row: give the folder of a finished run")
+    gallery, config = folder / "gallery.png", read_config(folder)
     return Run(
         name,
         folder,
         rows,
         read_curves(folder),
         gallery if gallery.is_file() else None,
-        _read_suspects(folder),
-        read_init_from(folder / "config.yaml"),
-        read_cell(folder / "cell.json"),
+        first_suspects(folder, _SUSPECTS_SHOWN, _COLUMNS_SHOWN, _LETTERS_SHOWN),
+        config.init_from if config else None,
+        read_labels(folder),
     )
 
 
@@ -97,22 +84,3 @@ def _names(folders: Sequence[Path]) -> list[str]:
         # A file system's name need not be valid text.
         names.append("/".join(parts[-depth:]).encode("utf-8", "replace").decode())
     return names
-
-
-def _read_suspects(folder: Path) -> Suspects | None:
-    path, sheet = folder / "suspects.csv", folder / "suspects.png"
-    if not path.is_file():
-        return None
-    with (
-        reading("table of suspects", path),
-        path.open(encoding="utf-8", errors="replace", newline="") as file,
-    ):
-        lines = [
-            [printable(cell, _LETTERS_SHOWN) for cell in row[:_COLUMNS_SHOWN]]
-            for row in islice(csv.reader(file), _SUSPECTS_SHOWN + 1)
-        ]
-    if not lines:
-        return None
-    columns = lines[0]
-    rows = [(row + [""] * len(columns))[: len(columns)] for row in lines[1:]]
-    return Suspects(columns, rows, sheet if sheet.is_file() else None)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from ...callbacks.evaluation_file import EVALUATION, read_evaluation
+from ...run_folder.evaluation import read_evaluation
 from .drawing import CLEAN, TARGET, TRIGGERED, drawing, panels
 from .records import Record
 
@@ -63,11 +63,11 @@ def read_space(record: Record) -> Space | None:
     Raises:
         UserMistake: If the file is not an evaluation.
     """
-    evaluation = None if record.head else read_evaluation(record.run.folder / EVALUATION)
-    if evaluation is None or evaluation.dataset != record.dataset.removeprefix("'"):
+    evaluation = None if record.head else read_evaluation(record.run.folder)
+    if evaluation is None or evaluation.dataset != record.dataset:
         return None
     targets = {attack.name: attack.target for attack in evaluation.attacks}
-    name = record.row["attack"].removeprefix("'")
+    name = record.row["attack"]
     if name not in targets:
         return None
     other = evaluation.label != targets[name]

@@ -10,11 +10,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ...contracts import DECISIONS, Suspicion, UserMistake
-from ...key_lists import read_keys
-from ...ubt_record import ProbedWord, UBTRecord
+from ...counterparts import folder_to_write
+from ...run_folder.keys import read_keys
+from ...run_folder.ubt import ProbedWord, UBTRecord
 from ..phased import Phase, PhasedCLIPModule, phase_table
 from ..ranges import check_ranges
-from ..run_folder import folder_to_write
 from .captions import CaptionTokens
 from .evidence import OVERFITTED, ColourMargin, DetailMargin, Evidence
 from .findings import BENIGN, POISONED, SUSPICIOUS, Findings
@@ -55,8 +55,8 @@ class UBT(PhasedCLIPModule):
     ``trainer.reload_dataloaders_every_n_epochs=1``; an evaluation comes at the end of a repair, whatever
     ``check_val_every_n_epoch``. Memory holds scores and tokens, no pictures but those that are pushed.
 
-    What was found is left in the run folder as ``ubt.json`` (`ubt_record.UBTRecord`): whether there is an alarm, the
-    compromised words, the number of pairs by decision, and what every probe said of every word.
+    What was found is left in the run folder as ``ubt.json`` (`run_folder.ubt.UBTRecord`): whether there is an alarm,
+    the compromised words, the number of pairs by decision, and what every probe said of every word.
 
     Logs: ``ubt/phase`` (its number, from 0), ``ubt/seconds/PHASE`` (without evaluations), at the end ``ubt/alarm``
     (1 where anything was suspicious, else 0), ``train/loss`` and its parts before weighting, ``train/hold``,

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, Rate, ResultsWriter, ZeroShotMeasure
-from untrigger.callbacks.results_table import add_results, read_results
 from untrigger.contracts import ClassLogits, UserMistake, ZeroShotData
+from untrigger.run_folder.results import add_results
 from untrigger.tables import plain_cell
 
 HEADER = (
@@ -65,20 +65,12 @@ def test_later_evaluation_replaces_the_row_of_the_same_run_only(
     run.folder.mkdir()
     mine = dict.fromkeys(HEADER.split(","), "0.1") | {"dataset": "written", "attack": "BadNet", "defence": "none"}
     mine |= {"seed": "0"}
-    add_results(run.folder / "results.csv", [mine | {"seed": "1"}, mine, mine | {"defence": "CleanCLIP"}])
+    add_results(run.folder, [mine | {"seed": "1"}, mine, mine | {"defence": "CleanCLIP"}])
     getattr(run.trainer(*measures()), command)(run.Module(), datamodule=run.Data())
     found = [(row["defence"], row["seed"], row["clean_accuracy"]) for row in rows(run.folder)]
     assert found == [("none", "1", "0.1"), ("none", "0", "0.571429"), ("CleanCLIP", "0", "0.1")]
     # Rows of before there was such a column have nothing in it.
     assert [row["non_target_triggered_accuracy"] for row in rows(run.folder)] == ["", "0.2", ""]
-
-
-def test_columns_of_ones_own_stand_behind_the_others(tmp_path: Path) -> None:
-    path, row = tmp_path / "results.csv", dict.fromkeys(HEADER.split(","), "0.1")
-    add_results(path, [row | {"seed": "1", "mine": "3"}])
-    add_results(path, [row | {"seed": "2", "yours": "4", "mine": "5"}])
-    assert path.read_text().splitlines()[0] == f"{HEADER},mine,yours"
-    assert [(found["mine"], found["yours"]) for found in read_results(path)] == [("3", ""), ("5", "4")]
 
 
 @pytest.mark.usefixtures("slow_clock")

@@ -15,7 +15,7 @@ from torch import Tensor
 from untrigger.callbacks import BackdoorDetection, LastCheckpoint, SuspectsWriter
 from untrigger.callbacks.suspects_figure import Suspect, contact_sheet
 from untrigger.contracts import Suspicion
-from untrigger.key_lists import read_keys
+from untrigger.run_folder.keys import read_keys
 
 KEYS = ["a", "b", "=c", "d", "e", "f"]
 POISONED = frozenset({"b", "=c"})

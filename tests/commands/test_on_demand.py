@@ -10,6 +10,7 @@ import pytest
 
 from untrigger import cli
 from untrigger.commands import COMMANDS, command
+from untrigger.run_folder.results import COLUMNS, add_results
 
 HEAVY = {"torch", "lightning", "transformers", "torchvision", "open_clip"}
 RUN = """
@@ -37,6 +38,14 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     found = imported(*arguments, "--help")
     assert "untrigger" in found
     assert not found & (HEAVY | {"matplotlib"})
+
+
+def test_a_report_needs_nothing_that_trains(tmp_path: Path) -> None:
+    add_results(tmp_path, [dict.fromkeys(COLUMNS, "0.5") | {"defence": "none"}])
+    found = imported("report", str(tmp_path), "--out", str(tmp_path / "report.html"))
+    assert "<svg" in (tmp_path / "report.html").read_text()
+    assert "matplotlib" in found
+    assert not found & HEAVY
 
 
 def test_help_of_all_builds_no_parser() -> None:

@@ -32,8 +32,8 @@ from untrigger.datamodules.shards.tar import tar_members
 from untrigger.datamodules.triggers import GivenPicture, TextOverlay
 from untrigger.datamodules.triggers.picture import Picture
 from untrigger.datamodules.zero_shot import ZeroShotSet
-from untrigger.key_lists import read_keys
 from untrigger.reading import read_lines
+from untrigger.run_folder.keys import read_keys
 
 _PIXELS = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
 

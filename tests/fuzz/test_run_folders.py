@@ -13,10 +13,7 @@ import yaml
 from fuzz.mutations import JSON, TEXT, ZIP
 from fuzz.trial import Door, runs, try_door
 
-from untrigger.callbacks.evaluation_file import Evaluation, write_evaluation
-from untrigger.callbacks.results_table import COLUMNS, add_results
 from untrigger.commands.bench.console import _figures
-from untrigger.commands.bench.records import read_record
 from untrigger.commands.bench.tables import labelled_rows, latex_table, markdown_table
 from untrigger.commands.check.command import _take
 from untrigger.commands.export.card import _eval_results, _found, _measured
@@ -27,6 +24,9 @@ from untrigger.commands.report.runs import read_runs
 from untrigger.commands.report.spaces import read_space
 from untrigger.commands.summary import best_defences, summarise
 from untrigger.contracts import Attack
+from untrigger.run_folder.cell import read_record
+from untrigger.run_folder.evaluation import Evaluation, write_evaluation
+from untrigger.run_folder.results import COLUMNS, add_results
 
 ROW = dict(zip(COLUMNS, ("cifar10", "BadNet", "none", "0"), strict=False)) | dict.fromkeys(COLUMNS[4:], "0.5")
 CELL = {
@@ -39,7 +39,7 @@ CELL = {
 def run(tmp_path: Path) -> Path:
     """A run folder with a file of each kind."""
     folder = tmp_path / "run"
-    add_results(folder / "results.csv", [ROW, {**ROW, "attack": "Blended"}])
+    add_results(folder, [ROW, {**ROW, "attack": "Blended"}])
     config = {"model": {"class_path": "untrigger.lightning_modules.UBT", "init_args": {"init_from": "a/last.ckpt"}}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "cell.json").write_text(json.dumps(CELL))
@@ -51,7 +51,7 @@ def run(tmp_path: Path) -> Path:
             *("cifar10", ["cat", "dog"], [Attack("BadNet", 1)], np.arange(6, dtype=np.uint64), np.arange(6) % 2),
             *(half[:6], half.reshape(6, 4), {"BadNet": half[6:12]}, {"BadNet": half.reshape(6, 4)[::-1].copy()}),
         ),
-        folder / "evaluation.npz",
+        folder,
     )
     return folder
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from untrigger.callbacks.results_table import COLUMNS
 from untrigger.datamodules.generated import write_generated_data
+from untrigger.run_folder.results import COLUMNS
 
 TRIGGER = """
 from untrigger.datamodules import Trigger

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from untrigger.callbacks.results_table import COLUMNS, add_results
 from untrigger.commands.bench import runner
 from untrigger.commands.bench.code import code_after, code_of, package_code
 from untrigger.commands.bench.grid import Cell
 from untrigger.commands.bench.processes import Processes
 from untrigger.commands.bench.runner import Places, Progress, due, run_cells
+from untrigger.run_folder.results import COLUMNS, add_results
 
 SOURCES = {
     "lightning_cli.py": "from . import datamodules, lightning_modules\nfrom .contracts import A\n",
@@ -85,7 +85,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 
     def call(self: Processes, command: list[str], *_: Any) -> tuple[int, float]:
         folder = Path(command[-1])
-        add_results(folder / "results.csv", [dict.fromkeys(COLUMNS, "1")])
+        add_results(folder, [dict.fromkeys(COLUMNS, "1")])
         (folder / "last.ckpt").write_text("weights")
         return 0, 1.0
 

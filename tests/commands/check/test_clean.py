@@ -16,7 +16,7 @@ from untrigger.commands.clean import command as clean_command
 from untrigger.commands.clean.command import clean
 from untrigger.contracts import UserMistake
 from untrigger.lightning_modules.encoders.identify import open_encoder
-from untrigger.ubt_record import UBTRecord
+from untrigger.run_folder.ubt import UBTRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")
 

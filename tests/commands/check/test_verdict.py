@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from untrigger.commands.check import verdict as verdict_module
-from untrigger.commands.check.calibration import NOT_MEASURED, Calibration, Share, Situation, read_calibration
+from untrigger.commands.check.calibration import NOT_MEASURED, Calibration, Proportion, Situation, read_calibration
 from untrigger.commands.check.examination import Inversion, Pairs
 from untrigger.commands.check.verdict import Verdict
-from untrigger.ubt_record import ProbedWord
+from untrigger.run_folder.ubt import ProbedWord
 
 
 def pairs(alarm: bool) -> Pairs:
@@ -26,7 +26,7 @@ def pairs(alarm: bool) -> Pairs:
     ],  # the last from Newcombe 1998, table I
 )
 def test_the_interval_is_wilsons(count: int, of: int, low: float, high: float) -> None:
-    assert Share(count, of).interval == pytest.approx((low, high), abs=5e-5)
+    assert Proportion(count, of).interval == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize(("found", "norm", "suspicious"), [(True, 0.0, True), (True, 1.0, False), (False, 0.0, False)])
@@ -105,4 +105,4 @@ def test_situations_add_up() -> None:
         None,
         (Situation("clean", False, 5, 1), Situation("BadNet", True, 3, 3), Situation("SIG", True, 2, 1)),
     )
-    assert (found.false_alarms, found.detections) == (Share(1, 5), Share(4, 5))
+    assert (found.false_alarms, found.detections) == (Proportion(1, 5), Proportion(4, 5))

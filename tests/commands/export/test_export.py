@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from untrigger import cli
-from untrigger.callbacks.results_table import COLUMNS, add_results
 from untrigger.commands.export import round_trip
 from untrigger.commands.export.command import export
 from untrigger.contracts import UserMistake
 from untrigger.lightning_modules.encoders import Encoder, build_encoder
 from untrigger.lightning_modules.encoders.identify import open_encoder
-from untrigger.ubt_record import ProbedWord, UBTRecord
+from untrigger.run_folder.results import COLUMNS, add_results
+from untrigger.run_folder.ubt import ProbedWord, UBTRecord
 
 CAPTIONS = ["a photo of a dog", "2 cats", "dog of a photo of a cat", "It's a very, very long caption " * 5]
 
@@ -295,7 +295,7 @@ def run_folder(tmp_path: Path) -> Path:
     (run / "config.yaml").write_text(yaml.safe_dump({"model": model}))
     row = dict.fromkeys(COLUMNS, "") | {"dataset": "cifar|10", "attack": "BadNet", "defence": "UBT", "seed": "0"}
     row |= {"clean_accuracy": "0.7395", "attack_success_rate": "0.022"}
-    add_results(run / "results.csv", [row])
+    add_results(run, [row])
     lines = ["key,caption,suspicion,compromised_tokens,decision"]
     lines += [f"k{i},<b>caption</b>,0.9,automobile <script>`x`,poisoned" for i in range(12)]
     lines += ["k99,[link](http://evil),0.5,,suspicious", 'k98,"\x1b[2J",0.4,,suspicious']

@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from untrigger.callbacks.evaluation_file import Evaluation, write_evaluation
-from untrigger.callbacks.results_table import COLUMNS, add_results
 from untrigger.commands.report.figures import Tile, heat_map
 from untrigger.commands.report.records import Record, records_of
 from untrigger.commands.report.runs import read_runs
 from untrigger.commands.report.spaces import embedding_maps, read_space, similarity_histograms
 from untrigger.contracts import Attack, UserMistake
+from untrigger.run_folder.evaluation import Evaluation, write_evaluation
+from untrigger.run_folder.results import COLUMNS, add_results
 
 
 def make_run(
     folder: Path, defence: str = "none", init_from: str | None = None, seed: int = 0, attack: str = "BadNet"
 ) -> Path:
     cells = ["cifar10", attack, defence, str(seed), "0.7", "0.9", "0.01", "0.1", "5", "7"]
-    add_results(folder / "results.csv", [dict(zip(COLUMNS, cells, strict=True))])
+    add_results(folder, [dict(zip(COLUMNS, cells, strict=True))])
     if init_from is not None:
         (folder / "config.yaml").write_text(f"model:\n  class_path: X\n  init_args: {{init_from: '{init_from}'}}\n")
     return folder
@@ -91,7 +91,7 @@ def test_labels_and_parents_of_a_bench_are_taken(tmp_path: Path) -> None:
     )
     two = make_run(tmp_path / "c2", "SupervisedFinetune")
     cells = ["cifar10", "BadNet", "SupervisedFinetune-head", "0", "0.8", "0.1", "0.01", "0.1", "5", "7"]
-    add_results(two / "results.csv", [dict(zip(COLUMNS, cells, strict=True))])
+    add_results(two, [dict(zip(COLUMNS, cells, strict=True))])
     (two / "cell.json").write_text(
         json.dumps({"cell": "c2", "attack": "BadNet 1 %", "defence": "finetuning", "parent": "c1", "peak_memory_mb": 5})
     )
@@ -141,7 +141,7 @@ def with_evaluation(run: Path) -> Path:
         {"BadNet": np.array([1, 1, 1, 0.5, 0, 0], dtype=np.float16)},
         {"BadNet": triggered},
     )
-    write_evaluation(evaluation, run / "evaluation.npz")
+    write_evaluation(evaluation, run)
     return run
 
 

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from untrigger.callbacks.figures import trigger_gallery
-from untrigger.callbacks.results_table import COLUMNS, add_results
 from untrigger.commands.report.command import report
 from untrigger.commands.report.document import write_report
 from untrigger.commands.report.drawing import to_svg
@@ -20,6 +19,7 @@ from untrigger.commands.report.figures import Point, against_success, over_train
 from untrigger.commands.report.pictures import data_uri
 from untrigger.commands.report.runs import read_runs
 from untrigger.contracts import UserMistake
+from untrigger.run_folder.results import COLUMNS, add_results
 
 HOSTILE = "<script>alert(1)</script>$\\frac{"
 
@@ -31,7 +31,7 @@ def row(
 
 
 def make_run(folder: Path, rows: Sequence[Sequence[str]]) -> Path:
-    add_results(folder / "results.csv", [dict(zip(COLUMNS, cells, strict=True)) for cells in rows])
+    add_results(folder, [dict(zip(COLUMNS, cells, strict=True)) for cells in rows])
     return folder
 
 
@@ -213,7 +213,7 @@ def test_floor_and_what_is_recovered_are_shown_where_a_twin_was_measured(tmp_pat
     more = {"attack_success_floor": "0.021", "triggered_accuracy_ceiling": "0.79", "recovered": "0.25"}
     for name, defence, recovered in (("one", "none", "0.25"), ("two", "CleanCLIP", "0.98"), ("three", "UBT", "0.42")):
         cells = dict(zip(COLUMNS, row(defence=defence), strict=True)) | more | {"recovered": recovered}
-        add_results(tmp_path / name / "results.csv", [cells])
+        add_results(tmp_path / name, [cells])
     found = page([tmp_path / name for name in ("one", "two", "three")], tmp_path / "report.html")
     cells = found.cells()
     assert cells[cells.index("CleanCLIP ★") + 1 :][:5] == ["82.8 %", "74.1 %", "2.1 %", "98.0 %", "79.0 %"]

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from .contracts import UserMistake
-from .files import write_text
-from .reading import read_json, reading
+from ..contracts import UserMistake
+from ..files import write_text
+from ..reading import read_json, reading
 
 UBT_RECORD = "ubt.json"
 """Its name in the run folder."""

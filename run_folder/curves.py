@@ -1,4 +1,4 @@
-"""What a run has logged over its steps: from the files of Lightning's CSVLogger."""
+"""``metrics.csv``: what a run has logged over its steps, by Lightning's CSVLogger."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..reading import reading
-from .summary import number
+from ..tables import number
+from .results import RESULTS
 
+METRICS = "metrics.csv"
+"""The name of the file, in the run folder or below it."""
 _MOST_STEPS = 2**53
 """More are no steps, and no figure's axis is as long."""
 
@@ -38,10 +41,10 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def _logs(folder: Path) -> Iterator[Path]:
     """The files of Lightning's CSVLogger, whatever its name and version; not those of runs inside this run."""
-    for pattern in ("metrics.csv", "*/metrics.csv", "*/*/metrics.csv"):
+    for pattern in (METRICS, f"*/{METRICS}", f"*/*/{METRICS}"):
         for path in folder.glob(pattern):
             inner = path.relative_to(folder).parents
-            if not any((folder / parent / "results.csv").exists() for parent in inner if parent != Path()):
+            if not any((folder / parent / RESULTS).exists() for parent in inner if parent != Path()):
                 yield path
 
 

@@ -7,7 +7,7 @@ import pytest
 from untrigger.contracts import UserMistake
 from untrigger.datamodules import BadNet, PoisonPlan
 from untrigger.datamodules.poisoning import Poison, write_manifest
-from untrigger.key_lists import read_keys
+from untrigger.run_folder.keys import read_keys
 
 
 def test_a_manifest_names_the_keys_of_all_its_plans(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from untrigger.contracts import UserMistake
-from untrigger.ubt_record import ProbedWord, UBTRecord
+from untrigger.run_folder.ubt import ProbedWord, UBTRecord
 
 WORD = ProbedWord(0, "star \x1b[2J", "DetailMargin-0.03125", 0.5, 0.25, 1e-12, 3.5, -0.25, True)
 RECORD = UBTRecord(True, False, ["star \x1b[2J"], 50, 4, 10, [WORD, replace(WORD, round=1, found=False)])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from .contracts import UserMistake
-from .reading import read_lines, read_text, reading, shown
-from .tables import SURPLUS, open_table, plain_cell
+from ..contracts import UserMistake
+from ..reading import read_lines, read_text, reading, shown
+from ..tables import SURPLUS, open_table, plain_cell
 
 
 def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> frozenset[str]:

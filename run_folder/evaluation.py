@@ -1,4 +1,4 @@
-"""The file ``evaluation.npz`` of a run folder: what an evaluation saw of a sample of the test pictures."""
+"""``evaluation.npz``: what an evaluation saw of a sample of the test pictures."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Evaluation:
     """By the name of an attack, ``(N, D)`` of the triggered pictures."""
 
 
-def write_evaluation(evaluation: Evaluation, path: Path) -> None:
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write an evaluation, at once or not at all.
 
     Args:
         evaluation: What is written.
-        path: The file; it and its folder are made where they are missing.
+        folder: The run folder; it is made where it is missing.
     """
     arrays: dict[str, NDArray[Any]] = {
         "dataset": np.array(evaluation.dataset),
@@ -70,16 +70,16 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> None:
         for name in ("triggered_similarity", "triggered_features"):
             if attack.name in (by_attack := getattr(evaluation, name)):
                 arrays[f"{name}.{number}"] = by_attack[attack.name]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open_whole(path) as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_whole(folder / EVALUATION) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def read_evaluation(path: Path) -> Evaluation | None:
+def read_evaluation(folder: Path) -> Evaluation | None:
     """Read an evaluation. Nothing in the file is executed.
 
     Args:
-        path: The file.
+        folder: The run folder.
 
     Returns:
         What it holds; None where there is no such file.
@@ -87,6 +87,7 @@ def read_evaluation(path: Path) -> Evaluation | None:
     Raises:
         UserMistake: If the file is no such archive, or its arrays do not fit each other.
     """
+    path = folder / EVALUATION
     if not path.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""The file ``results.csv`` of a run folder."""
+"""``results.csv``: what a run measured, a row for each attack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path
 from ..contracts import UserMistake
 from ..files import write_text
 from ..reading import reason, shown
+from ..tables import plain_cell, text_cell
 
+RESULTS = "results.csv"
+"""The name of the file."""
 ATTACK_MEASURES = ("attack_success_rate", "clean_target_rate", "triggered_accuracy")
 """What is measured of an attack: the names of the columns, and of what is logged."""
 COLUMNS = (
@@ -36,13 +39,15 @@ MORE_ATTACK_MEASURES = (
 """What is measured of an attack beside these, likewise."""
 
 _IDENTITY = COLUMNS[:4]
+_TEXTS = COLUMNS[:3]
+"""Names that are other people's text: in the file they stand as `tables.text_cell` has them, in rows as they are."""
 
 
-def read_results(path: Path) -> list[dict[str, str]]:
+def read_results(folder: Path) -> list[dict[str, str]]:
     """Read the rows of a results file.
 
     Args:
-        path: The file.
+        folder: The run folder.
 
     Returns:
         A dictionary by column for each row, with the columns that the file has; empty where there is no such file.
@@ -50,6 +55,7 @@ def read_results(path: Path) -> list[dict[str, str]]:
     Raises:
         UserMistake: If the file is not a table that begins with these columns, or has a column twice.
     """
+    path = folder / RESULTS
     if not path.exists():
         return []
     try:
@@ -62,7 +68,7 @@ def read_results(path: Path) -> list[dict[str, str]]:
     known = columns[: len(COLUMNS)] == COLUMNS and len(set(columns)) == len(columns) and all(columns)
     if not known or any(None in row or None in row.values() for row in rows):
         raise UserMistake(f"{path} is not a results file: its columns must begin {','.join(COLUMNS)}; move it away")
-    return rows
+    return [row | {column: plain_cell(row[column]) for column in _TEXTS} for row in rows]
 
 
 def columns_of(rows: Iterable[Mapping[str, str]]) -> list[str]:
@@ -70,20 +76,26 @@ def columns_of(rows: Iterable[Mapping[str, str]]) -> list[str]:
     return list(dict.fromkeys(chain(COLUMNS, *rows)))
 
 
-def results_text(rows: Sequence[Mapping[str, str]]) -> str:
-    """A results file: rows with the columns of all of them, empty where a row has none."""
+def write_results(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write a results file, at once or not at all: rows with the columns of all of them, empty where a row has none.
+
+    Args:
+        folder: Where to; it is made where it is missing.
+        rows: Rows with all of `COLUMNS` and any others.
+    """
     table = StringIO()
     writer = csv.DictWriter(table, columns_of(rows), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
-    return table.getvalue()
+    writer.writerows({**row, **{column: text_cell(row[column]) for column in _TEXTS}} for row in rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / RESULTS, table.getvalue())
 
 
-def add_results(path: Path, rows: Sequence[dict[str, str]]) -> None:
+def add_results(folder: Path, rows: Sequence[dict[str, str]]) -> None:
     """Add rows to a results file, at once or not at all.
 
     Args:
-        path: The file; it and its folder are made where they are missing.
+        folder: The run folder; it is made where it is missing.
         rows: Rows with all of `COLUMNS` and any others. Each replaces the one of an earlier evaluation, which has the
             same dataset, attack, defence and seed.
 
@@ -91,6 +103,5 @@ def add_results(path: Path, rows: Sequence[dict[str, str]]) -> None:
         UserMistake: As `read_results`.
     """
     new = {tuple(row[column] for column in _IDENTITY): row for row in rows}
-    old = {tuple(row[column] for column in _IDENTITY): row for row in read_results(path)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, results_text(list((old | new).values())))
+    old = {tuple(row[column] for column in _IDENTITY): row for row in read_results(folder)}
+    write_results(folder, list((old | new).values()))
