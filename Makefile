@@ -5,7 +5,7 @@ STAMP := .venv/installed
 
 # For other releases than those of .venv, everything once: fits with the default loggers, UBT, bench, report, export.
 SMOKE := $(addprefix tests/,test_cli.py test_counterparts.py datamodules/test_image_text.py \
-	datamodules/triggers/test_badnet.py callbacks/test_measures.py callbacks/test_results.py \
+	datamodules/triggers/test_badnet.py callbacks/measures/test_measures.py callbacks/artefacts/test_results.py \
 	lightning_modules/encoders/test_open_clip.py lightning_modules/encoders/test_huggingface.py \
 	lightning_modules/ubt/test_module.py::test_a_planted_backdoor_is_found_and_unlearnt \
 	commands/bench/test_bench.py::test_a_grid_runs_once_and_is_tabulated commands/report/test_report.py \

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from ...callbacks.figures import DPI, distortion, trigger_gallery
+from ...callbacks.artefacts.figures import DPI, distortion, trigger_gallery
 from ...contracts import UserMistake
 from ...datamodules.bad_samples import BadSample
 from ...datamodules.poisoning import CoverPlan, Poison

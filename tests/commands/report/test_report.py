@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from untrigger.callbacks.figures import trigger_gallery
+from untrigger.callbacks.artefacts.figures import trigger_gallery
 from untrigger.commands.report.command import report
 from untrigger.commands.report.document import write_report
 from untrigger.commands.report.drawing import to_svg

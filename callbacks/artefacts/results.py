@@ -12,12 +12,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..contracts import CLIPModule, HeadModule, HeldOutData, PhasedModule, PictureAttackData, ZeroShotData
-from ..counterparts import data_of, folder_to_write
-from ..run_folder.results import ATTACK_MEASURES, MORE_ATTACK_MEASURES, RETRIEVAL_MEASURES, add_results, read_results
-from .counterparts import clip_module, zero_shot_data
-from .retrieval import Retrieval
-from .zero_shot_measure import ZeroShotMeasure
+from ...contracts import CLIPModule, HeadModule, HeldOutData, PhasedModule, PictureAttackData, ZeroShotData
+from ...counterparts import data_of, folder_to_write
+from ...run_folder.results import ATTACK_MEASURES, MORE_ATTACK_MEASURES, RETRIEVAL_MEASURES, add_results, read_results
+from ..counterparts import clip_module, zero_shot_data
+from ..measures.retrieval import Retrieval
+from ..measures.zero_shot_measure import ZeroShotMeasure
 
 
 class ResultsWriter(Callback):

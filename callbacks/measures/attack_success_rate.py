@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..contracts import Attack, ClassLogits, ZeroShotData
-from ..run_folder.results import ATTACK_MEASURES
+from ...contracts import Attack, ClassLogits, ZeroShotData
+from ...run_folder.results import ATTACK_MEASURES
 from .rate import Rate
 from .zero_shot_measure import ZeroShotMeasure, predictions
 

@@ -15,9 +15,9 @@ import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
-from ..contracts import UserMistake
-from ..mistakes import told_mistake
-from ..refusals import refused_option
+from ...contracts import UserMistake
+from ...mistakes import told_mistake
+from ...refusals import refused_option
 from .whereabouts import Whereabouts
 
 _FAILED, _SEEN, _FIRST = "untrigger/failed", "untrigger/seen", "untrigger/first"

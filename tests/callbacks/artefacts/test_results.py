@@ -32,7 +32,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 @pytest.fixture
 def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that goes on by 50 s whenever it is read."""
-    monkeypatch.setattr("untrigger.callbacks.results.perf_counter", itertools.count(0, 50).__next__)
+    monkeypatch.setattr("untrigger.callbacks.artefacts.results.perf_counter", itertools.count(0, 50).__next__)
 
 
 @pytest.mark.usefixtures("slow_clock")

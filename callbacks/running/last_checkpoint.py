@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from ..contracts import ResumedLoader, UserMistake
+from ...contracts import ResumedLoader, UserMistake
 from .stop_signals import StopSignals
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..contracts import ClassLogits, ZeroShotData
+from ...contracts import ClassLogits, ZeroShotData
 from .rate import Rate
 from .zero_shot_measure import ZeroShotMeasure, predictions
 

@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from ..contracts import HeldOutData, PhasedModule, RetrievalModule, UserMistake
-from ..counterparts import data_of
-from ..run_folder.results import KS
+from ...contracts import HeldOutData, PhasedModule, RetrievalModule, UserMistake
+from ...counterparts import data_of
+from ...run_folder.results import KS
 
 _ROWS = 1024
 """Pictures that are compared with all captions at once."""

@@ -28,7 +28,7 @@ class _Clock(Callback):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     clock = _Clock()
-    monkeypatch.setattr("untrigger.callbacks.throughput.perf_counter", lambda: clock.now)
+    monkeypatch.setattr("untrigger.callbacks.measures.throughput.perf_counter", lambda: clock.now)
     return clock
 
 
@@ -63,7 +63,7 @@ def test_progress_bar_shows_short_names(run: Any, clock: _Clock) -> None:
 
 def test_progress_bar_reads_figures_twice_a_second_at_most(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("untrigger.callbacks.progress.perf_counter", lambda: now)
+    monkeypatch.setattr("untrigger.callbacks.running.progress.perf_counter", lambda: now)
     bar = CompactProgressBar()
     trainer = run.trainer(bar, enable_progress_bar=True)
     trainer.training = True

@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from ..contracts import LossesModule, UserMistake
-from ..files import write_text
+from ...contracts import LossesModule, UserMistake
+from ...files import write_text
 
 _SHOWN = 5
 

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from ..contracts import Preprocessing, ZeroShotBatch
-from .counterparts import clip_module, zero_shot_data
+from ...contracts import Preprocessing, ZeroShotBatch
+from ..counterparts import clip_module, zero_shot_data
 from .figures import DPI, trigger_gallery
 
 

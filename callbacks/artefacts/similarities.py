@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ..contracts import PredictOutputs
-from ..run_folder.similarities import SimilarityTable
+from ...contracts import PredictOutputs
+from ...run_folder.similarities import SimilarityTable
 
 
 class SimilarityWriter(Callback):

@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from ..contracts import PictureAttack, PictureAttackData, UserMistake, ZeroShotData, ZeroShotModule
-from ..counterparts import data_of
+from ...contracts import PictureAttack, PictureAttackData, UserMistake, ZeroShotData, ZeroShotModule
+from ...counterparts import data_of
 from .zero_shot_measure import predictions
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from untrigger.callbacks.retrieval import _Embedded, _hits, _recalls
+from untrigger.callbacks.measures.retrieval import _Embedded, _hits, _recalls
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_cli import UntriggerCLI
 

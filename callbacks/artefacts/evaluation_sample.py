@@ -14,11 +14,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..all_ranks import all_ranks
-from ..contracts import Attack, UserMistake, ZeroShotBatch, ZeroShotOutputs
-from ..run_folder.evaluation import Evaluation, write_evaluation
-from .counterparts import zero_shot_data
-from .evaluation_hooks import EvaluationHooks
+from ...all_ranks import all_ranks
+from ...contracts import Attack, UserMistake, ZeroShotBatch, ZeroShotOutputs
+from ...run_folder.evaluation import Evaluation, write_evaluation
+from ..counterparts import zero_shot_data
+from ..evaluation_hooks import EvaluationHooks
 
 _Arrays = dict[str, NDArray[Any]]
 

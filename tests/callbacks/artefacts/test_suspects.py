@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from untrigger.callbacks import BackdoorDetection, LastCheckpoint, SuspectsWriter
-from untrigger.callbacks.suspects_figure import Suspect, contact_sheet
+from untrigger.callbacks.artefacts.suspects_figure import Suspect, contact_sheet
 from untrigger.contracts import Suspicion
 from untrigger.run_folder.keys import read_keys
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from untrigger.callbacks import TriggerGallery
-from untrigger.callbacks.figures import DPI, distortion, trigger_gallery
+from untrigger.callbacks.artefacts.figures import DPI, distortion, trigger_gallery
 
 
 def pixels(figure: Figure) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-from ..contracts import PhasedModule
+from ...contracts import PhasedModule
 
 _SECONDS_BETWEEN_READINGS = 0.5
 _SHORT = {

@@ -12,9 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
-from ..contracts import DECISIONS, DetectingModule, GroundTruth, Suspicion
-from ..counterparts import data_of
-from ..tables import text_cell
+from ...contracts import DECISIONS, DetectingModule, GroundTruth, Suspicion
+from ...counterparts import data_of
+from ...tables import text_cell
 
 
 class BackdoorDetection(Callback):

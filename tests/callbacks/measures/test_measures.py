@@ -15,8 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, EvaluationSample
-from untrigger.callbacks.rate import Rate
-from untrigger.callbacks.zero_shot_measure import predictions
+from untrigger.callbacks.measures.rate import Rate
+from untrigger.callbacks.measures.zero_shot_measure import predictions
 from untrigger.contracts import ClassLogits, UserMistake
 
 # By hand, from the tables in conftest.py. Five pictures are not cars (the target): three of them become cars under the
@@ -121,7 +121,7 @@ def test_two_ranks_count_every_picture_once(tmp_path: Path, run: Any) -> None:
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("two_ranks.py")), str(tmp_path)],
+            [sys.executable, str(Path(__file__).parents[1] / "two_ranks.py"), str(tmp_path)],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | shared | {"LOCAL_RANK": str(rank)},
