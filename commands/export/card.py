@@ -12,7 +12,7 @@ from ...lightning_modules.encoders import Encoder, has_weights
 from ...printable import printable
 from ...run_folder.ubt import UBTRecord
 from ...tables import number
-from .formats import Exporter
+from .exporter import Exporter
 from .history import History, suspects_of
 
 _DONE = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...files import new_folder, write_text
 from .card import Checks, model_card
-from .formats import Exporter
+from .exporter import Exporter
 from .history import is_marked, read_history
 from .round_trip import check_round_trip
 

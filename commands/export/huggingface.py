@@ -13,7 +13,7 @@ from ...files import write_text
 from ...lightning_modules.encoders.huggingface import HuggingFaceEncoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
 from .conversion import converted_model, converted_tokenizer
-from .formats import Exporter
+from .exporter import Exporter
 from .round_trip import ReadBack, read_back
 
 _NAMES = {"clip": ("CLIPModel", "CLIPProcessor"), "siglip": ("SiglipModel", "SiglipProcessor")}

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...files import write_text
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
 from ...lightning_modules.encoders.open_clip_files import preprocessing_of
-from .formats import Exporter
+from .exporter import Exporter
 from .round_trip import ReadBack
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from ...lightning_modules.encoders.description import write_description
 from ...lightning_modules.encoders.identify import open_encoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
-from .formats import Exporter
+from .exporter import Exporter
 from .round_trip import ReadBack, read_back
 
 WEIGHTS = "model.safetensors"

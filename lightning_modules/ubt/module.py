@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from ...contracts import DECISIONS, Suspicion, UserMistake
 from ...counterparts import folder_to_write
 from ...run_folder.keys import read_keys
 from ...run_folder.ubt import ProbedWord, UBTRecord
-from ..phased import Phase, PhasedCLIPModule, phase_table
+from ..phased import Phase, phase_table
 from ..ranges import check_ranges
 from .captions import CaptionTokens
 from .evidence import OVERFITTED, ColourMargin, DetailMargin, Evidence
@@ -23,10 +21,11 @@ from .overfit import AskCopy, Overfit
 from .probe import Probe, Verify
 from .repair import Repair
 from .score import Score, ScoreGiven
+from .state import UBTState
 from .unlearn import UnlearnWeights
 
 
-class UBT(PhasedCLIPModule):
+class UBT(UBTState):
     """A poisoned CLIP that unlearns its backdoors, with nothing but the data that it was trained on, poison included.
 
     UBT (Liang et al., Unlearning Backdoor Threats, arXiv 2403.16257, and Liu et al., arXiv 2409.19526). There is no
@@ -122,14 +121,14 @@ class UBT(PhasedCLIPModule):
         else:
             pushing = (probe.epochs, probe.steps, probe.lr, repair.batch_size)
             test = Probe(*pushing, self.evidence, probe.candidates, probe.doubtful_share, probe.words_at_once)
-            copy: list[Phase[UBT]] = [
+            copy: list[Phase[UBTState]] = [
                 Overfit(overfit.weak_share, overfit.epochs, overfit.lr, local_loss),
                 AskCopy(self.evidence),
             ]
             verdict = Verify(test, probe.significance, probe.min_variety, probe.retained_share)
             self.phases = phase_table(Score(*scoring), *(copy if copied else []), test, verdict, mend)
         self.findings = Findings(CaptionTokens(tokenize))
-        self._answer: dict[str, Tensor] | None = None
+        self._answer = None
         self._begun_with: list[str] | None = None
 
     # What callbacks ask
@@ -148,45 +147,6 @@ class UBT(PhasedCLIPModule):
         return Suspicion(
             findings.keys, findings.suspicion, findings.decision, findings.compromised_words, findings.about
         )
-
-    # What phases ask
-
-    @property
-    def rounds_done(self) -> int:
-        """How many repairs there have been."""
-        return self._progress.visits.get("repair", 0)
-
-    @property
-    def answer(self) -> Mapping[str, Tensor]:
-        """The weights in question: the poisoned model's, and after a repair the repaired model's."""
-        return self.initial if self._answer is None else self._answer
-
-    def set_answer(self, weights: Mapping[str, Tensor] | None) -> None:
-        """Other weights are in question from now on; None for those that the run began with."""
-        copied = None if weights is None else {name: part.detach().cpu().clone() for name, part in weights.items()}
-        self._answer = copied
-
-    def return_to_answer(self) -> None:
-        """Bring the weights in question back."""
-        self.restore()
-        if self._answer is not None:
-            self.encoder.load_state_dict(self._answer)
-
-    def word_embeddings(self) -> Tensor:
-        """What each word means, ``(W, D)`` of unit length, by captions that have it."""
-        with self.evaluating():
-            return self.findings.words.embeddings(self._encode_captions)
-
-    def word_texts(self) -> Tensor:
-        """What pictures are pushed from, ``(W, D)``: each word alone, or as ``word_embeddings`` where not local."""
-        if not self.local:
-            return self.word_embeddings()
-        alone = self.findings.words.alone(self.preprocessing.tokenize, self.findings.captions)
-        with self.evaluating():
-            return self.encode_text(alone.to(self.device))
-
-    def _encode_captions(self, captions: Sequence[str]) -> Tensor:
-        return self.encode_text(self.preprocessing.tokenize(captions).to(self.device))
 
     # The run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -13,12 +12,10 @@ from ..phased import Phase
 from .evidence import OVERFITTED, Evidence
 from .findings import most
 from .scoring import Scoring
-
-if TYPE_CHECKING:
-    from .module import UBT
+from .state import UBTState
 
 
-class Overfit(Phase["UBT"]):
+class Overfit(Phase[UBTState]):
     """Contrastive training of a copy, without augmentation, on the pairs of weakest similarity.
 
     Args:
@@ -38,19 +35,19 @@ class Overfit(Phase["UBT"]):
         self.weak_share = weak_share
         self.loss = ContrastiveLoss(local_loss)
 
-    def select(self, ubt: UBT, epoch: int) -> None:
+    def select(self, ubt: UBTState, epoch: int) -> None:
         """The weakest pairs; as many as fill a batch at least."""
         weakness = -ubt.findings.seen["poisoned"]
         count = max(int(self.weak_share * len(weakness)), ubt.data.global_batch_size)
         ubt.data.select(ubt.findings.keys_of(most(weakness, count)))
 
-    def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> Tensor:
+    def step(self, ubt: UBTState, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         """The contrastive loss of a batch."""
         images, texts = ubt(batch)
         loss: Tensor = self.loss(images, texts, ubt.inverse_temperature)
         return loss
 
-    def end(self, ubt: UBT) -> str:
+    def end(self, ubt: UBTState) -> str:
         """Ask the copy."""
         return "ask the copy"
 
@@ -67,7 +64,7 @@ class AskCopy(Scoring):
     def __init__(self, evidence: Iterable[Evidence]) -> None:
         super().__init__("ask the copy", OVERFITTED, evidence)
 
-    def end(self, ubt: UBT) -> str:
+    def end(self, ubt: UBTState) -> str:
         """Keep what it found, and bring the poisoned model back."""
         self.gather(ubt)
         ubt.return_to_answer()

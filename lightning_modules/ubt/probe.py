@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
@@ -13,13 +12,10 @@ from .evidence import Evidence
 from .findings import POISONED, Findings, Indices
 from .scores import Scores
 from .scoring import Scoring
+from .state import UBTState
 from .transplants import BESIDE_THE_OBJECT
 from .unlearn import Pushed, Unlearn, UnlearnWeights
 from .verdict import WordVerdict, divide, judge, standing_out
-
-if TYPE_CHECKING:
-    from .module import UBT
-
 
 _HALF = 0.5
 
@@ -59,7 +55,7 @@ class Probe(Unlearn):
         self.evidence, self.count, self.doubtful_share = evidence, count, doubtful_share
         self.words_at_once = words_at_once
 
-    def begin(self, ubt: UBT) -> None:
+    def begin(self, ubt: UBTState) -> None:
         """Start from the model in question."""
         ubt.return_to_answer()
 
@@ -81,12 +77,12 @@ class Probe(Unlearn):
             self.doubtful_share if doubtful_share is None else doubtful_share,
         )
 
-    def pushed(self, ubt: UBT) -> Pushed:
+    def pushed(self, ubt: UBTState) -> Pushed:
         """Every other candidate."""
         chosen = self.chosen(ubt.findings)
         return Pushed(chosen.pushed, chosen.words)
 
-    def held(self, ubt: UBT) -> Indices:
+    def held(self, ubt: UBTState) -> Indices:
         """All that is not doubtful: of these words the lower half of each ranking, where other pairs are many."""
         findings = ubt.findings
         tokens = [token for word in self.words(findings) for token in findings.words.tokens[word]]
@@ -98,7 +94,7 @@ class Probe(Unlearn):
         # Of a small set all but those that are pushed.
         return np.setdiff1d(np.arange(len(findings.keys)), self.chosen(findings).pushed)
 
-    def end(self, ubt: UBT) -> str:
+    def end(self, ubt: UBTState) -> str:
         """See what went along."""
         return "verify"
 
@@ -128,7 +124,7 @@ class Verify(Scoring):
         self.probe, self.significance, self.min_variety = probe, significance, min_variety
         self.retained_share = retained_share
 
-    def select(self, ubt: UBT, epoch: int) -> None:
+    def select(self, ubt: UBTState, epoch: int) -> None:
         """The pairs of the group's words, as they are in the shards."""
         ubt.data.select(ubt.findings.keys_of(self._pairs(ubt.findings)), in_order=True)
 
@@ -136,7 +132,7 @@ class Verify(Scoring):
         groups = findings.words.groups(findings.captions)
         return np.unique(np.concatenate([groups[word] for word in self.probe.words(findings)]))
 
-    def end(self, ubt: UBT) -> str | None:
+    def end(self, ubt: UBTState) -> str | None:
         """Judge the words; after the last group, unlearn all that was found so far.
 
         Where nothing was, the words whose suspects fell farthest are probed once more by themselves, as a strong

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .findings import BENIGN, POISONED, Indices, sample
+from .state import UBTState
 from .transplants import EVERY, Carrier
 from .unlearn import Pushed, Unlearn, UnlearnWeights
-
-if TYPE_CHECKING:
-    from .module import UBT
 
 _HELD = 1024
 """Poisoned pairs that are pushed at most; their pictures stay in memory."""
@@ -46,21 +43,21 @@ class Repair(Unlearn):
         super().__init__("repair", epochs, steps, lr, batch_size, weights, carriers)
         self.verified = verified
 
-    def begin(self, ubt: UBT) -> None:
+    def begin(self, ubt: UBTState) -> None:
         """Start from the poisoned model."""
         ubt.set_answer(None)
         ubt.return_to_answer()
 
-    def pushed(self, ubt: UBT) -> Pushed:
+    def pushed(self, ubt: UBTState) -> Pushed:
         """The pairs that are to be unlearnt."""
         pairs = sample(ubt.findings.having(POISONED), _HELD, 0)
         return Pushed(pairs, ubt.findings.poisoned_with[pairs].astype(np.int64))
 
-    def held(self, ubt: UBT) -> Indices:
+    def held(self, ubt: UBTState) -> Indices:
         """Benign pairs."""
         return ubt.findings.having(BENIGN)
 
-    def end(self, ubt: UBT) -> str | None:
+    def end(self, ubt: UBTState) -> str | None:
         """What was learnt is the model in question from now on."""
         ubt.set_answer(ubt.encoder.state_dict())
         return "score" if self.verified and ubt.rounds_done < ubt.rounds else None

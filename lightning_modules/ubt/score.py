@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +16,8 @@ from .evidence import Evidence
 from .findings import BENIGN, POISONED
 from .localisation import similarity_drops
 from .scoring import Scoring
+from .state import UBTState
 from .words import Words, find_words
-
-if TYPE_CHECKING:
-    from .module import UBT
 
 
 class Score(Scoring):
@@ -47,7 +45,7 @@ class Score(Scoring):
         self._tokenize, self.sampled, self.min_share, self.successor = tokenize, sampled, min_share, successor
         self._captions = CaptionTokens(tokenize)
 
-    def begin(self, ubt: UBT) -> None:
+    def begin(self, ubt: UBTState) -> None:
         """Start with nothing but the words, which are found once.
 
         Raises:
@@ -63,7 +61,7 @@ class Score(Scoring):
                 "model.min_word_share"
             )
 
-    def _words_of_sample(self, ubt: UBT) -> Words:
+    def _words_of_sample(self, ubt: UBTState) -> Words:
         keys = ubt.data.some_keys(self.sampled, 0)
         texts = ubt.data.captions(keys)
         tokens = self._tokenize(texts)
@@ -76,13 +74,13 @@ class Score(Scoring):
         least = max(2, round(self.min_share * len(keys)))
         return ubt.agreed(find_words(texts, tokens, drops, self._tokenize, least))
 
-    def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> None:
+    def step(self, ubt: UBTState, batch: ImageTextBatch, batch_idx: int) -> None:
         """Note scores and tokens."""
         super().step(ubt, batch, batch_idx)
         if not ubt.visit:
             self._captions.add(batch["tokens"])
 
-    def end(self, ubt: UBT) -> str:
+    def end(self, ubt: UBTState) -> str:
         """Keep what all ranks have found."""
         self.gather(ubt)
         if ubt.visit:
@@ -118,7 +116,7 @@ class ScoreGiven(Score):
         super().__init__(*args, **kwargs)
         self.keys = keys
 
-    def end(self, ubt: UBT) -> str:
+    def end(self, ubt: UBTState) -> str:
         """Take what is given for poisoned and everything else for benign. A pair is pushed from its most common word.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -11,12 +11,10 @@ from ...contracts import ImageTextBatch
 from ..phased import Phase
 from .evidence import Evidence, Pairs
 from .scores import PassScores, Scores, aligned
-
-if TYPE_CHECKING:
-    from .module import UBT
+from .state import UBTState
 
 
-class Scoring(Phase["UBT"]):
+class Scoring(Phase[UBTState]):
     """A whole pass: for each pair its similarity, the word that its picture goes with best, and what evidence asks.
 
     Args:
@@ -33,24 +31,24 @@ class Scoring(Phase["UBT"]):
         self._words: Tensor | None = None
         self._table: Tensor | None = None
 
-    def select(self, ubt: UBT, epoch: int) -> None:
+    def select(self, ubt: UBTState, epoch: int) -> None:
         """Everything, as it is in the shards."""
         ubt.data.select(None, in_order=True)
 
-    def begin(self, ubt: UBT) -> None:
+    def begin(self, ubt: UBTState) -> None:
         """Start with nothing."""
         self._scores = PassScores()
 
-    def prepare(self, ubt: UBT) -> None:
+    def prepare(self, ubt: UBTState) -> None:
         """Embed the words."""
         self._words = ubt.word_embeddings()
         self._table = ubt.findings.words.table().to(ubt.device)
 
-    def repeat(self, ubt: UBT) -> None:
+    def repeat(self, ubt: UBTState) -> None:
         """Start with nothing: each pair is to be scored once."""
         self._scores = PassScores()
 
-    def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> None:
+    def step(self, ubt: UBTState, batch: ImageTextBatch, batch_idx: int) -> None:
         """Note what there is to be known of each pair."""
         assert self._words is not None
         assert self._table is not None
@@ -63,7 +61,7 @@ class Scoring(Phase["UBT"]):
                 values[f"{self.model}/{piece.name}"] = piece.measure(pairs, self.model)
         self._scores.add(batch["key"], values)
 
-    def gather(self, ubt: UBT) -> dict[str, Scores]:
+    def gather(self, ubt: UBTState) -> dict[str, Scores]:
         """Keep what the pass has found, the same on all ranks, in the order of the first pass."""
         keys, values = self._scores.gather()
         self._scores = PassScores()

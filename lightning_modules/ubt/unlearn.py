@@ -18,11 +18,11 @@ from ..phased import Phase
 from ..precision import at_least_float32, similarities
 from .findings import Indices, sample
 from .scoring import has_words
+from .state import UBTState
 from .transplants import Carrier, partners, transplant
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
-    from .module import UBT
 
 _UNRELATED = 1024
 """Held pairs that tell how similar unrelated ones are."""
@@ -48,7 +48,7 @@ class Pushed(NamedTuple):
     """``(P,)``, for each the index of its word."""
 
 
-class Unlearn(Phase["UBT"]):
+class Unlearn(Phase[UBTState]):
     """Pushes pictures away from a word, holds benign ones, and repairs: what suspects carry is to mean nothing.
 
     With f the image tower, f0 the same before, suspects a with the text t of their word alone, benign pictures b, and
@@ -88,19 +88,19 @@ class Unlearn(Phase["UBT"]):
         self._seed = (0, 0, 0)
 
     @abstractmethod
-    def pushed(self, ubt: UBT) -> Pushed:
+    def pushed(self, ubt: UBTState) -> Pushed:
         """Whom to push, the same on all ranks."""
 
     @abstractmethod
-    def held(self, ubt: UBT) -> Indices:
+    def held(self, ubt: UBTState) -> Indices:
         """Whom to hold."""
 
-    def learning_rate(self, module: UBT, step: int) -> float:
+    def learning_rate(self, module: UBTState, step: int) -> float:
         """Warm-up and cosine over the steps of the phase."""
         total = self.epochs * self.steps
         return self.lr * min(1.0, 16 * (step + 1) / total) * (1 + math.cos(math.pi * step / total)) / 2
 
-    def select(self, ubt: UBT, epoch: int) -> None:
+    def select(self, ubt: UBTState, epoch: int) -> None:
         """Pairs that are held, for the steps of an epoch; others in each.
 
         Raises:
@@ -115,7 +115,7 @@ class Unlearn(Phase["UBT"]):
         self._seed = (list(ubt.phases).index(self.name), ubt.visit, epoch)
         ubt.data.select(ubt.findings.keys_of(sample(held, self.steps * needed, *self._seed)))
 
-    def prepare(self, ubt: UBT) -> None:
+    def prepare(self, ubt: UBTState) -> None:
         """Keep the pushed pictures at hand, the texts of their words, and the model before."""
         findings = ubt.findings
         frozen = deepcopy(ubt.encoder)
@@ -141,7 +141,7 @@ class Unlearn(Phase["UBT"]):
             unrelated = ~has_words(tokens, self._table)
             self._unrelated = (similarity * unrelated).sum(dim=0) / unrelated.sum(dim=0).clamp(min=1)
 
-    def step(self, ubt: UBT, batch: ImageTextBatch, batch_idx: int) -> Tensor:
+    def step(self, ubt: UBTState, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         """Hold benign pairs, repair transplants, forget pushed ones."""
         images, count = batch["image"], len(batch["key"])
         chosen = self._turn(ubt, batch_idx)
@@ -167,12 +167,12 @@ class Unlearn(Phase["UBT"]):
         ubt.log_parts(**parts)
         return torch.stack([getattr(self.weights, name) * part for name, part in parts.items()]).sum()
 
-    def _generator(self, ubt: UBT, batch_idx: int) -> torch.Generator:
+    def _generator(self, ubt: UBTState, batch_idx: int) -> torch.Generator:
         """The random numbers of a step of this rank: the same after a restart."""
         seed = np.random.SeedSequence((*self._seed, batch_idx, ubt.global_rank)).generate_state(1)
         return torch.Generator().manual_seed(int(seed[0]))
 
-    def _turn(self, ubt: UBT, batch_idx: int) -> Tensor:
+    def _turn(self, ubt: UBTState, batch_idx: int) -> Tensor:
         """Whose turn it is: all pushed pairs one after the other, in an order drawn for the epoch."""
         count = len(self._pictures)
         size = min(self.batch_size, count)
