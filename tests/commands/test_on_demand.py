@@ -42,6 +42,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 def test_a_report_needs_nothing_that_trains(tmp_path: Path) -> None:
     add_results(tmp_path, [dict.fromkeys(COLUMNS, "0.5") | {"defence": "none"}])
+    (tmp_path / "metrics.csv").write_text("step,train/loss,val/clean_accuracy\n1,2.0,\n2,1.5,\n2,,0.5\n")
     found = imported("report", str(tmp_path), "--out", str(tmp_path / "report.html"))
     assert "<svg" in (tmp_path / "report.html").read_text()
     assert "matplotlib" in found
