@@ -238,8 +238,7 @@ class ImageTextDataModule(LightningDataModule):
         """The pictures of these keys as the training stream shows them: ``(N, 3, S, S)`` uint8.
 
         Raises:
-            KeyError: If a key is not in the training shards.
-            UserMistake: If a pair cannot be read.
+            UserMistake: If a key is not in the training shards, or a pair cannot be read.
         """
         return self._shown(keys)[0]
 
@@ -247,8 +246,7 @@ class ImageTextDataModule(LightningDataModule):
         """The captions of these keys as the training stream shows them; of a pair with several, the first.
 
         Raises:
-            KeyError: If a key is not in the training shards.
-            UserMistake: If a pair cannot be read.
+            UserMistake: If a key is not in the training shards, or a pair cannot be read.
         """
         return self._shown(keys)[1]
 

@@ -25,6 +25,10 @@ def _packed(item: Any) -> Any:
     return item._replace(batch=pack(item.batch))
 
 
+def _shared(item: Any) -> Any:
+    return item._replace(batch=pack(item.batch, least=0))
+
+
 class StreamLoader:
     """Hands out the batches of a stream.
 
@@ -65,7 +69,7 @@ class StreamLoader:
             persistent_workers=self.num_workers > 0,
             pin_memory=pin_memory,
             # Only tensors can be pinned.
-            collate_fn=_packed if self.num_workers and not pin_memory else _as_it_is,
+            collate_fn=(_shared if pin_memory else _packed) if self.num_workers else _as_it_is,
             worker_init_fn=outlive_signals,
             # Its own: an epoch that starts draws from it, and one that is gone on with must not draw again.
             generator=torch.Generator().manual_seed(torch.initial_seed()),
@@ -82,7 +86,7 @@ class StreamLoader:
         """Hand out the batches of an epoch.
 
         Raises:
-            UserMistake: If too many samples are bad, or a shard cannot be read.
+            UserMistake: If too many samples are bad, a shard cannot be read, or a worker has left a batch out.
         """
         epoch = self._epoch_now()
         resumed, self._resume = self._resume, None
@@ -101,6 +105,9 @@ class StreamLoader:
             state["batches"] += 1
             if item.batch:
                 yield unpack(item.batch)
+        if state["batches"] < len(self):
+            lost = len(self) - state["batches"]
+            raise UserMistake(f"data workers have lost {lost:,} of {len(self):,} batches: see what they said above")
 
     @property
     def _iterator(self) -> Any:

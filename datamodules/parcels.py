@@ -22,15 +22,32 @@ class _Parcel(NamedTuple):
     strides: tuple[int, ...]
 
 
-def pack(value: Any) -> Any:
-    """Make parcels of the small tensors of a batch: dictionaries are gone through, all else stays as it is."""
+def pack(value: Any, least: int = _LARGE) -> Any:
+    """Put the large tensors of a batch into shared memory, and make parcels of the small ones.
+
+    Dictionaries are gone through, all else stays as it is. Where the shared memory is full, a large tensor becomes a
+    parcel too: the thread that would find out when it sends it could only leave the batch out.
+
+    Args:
+        value: The batch.
+        least: Bytes from which a tensor is large.
+    """
     if isinstance(value, dict):
-        return {name: pack(part) for name, part in value.items()}
-    if not isinstance(value, Tensor) or value.nbytes >= _LARGE:
+        return {name: pack(part, least) for name, part in value.items()}
+    if not isinstance(value, Tensor) or (value.nbytes >= least and _shared(value)):
         return value
     if not value.is_contiguous(memory_format=torch.channels_last if value.ndim == 4 else torch.contiguous_format):
         value = value.contiguous()
     return _Parcel(value.as_strided((value.numel(),), (1,)).numpy(), tuple(value.shape), value.stride())
+
+
+def _shared(value: Tensor) -> bool:
+    """Whether a tensor is in shared memory now."""
+    try:
+        value.share_memory_()  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return False
+    return True
 
 
 def unpack(value: Any) -> Any:

@@ -188,12 +188,16 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         """Read and decode the samples with these keys, in their order.
 
         Raises:
-            KeyError: If a key is not in the shards.
-            UserMistake: If a sample is unusable.
+            UserMistake: If a key is not in the shards, or a sample is unusable.
         """
         places = self.shards.locate(keys)
         samples = []
         for key in keys:
+            if key not in places:
+                raise UserMistake(
+                    f"the training shards have no sample {key!r:.80}, which this run has met before or was given: they "
+                    "are not the shards that it began with"
+                )
             try:
                 samples.append(self.read(*places[key]))
             except BadSample as error:

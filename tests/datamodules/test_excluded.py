@@ -52,7 +52,7 @@ def test_the_poisoned_pairs_of_a_run_never_appear_and_all_others_do(
     # The same in the next pass, and in the pass that scores every pair.
     assert streamed(data) == expected
     assert sorted(key for batch in data.predict_dataloader() for key in batch["key"]) == expected
-    with pytest.raises(KeyError):
+    with pytest.raises(UserMistake, match="have no sample 'k"):
         data.captions([min(poisoned)])
     data.select([*expected[:3], *poisoned])
     assert streamed(data) == expected[:3]

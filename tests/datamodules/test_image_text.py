@@ -219,7 +219,7 @@ def test_pictures_and_captions_by_key_are_those_of_the_stream(
     keys = ["k0013", "k0002"]
     assert torch.equal(data.pictures(keys), torch.stack([stream[key] for key in keys]))
     assert data.captions(keys) == ["a green!", "a green!"]
-    with pytest.raises(KeyError):
+    with pytest.raises(UserMistake, match="have no sample 'nobody'"):
         data.pictures(["nobody"])
 
 

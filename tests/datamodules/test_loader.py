@@ -234,6 +234,16 @@ def test_sequential_reading_leaves_bad_samples_out(write_pairs: WritePairs, prep
     assert [len(batch) for batch in keys(loader)] == [3, 4, 2]
 
 
+def test_a_batch_that_a_worker_leaves_out_ends_the_run(
+    write_pairs: WritePairs, preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = make_loader(write_pairs([20]), preprocessing)
+    made = loader._stream._made
+    monkeypatch.setattr(loader._stream, "_made", lambda loaded, epoch: made(loaded[1:], epoch))
+    with pytest.raises(UserMistake, match="data workers have lost 1 of 5 batches"):
+        list(loader)
+
+
 def test_ranks_share_nothing(write_pairs: WritePairs, preprocessing: Preprocessing) -> None:
     paths = write_pairs([20, 21])
     ranks = [keys(make_loader(paths, preprocessing, 2, rank=(rank, 2))) for rank in range(2)]

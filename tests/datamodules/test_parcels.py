@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -37,7 +38,18 @@ def test_the_memory_format_is_kept() -> None:
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("least", [0, 1 << 20])
+def test_all_travels_in_parcels_where_shared_memory_is_full(monkeypatch: pytest.MonkeyPatch, least: int) -> None:
+    full = Mock(side_effect=RuntimeError("unable to allocate shared memory(shm) for file </t>: No space left (28)"))
+    monkeypatch.setattr(Tensor, "share_memory_", full)
+    packed: Any = pack(TENSORS["large"], least)
+    assert not isinstance(packed, Tensor)
+    assert torch.equal(unpack(packed), TENSORS["large"])
+
+
 @pytest.mark.parametrize(("tensor", "travels"), [(TENSORS["large"], True), (PICTURES, False)])
 def test_only_large_tensors_take_shared_memory(tensor: Tensor, travels: bool) -> None:
     packed: Any = pack(tensor)
     assert isinstance(packed, Tensor) == travels
+    assert isinstance(pack(tensor, least=0), Tensor)
+    assert tensor.is_shared()
