@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
+from ..reading import looks_like
 from .bad_samples import BadSample
 
 MAX_PIXELS = 25_000_000
@@ -57,6 +58,8 @@ def opened_picture(data: bytes) -> Iterator[Image.Image]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # raised by Pillow when it opens
         raise BadSample("picture too large", str(error)) from None
+    except UnidentifiedImageError:  # its message has no more than an address in memory
+        raise BadSample("broken picture", f"it cannot be read as JPEG, PNG or WebP{looks_like(data)}") from None
     except Exception as error:  # a decoder on hostile bytes may raise anything
         raise BadSample("broken picture", str(error) or type(error).__name__) from None
 

@@ -97,6 +97,20 @@ def progressive(side: int, scans: int) -> bytes:
     return data[:end] + data[last:end] * scans + data[end:]
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"<html><body>404", "WebP; it looks like a web page, as servers answer in the place of a file"),
+        (file(BLACK, "TIFF"), "WebP"),
+        (b"", "WebP"),
+    ],
+)
+def test_what_is_no_picture_is_told_as_what_it_looks_like(data: bytes, said: str) -> None:
+    with pytest.raises(BadSample) as told:
+        decode_picture(data, 32)
+    assert told.value.detail == f"it cannot be read as JPEG, PNG or {said}"
+
+
 def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded() -> None:
     for side, decode in ((256, 256), (1000, 32)):
         with pytest.raises(BadSample, match="picture with too many scans"):
