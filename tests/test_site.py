@@ -1,21 +1,31 @@
-"""Does the site's page of results say what the records say?"""
+"""Does the site say what the records, the code and the pages' sources say?"""
 
 from __future__ import annotations
 
 import json
+import re
+import runpy
+import sys
+import zlib
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
-HOOK = Path(__file__).parents[1] / "docs" / "records.py"
+from untrigger import datamodules, lightning_modules
+from untrigger.datamodules import PoisonPlan, Trigger
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 
 
-@pytest.fixture
-def hook() -> Any:
-    """The hook, which is no part of the package."""
-    spec = spec_from_file_location("records_of_the_site", HOOK)
+def hook(name: str) -> Any:
+    """A hook of MkDocs, which is no part of the package."""
+    spec = spec_from_file_location(f"{name}_of_the_site", DOCS / "hooks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -28,23 +38,105 @@ def record(path: Path, accuracy: str, **more: str) -> None:
     path.write_text(json.dumps({"attack": "patch", "defence": None, "results": [result], **more}))
 
 
-def test_a_row_has_the_mean_of_its_runs_and_all_codes_that_made_them(hook: Any, tmp_path: Path) -> None:
+def test_a_row_has_the_mean_of_its_runs_and_all_codes_that_made_them(tmp_path: Path) -> None:
     grid = tmp_path / "grid"
     grid.mkdir()
     record(grid / "a.json", "0.7", code="0123abcd")
     record(grid / "b.json", "0.8")
-    (line,) = hook.table(grid).splitlines()[2:]
+    (line,) = hook("records").table(grid).splitlines()[2:]
     assert line == "| patch: BadNet | none | 2 | 75.0 | 50.0 |  | **stale**: not recorded, 0123abcd |"
 
 
 def test_the_page_has_a_table_for_each_grid_and_other_pages_stay(
-    hook: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hook, "CELLS", tmp_path)
+    records = hook("records")
+    monkeypatch.setattr(records, "CELLS", tmp_path)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         record(tmp_path / name / "a.json", "0.7", code="0123abcd")
-    page = hook.on_page_markdown("before\n\n<!-- records -->")
+    page = records.on_page_markdown("before\n\n<!-- records -->")
     assert [line for line in page.splitlines() if line.startswith("#")] == ["## one", "## two"]
     assert page.count("| patch: BadNet | none | 1 | 70.0 | 50.0 |  | 0123abcd |") == 2
-    assert hook.on_page_markdown("another page") == "another page"
+    assert records.on_page_markdown("another page") == "another page"
+
+
+def test_the_home_page_is_the_readme_with_links_from_where_it_is() -> None:
+    page = hook("elsewhere").on_page_markdown((DOCS / "index.md").read_text())
+    assert page.startswith("# Untrigger\n")
+    assert "](docs/" not in page
+    links = re.findall(r"\]\(([^)#:]+)\)", page)
+    assert len(links) > 10
+    for link in links:
+        assert (DOCS / link).exists(), link
+    assert hook("elsewhere").on_page_markdown("another page") == "another page"
+
+
+def test_an_inventory_lists_its_objects_for_mkdocstrings() -> None:
+    base, content = hook("inventories").inventory("some", "https://some.org/\nsome.Thing class page.html#some.Thing\n")
+    head, body = content.split(b"zlib.\n")
+    assert base == "https://some.org/"
+    assert head.startswith(b"# Sphinx inventory version 2\n# Project: some\n")
+    assert zlib.decompress(body) == b"some.Thing py:class 1 page.html#some.Thing -\n"
+    for path in (DOCS / "inventories").glob("*.txt"):
+        assert hook("inventories").inventory(path.stem, path.read_text())[0].startswith("https://")
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    listed = re.findall(r"[\w/]+\.md", yaml.safe_dump(yaml.safe_load(text)["nav"]))
+    assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_every_attack_method_and_option_group_has_its_docstring_on_a_page() -> None:
+    pages = "\n".join(page.read_text() for page in DOCS.rglob("*.md"))
+    shown = set(re.findall(r"^::: untrigger\.(\w+\.\w+)$", pages, re.MULTILINE))
+    for package in (datamodules, lightning_modules):
+        home = package.__name__.removeprefix("untrigger.")
+        missing = {name for name in package.__all__ if f"{home}.{name}" not in shown} - {"phase_table"}
+        assert not missing, missing
+
+
+@pytest.mark.parametrize("folder", ["attacks", "methods", "detectors"])
+def test_a_page_has_a_formula_a_figure_its_source_and_when_to_use_it(folder: str) -> None:
+    for page in (DOCS / folder).glob("*.md"):
+        text = page.read_text()
+        for figure in re.findall(r"\]\((\.\./figures/[^)]+)\)", text):
+            assert (page.parent / figure).resolve().exists(), f"{page.name}: {figure}"
+        if page.name != "index.md":
+            assert "```math\n" in text, page
+            assert "](../figures/" in text, page
+            assert "**Source**" in text, page
+            assert re.search(r"\*\*When to use (it|which)\*\*", text), page
+
+
+@pytest.mark.parametrize("script", ["attacks", "methods"])
+def test_the_figures_are_what_their_script_draws_today(
+    tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = DOCS / "figures"
+    monkeypatch.setattr(sys, "argv", [script, str(tmp_path)])
+    monkeypatch.setattr(sys, "path", [str(figures), *sys.path])
+    runpy.run_path(str(figures / f"{script}.py"), run_name="__main__")
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn
+    assert drawn <= {path.name for path in (figures / script).iterdir()}
+    for name in drawn:
+        kept = figures / script / name
+        if name.endswith(".jpg"):
+            one, other = (np.asarray(Image.open(path), dtype=np.int16) for path in (kept, tmp_path / name))
+            assert np.abs(one - other).mean() < 2, name
+        else:
+            # Where the dots are; how text is drawn differs from one version of Matplotlib to the next.
+            dots = [re.findall(r'<use [^>]*y="[^"]*"', path.read_text()) for path in (kept, tmp_path / name)]
+            assert dots[0] == dots[1], name
+
+
+def test_a_trigger_and_a_plan_are_what_the_overview_calls_them() -> None:
+    table = (DOCS / "attacks" / "index.md").read_text()
+    for name in datamodules.__all__:
+        kind = getattr(datamodules, name)
+        if issubclass(kind, (Trigger, PoisonPlan)) and name != "Trigger":
+            assert f"`{name}`" in table, name
+    for config in re.findall(r"`(cifar10\w*\.yaml)`", table):
+        assert (ROOT / "configs" / "poisoned_clip" / config).exists(), config

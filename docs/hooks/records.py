@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-CELLS = Path(__file__).parents[1] / "benchmarks" / "cells"
+CELLS = Path(__file__).parents[2] / "benchmarks" / "cells"
 COLUMNS = ("clean_accuracy", "attack_success_rate", "triggered_accuracy")
 HEAD = "| attack | defence | runs | clean accuracy | attack success | accuracy under the trigger | code |"
 STALE = "**stale**: not recorded"
