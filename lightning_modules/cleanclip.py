@@ -31,7 +31,7 @@ class CleanCLIP(BaseCLIPModule):
     - Similarities are float32, and autocast covers the encoders instead of the loss alone.
     - Gradients reach the features of all ranks. The official code gathers them without, which divides the gradient by
       the number of ranks.
-    - The optimiser starts afresh; theirs can go on with the state of the poisoned run.
+    - The optimiser starts afresh; theirs can resume the state of the poisoned run.
     - The schedule counts steps, so the warm-up is there in runs of long epochs and the end is at zero.
 
     The views are the data module's (see ``TransformView`` and ``EDA``), drawn afresh each epoch.

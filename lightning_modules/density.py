@@ -53,7 +53,7 @@ class LocalDensityCLIP(BaseCLIPModule):
             )
         self.neighbours, self.reference_size, self.seed = neighbours, reference_size, seed
         self._density: LocalDensity | None = None
-        self._places: dict[str, int] = {}
+        self._indices: dict[str, int] = {}
 
     def on_predict_start(self) -> None:
         """Embed the reference."""
@@ -61,7 +61,7 @@ class LocalDensityCLIP(BaseCLIPModule):
         if data is None:
             raise UserMistake("LocalDensityCLIP needs pictures with captions: use ImageTextDataModule as data")
         keys = data.some_keys(self.reference_size, self.seed)
-        self._places = {key: place for place, key in enumerate(keys)}
+        self._indices = {key: index for index, key in enumerate(keys)}
         blocks = (keys[start : start + _BLOCK] for start in range(0, len(keys), _BLOCK))
         with torch.inference_mode(), self.trainer.precision_plugin.forward_context():
             features = [self.encode_image(self.normalised(data.pictures(block))) for block in blocks]
@@ -71,7 +71,7 @@ class LocalDensityCLIP(BaseCLIPModule):
         """Similarity and density of each pair."""
         assert self._density is not None, "made when predicting starts"
         images, texts = self(batch)
-        places = [self._places.get(key, -1) for key in batch["key"]]
-        own = torch.tensor(places, dtype=torch.int64).to(images.device, non_blocking=True)
+        indices = [self._indices.get(key, -1) for key in batch["key"]]
+        own = torch.tensor(indices, dtype=torch.int64).to(images.device, non_blocking=True)
         scores = self._density(images, own)._asdict()
         return {"key": batch["key"], "similarity": (images * texts).sum(dim=-1), "scores": scores}

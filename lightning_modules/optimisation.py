@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split trainable parameters into those with weight decay and those without.
 
-    As open_clip and CleanCLIP's code: no decay for gains, biases and the temperature. Deviation: they are told by
+    As open_clip and CleanCLIP's code: no decay for gains, biases and the temperature. Deviation: they are recognised by
     their number of dimensions (below 2), not by their names, which misses the batch norms of a downsampling branch.
 
     Args:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...contracts import UserMistake
 
 _NEAREST = 1e-3
-"""Least distance that is told apart, between features of unit length: single precision loses the rest."""
+"""Smallest distance that is resolved, between features of unit length: single precision loses the rest."""
 _BLOCK = 4096
 
 
@@ -42,8 +42,8 @@ class LocalDensity:
     as outliers; in one with more, they are each other's neighbours, and a dense cluster scores low. The authors' is a
     batch of 1,024 with k = 16. A picture that is in the reference is no neighbour of its own.
 
-    Deviations from the authors' code (``backdoor_sample_detector/`` at 024f076): neighbours keep their places in the
-    reference, where theirs shift behind the picture itself; SLOF and DAO take all distances k from the same kind of
+    Deviations from the authors' code (``backdoor_sample_detector/`` at 024f076): neighbours keep their indices in the
+    reference, where theirs shift after the picture itself; SLOF and DAO take all distances k from the same kind of
     list, theirs counts a neighbour itself in its own; DAO is the logarithm of the mean, as the papers define it, theirs
     the mean of the logarithms; captions are not looked at.
 
@@ -64,7 +64,7 @@ class LocalDensity:
         self.reference, self.neighbours = _checked(reference), neighbours
         # The density of the reference itself, each without itself, block by block.
         own = torch.arange(len(reference), device=reference.device)
-        parts = [self._nearest(reference[places], places)[0] for places in torch.split(own, _BLOCK)]
+        parts = [self._nearest(reference[indices], indices)[0] for indices in torch.split(own, _BLOCK)]
         distances = torch.cat(parts)
         self._k_distance = distances[:, -1]
         self._dimension = _intrinsic_dimension(distances)
@@ -74,27 +74,27 @@ class LocalDensity:
 
         Args:
             features: ``(B, D)`` of unit length, on the reference's device.
-            own: ``(B,)`` int64, the place of each in the reference, -1 for those that are not in it; None where none
+            own: ``(B,)`` int64, the index of each in the reference, -1 for those that are not in it; None where none
                 is.
 
         Returns:
             ``(B,)`` each; NaN where a feature is not finite, as to say so would be to wait for the device.
         """
-        distances, places = self._nearest(features, own)
+        distances, indices = self._nearest(features, own)
         k_distance = distances[:, -1]
-        ratios = k_distance[:, None] / self._k_distance[places]
-        powers = self._dimension[places] * ratios.log()
+        ratios = k_distance[:, None] / self._k_distance[indices]
+        powers = self._dimension[indices] * ratios.log()
         dao = powers.logsumexp(dim=1) - math.log(self.neighbours)
         return DensityScores(k_distance, ratios.mean(dim=1), dao)
 
     def _nearest(self, features: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Distances ``(B, k)`` to the nearest of the reference, ascending, and their places ``(B, k)``."""
+        """Distances ``(B, k)`` to the nearest of the reference, ascending, and their indices ``(B, k)``."""
         similarity = features.float() @ self.reference.float().T
         if own is not None:
             every = torch.arange(len(self.reference), device=features.device)
             similarity = similarity.masked_fill(own[:, None] == every, -torch.inf)
-        nearest, places = similarity.topk(self.neighbours, dim=1)
-        return (2 - 2 * nearest).clamp(min=_NEAREST**2).sqrt(), places
+        nearest, indices = similarity.topk(self.neighbours, dim=1)
+        return (2 - 2 * nearest).clamp(min=_NEAREST**2).sqrt(), indices
 
 
 def local_density(
@@ -119,10 +119,10 @@ def local_density(
     """
     features = _checked(features)
     chosen = np.random.default_rng(seed).permutation(len(features))[:reference_size]
-    places = torch.from_numpy(np.sort(chosen)).to(features.device)
+    indices = torch.from_numpy(np.sort(chosen)).to(features.device)
     own = torch.full((len(features),), -1, dtype=torch.int64, device=features.device)
-    own[places] = torch.arange(len(places), device=features.device)
-    density = LocalDensity(features[places], neighbours)
+    own[indices] = torch.arange(len(indices), device=features.device)
+    density = LocalDensity(features[indices], neighbours)
     blocks = zip(torch.split(features, block), torch.split(own, block), strict=True)
     parts = [density(part, mine) for part, mine in blocks]
     return DensityScores(*(torch.cat(scores).cpu() for scores in zip(*parts, strict=True)))
@@ -131,7 +131,7 @@ def local_density(
 def _intrinsic_dimension(distances: Tensor) -> Tensor:
     """LID by maximum likelihood, ``(N,)``, from ascending distances ``(N, k)``.
 
-    Where all neighbours are equally far it would be infinite: it is cut at what single precision tells apart.
+    Where all neighbours are equally far it would be infinite: it is clipped at what single precision resolves.
     """
     logarithms = (distances / distances[:, -1:]).log().mean(dim=1)
     return -1 / logarithms.clamp(max=-_NEAREST)

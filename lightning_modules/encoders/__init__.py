@@ -1,4 +1,4 @@
-"""What embeds pictures and captions: one interface, three families behind it, and the loading of weights."""
+"""What embeds pictures and captions: one interface for three families, and the loading of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which architectures the tensors of a file fit, told by their names and shapes."""
+"""Which architectures the tensors of a file fit, inferred from their names and shapes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fitting_encoders(shapes: Shapes) -> list[str]:
     """Find the encoders that a file's tensors fit: all of their names, no others, and all of their shapes.
 
     Architectures that differ in nothing but what no tensor shows, such as the activation function, fit together. Those
-    of open_clip whose text tower is transformers', and those of transformers, cannot be told without their configs.
+    of open_clip whose text tower is transformers', and those of transformers, cannot be identified without their configs.
     Nothing takes memory: models are built without numbers, and only those that could fit.
 
     Args:

@@ -1,4 +1,4 @@
-"""The JSON file that tells what the ``model.safetensors`` beside it is."""
+"""The JSON file that describes the ``model.safetensors`` beside it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from ...contracts import UserMistake
 from .base import Encoder
 from .messages import one_line
 
-# Imported only when asked for: the libraries behind them take seconds to import.
+# Imported only when asked for: their libraries take seconds to import.
 _FAMILIES = {
     "hf": (".huggingface", "HuggingFaceEncoder", "hf:FOLDER or hf:HUB_NAME (transformers' CLIP and SigLIP)"),
     "open_clip": (".open_clip", "OpenCLIPEncoder", "open_clip:ARCH or open_clip:ARCH/TAG (such as RN50, RN50/openai)"),

@@ -36,7 +36,7 @@ def model_folder(name: str, weights: bool) -> Path:
         weights: Whether the weights are wanted too.
 
     Raises:
-        UserMistake: If there is neither such a folder nor, as far as can be told from here, such a model on the hub.
+        UserMistake: If there is neither such a folder nor, as far as can be seen from here, such a model on the hub.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():

@@ -134,7 +134,7 @@ class HuggingFaceTokenizer:
         """
         if self.tokenizer.padding_side != "right":
             raise UserMistake(
-                f"{folder}: the tokenizer pads in front of captions, where CLIP was trained with padding behind them; "
+                f"{folder}: the tokenizer pads in front of captions, where CLIP was trained with padding after them; "
                 "set padding_side to right in tokenizer_config.json (and padding in tokenizer.json)"
             )
         end = self.tokenizer.eos_token_id

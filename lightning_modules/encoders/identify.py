@@ -34,13 +34,13 @@ def open_encoder(path: str, name: str | None = None) -> tuple[Encoder, str]:
     Args:
         path: A checkpoint of our Lightning modules; a state dict (``.pt``, ``.safetensors``) of open_clip, CleanCLIP or
             ours; a Hugging Face, open_clip or ``untrigger export`` folder.
-        name: ``FAMILY:NAME`` of the encoder, as the user says; told from the file unless given.
+        name: ``FAMILY:NAME`` of the encoder, as the user says; inferred from the file unless given.
 
     Returns:
         The encoder and its name.
 
     Raises:
-        UserMistake: If it cannot be read as tensors alone, does not tell its architecture, or does not fit it.
+        UserMistake: If it cannot be read as tensors alone, does not determine its architecture, or does not fit it.
     """
     source = Path(path).expanduser()
     _check_finished(source)
@@ -59,7 +59,7 @@ def identify_encoder(path: str) -> str:
     """Tell the encoder of a file or a folder.
 
     It is what a folder's config says, or a checkpoint's hyperparameters, which are plain data; otherwise what names and
-    shapes of the tensors tell. Nothing that a file names is imported or fetched.
+    shapes of the tensors imply. Nothing that a file names is imported or fetched.
 
     Args:
         path: As ``open_encoder`` takes it.
@@ -68,7 +68,7 @@ def identify_encoder(path: str) -> str:
         ``FAMILY:NAME``, as ``build_encoder`` takes it.
 
     Raises:
-        UserMistake: If it cannot be told, or cannot be read as tensors alone.
+        UserMistake: If it cannot be inferred, or cannot be read as tensors alone.
     """
     source = Path(path).expanduser()
     if source.is_dir():

@@ -1,6 +1,6 @@
-"""What a pickle would cost, told from its instructions before any of them is carried out.
+"""What a pickle would cost, estimated from its instructions before any of them is carried out.
 
-``torch.load(weights_only=True)`` runs nothing that a file names, but it does as it is told: a few bytes make it take
+``torch.load(weights_only=True)`` runs nothing that a file names, but it follows them: a few bytes make it take
 gigabytes (``bytearray(2**34)``), or hash a tuple of tuples that stands for more parts than there are atoms. Here the
 same instructions are followed with no more than the shapes of things.
 """
@@ -19,7 +19,7 @@ _SIZES = {"Float": 4, "Half": 2, "BFloat16": 2, "Int": 4, "Short": 2, "ComplexDo
 )
 """Bytes of a number, by the name of its storage; 8 for all others."""
 
-# What state dicts are made of. Everything else is refused, as torch would, or builds what it is told the size of.
+# What state dicts are made of. Everything else is refused, as torch would, or allocates what the file asks for.
 _BUILDERS = frozenset(
     f"torch._utils.{name}"
     for name in (
@@ -67,7 +67,7 @@ class Pickle:
 
 
 def check_pickle(stream: IO[bytes]) -> Pickle:
-    """Follow the instructions of one pickle, and leave the stream behind it.
+    """Follow the instructions of one pickle, and leave the stream after it.
 
     An instruction that torch does not know ends it, as it would end torch's reading.
 

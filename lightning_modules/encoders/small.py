@@ -51,7 +51,7 @@ def _tokens(caption: str) -> list[int]:
 class SmallTokenizer:
     """CLIP's byte-pair encoding (open_clip ships the vocabulary), cut to the longest caption of a call.
 
-    Attention is causal, so tokens behind the end token change nothing and are not worth computing.
+    Attention is causal, so tokens after the end token change nothing and are not worth computing.
 
     Args:
         context_length: Most tokens of a caption, start and end included.

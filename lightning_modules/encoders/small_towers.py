@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 _GRID = 32
-"""Side of the feature grid behind the stem, in cells; a larger input is brought to it by the stem's stride."""
+"""Side of the feature grid after the stem, in cells; a larger input is brought to it by the stem's stride."""
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -39,7 +39,7 @@ class SmallImageTower(nn.Module):
     Args:
         image_size: Side of the input square in pixels, a multiple of 32.
         embed_dim: Width D of the embedding.
-        stem_width: Channels behind the stem.
+        stem_width: Channels after the stem.
         stage_widths: Channels of each stage.
         stage_depths: Convolutions in the residual branch of each stage; 0 for none.
     """
@@ -105,7 +105,7 @@ class _Block(nn.Module):
 class SmallTextTower(nn.Module):
     """A short causal transformer, read at the end token.
 
-    Attention is causal, so what pads a caption behind its end token does not matter. The token embedding is factorised
+    Attention is causal, so what pads a caption after its end token does not matter. The token embedding is factorised
     (ALBERT, arXiv 1909.11942), which keeps its gradient and optimiser state small under CLIP's whole vocabulary.
 
     Args:

@@ -79,7 +79,7 @@ class PhasedCLIPModule(BaseCLIPModule):
     ``ImageTextData``. Evaluations come at the end of the phases that ask for one, whatever
     ``check_val_every_n_epoch``.
 
-    Logs, behind the ``prefix``: ``PREFIX/phase``, the running phase's place in the table, from 0;
+    Logs, after the ``prefix``: ``PREFIX/phase``, the running phase's index in the table, from 0;
     ``PREFIX/seconds/PHASE`` at the end of each visit of a phase, without evaluations. ``train/loss`` and its parts
     where something is learnt.
 
@@ -203,7 +203,7 @@ class PhasedCLIPModule(BaseCLIPModule):
         if self.running is None:
             self.initial = {name: tensor.detach().cpu().clone() for name, tensor in self.encoder.state_dict().items()}
             self._enter(next(iter(self.phases)))
-        if self._progress.epoch_is_over:  # a checkpoint from behind the last batch: Lightning starts the next epoch
+        if self._progress.epoch_is_over:  # a checkpoint from after the last batch: Lightning starts the next epoch
             self._advance()
             self._resumed_behind_an_epoch = True
         elif self.running is not None:
@@ -215,7 +215,7 @@ class PhasedCLIPModule(BaseCLIPModule):
         if self._progress.entered_now:  # again: the optimiser's state was restored meanwhile
             self._reset_optimizer()
         if self._resumed_behind_an_epoch:
-            # Lightning tells by the number of batches of the epoch to come whether the one before had its last.
+            # Lightning infers from the number of batches of the next epoch whether the one before had its last.
             self._resumed_behind_an_epoch = False
             self.trainer.fit_loop.epoch_loop.batch_progress.current.completed = _NEVER
         if self.running is None:
@@ -324,8 +324,8 @@ class PhasedCLIPModule(BaseCLIPModule):
         if successor is not None and successor not in self.phases:
             raise ValueError(f"phase {phase.name!r} names {successor!r} as its successor: none of {list(self.phases)}")
         self.log_now(f"{self.prefix}/seconds/{phase.name.replace(' ', '_')}", self._clock.seconds)
-        told = f"{type(self).__name__} {phase.name}: {self._clock.seconds:.1f} s. {self.account()}"
-        rank_zero_info(told.rstrip())
+        report = f"{type(self).__name__} {phase.name}: {self._clock.seconds:.1f} s. {self.account()}"
+        rank_zero_info(report.rstrip())
         self._clock = Clock()
         if successor is None:
             self._progress.leave()
@@ -358,5 +358,5 @@ class PhasedCLIPModule(BaseCLIPModule):
         return 0 * torch.stack([part.sum() for part in self.encoder.parameters() if part.requires_grad]).sum()
 
     def _evaluate_next(self, now: bool) -> None:
-        """Whether Lightning evaluates behind the batch that is running."""
+        """Whether Lightning evaluates after the current batch."""
         self.trainer.check_val_every_n_epoch = 1 if now else _NEVER

@@ -20,7 +20,7 @@ class Phase(ABC, Generic[Module]):
     (``PhasedCLIPModule.visit``). ``Module`` is the module whose phase it is.
 
     The calls, in their order: ``begin`` once when it is entered; ``select`` before each epoch; ``prepare`` when it is
-    entered and when a run resumes in it, behind ``select``; ``step`` for each batch; ``over`` behind the last batch of
+    entered and when a run resumes in it, after ``select``; ``step`` for each batch; ``over`` after the last batch of
     each epoch; ``end`` once. In ``begin``, ``select`` and ``prepare`` there is no batch yet, and none of them may rely
     on the trainer's epoch: on a restart it is not known yet.
 

@@ -14,7 +14,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class Judged(NamedTuple):
-    """Pairs that tell whether a word hides a backdoor, by one piece of evidence."""
+    """Pairs by which a word is judged, by one piece of evidence."""
 
     word: int
     """Index of the word."""
@@ -79,8 +79,8 @@ def candidates(
         words.append(np.full(len(chosen), word))
         generator = np.random.default_rng((*seed, word))
         for name, ranking in rankings.items():
-            behind = ranking[max(most, len(ranking) // 4) :]
-            others = generator.choice(behind, min(len(behind), 256), replace=False)
+            rest = ranking[max(most, len(ranking) // 4) :]
+            others = generator.choice(rest, min(len(rest), 256), replace=False)
             mine = np.array([pair for pair in ranking[:most].tolist() if not role[pair]], dtype=np.int64)
             judged.append(Judged(word, name, mine, np.sort(others)))
     empty = np.zeros(0, dtype=np.int64)

@@ -25,7 +25,7 @@ class CaptionTokens:
         tokenize: N captions to ``(N, L)`` int64 tokens.
 
     Attributes:
-        padding: The token that stands behind a caption.
+        padding: The token that follows a caption.
         special: ``(T,)`` int64, the tokens that stand in an empty caption: start, end and padding.
     """
 
@@ -47,7 +47,7 @@ class CaptionTokens:
             self._take()
 
     def gather(self) -> None:
-        """Put the captions of all ranks one behind the other, in the order of the ranks."""
+        """Concatenate the captions of all ranks, in the order of the ranks."""
         parts = all_ranks(self.state_dict())
         self.load_state_dict({name: torch.cat([part[name] for part in parts]) for name in ("tokens", "lengths")})
 

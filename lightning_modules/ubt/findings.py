@@ -31,7 +31,7 @@ class Findings:
         suspicion: How suspicious each pair is, by the piece of evidence; the last one ranks the pairs.
         decision: ``(N,)``, BENIGN, SUSPICIOUS (left out of everything) or POISONED (to be unlearnt).
         poisoned_with: ``(N,)``, for each poisoned pair the index of the word that it is pushed from; else -1.
-        compromised: Indices of the words behind which a backdoor was found.
+        compromised: Indices of the words of which a backdoor was found.
         group: The group of words whose turn it is to be probed.
         focus: Words that are probed by themselves, as they stood out; empty otherwise.
         new: How many words were found in this round so far.
@@ -55,7 +55,7 @@ class Findings:
 
     @property
     def compromised_words(self) -> list[str]:
-        """The words behind which a backdoor was found, as they are written."""
+        """The words of which a backdoor was found, as they are written."""
         return [self.words.spelt[word] for word in self.compromised]
 
     def having(self, decision: int) -> Indices:

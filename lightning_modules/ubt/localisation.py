@@ -25,7 +25,7 @@ def similarity_drops(
         images: ``(N, D)`` of unit length.
         tokens: ``(N, L)`` int64.
         special: ``(T,)`` int64, tokens that are not masked.
-        padding: What stands behind a caption.
+        padding: The token that follows a caption.
 
     Returns:
         ``(N, L)``; minus infinity at the special tokens.
@@ -92,7 +92,7 @@ def only(tokens: Tensor, wanted: Sequence[int], special: Tensor, padding: int) -
         tokens: ``(N, L)`` int64.
         wanted: Tokens to keep.
         special: ``(T,)`` int64, tokens that stay too.
-        padding: What stands behind a caption.
+        padding: The token that follows a caption.
 
     Returns:
         ``(N, L)`` int64.

@@ -39,7 +39,7 @@ class ProbeOptions:
         lr: Peak learning rate of it.
         significance: Largest p value at which a word is found, corrected for the number of tests.
         min_variety: Least number of words (as the exponential of an entropy) to which the suspects of a found word go
-            back. Odd pictures of a word go back to one neighbour, or to two; behind a trigger there is anything.
+            back. Odd pictures of a word go back to one neighbour, or to two; pictures with a trigger show anything.
         retained_share: Share of a found word's pairs, those that fell least, that is retained.
     """
 

@@ -1,4 +1,4 @@
-"""The probe (ours): of the most suspicious pairs of many words, half are pushed at once, and the other half tells."""
+"""The probe (ours): of the most suspicious pairs of many words, half are pushed at once, and the other half is measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HALF = 0.5
 class Probe(Unlearn):
     """Pushes the candidates of many words, to see what goes along. What is learnt here is thrown away.
 
-    Where there are more words than can be told apart at once, they are probed group by group, each from the same model.
+    Where there are more words than can be separated at once, they are probed group by group, each from the same model.
 
     Args:
         epochs: See ``Unlearn``.
@@ -156,7 +156,7 @@ class Verify(Scoring):
         return "repair" if new else None
 
     def _heading(self, findings: Findings, repaired: int) -> str:
-        """Another one for each verdict, as callbacks tell by it that there is something new."""
+        """Another one for each verdict, by which callbacks recognise that there is something new."""
         heading = "verify" if not repaired else f"verify {repaired + 1}"
         if findings.focus:
             return f"{heading}, closer"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..encoders.base import Encoder
 
 _UNRELATED = 1024
-"""Held pairs that tell how similar unrelated ones are."""
+"""Held pairs from which the similarity of unrelated ones is estimated."""
 
 
 class UnlearnWeights(NamedTuple):

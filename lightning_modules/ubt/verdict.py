@@ -48,7 +48,7 @@ def judge(
     """Judge every word by the pairs that were not pushed.
 
     Where pushing half of a word's suspects takes the other half along, they have something in common. That alone is no
-    backdoor: near-duplicates go along too. But behind a trigger there is anything, so pictures with one go back to many
+    backdoor: near-duplicates go along too. But pictures with a trigger show anything, so they go back to many
     words, where odd pictures of a word go to its one neighbour. Only pairs whose best word was their own before count.
 
     Args:

@@ -16,7 +16,7 @@ from .captions import CaptionTokens
 from .localisation import carriers, only, words_of
 
 _EXAMPLES = 32
-"""Captions that tell what a word means, at most."""
+"""Captions from which the embedding of a word is averaged, at most."""
 _SAME = 0.9
 """Tokens are one word where the captions that have both are this share of those that have either."""
 
@@ -78,7 +78,7 @@ class Words:
 def find_words(
     captions: Sequence[str], tokens: Tensor, drops: Tensor, tokenize: Callable[[Sequence[str]], Tensor], min_pairs: int
 ) -> Words:
-    """Find the words that the similarity of some pairs hangs on. What most captions have tells no picture from another.
+    """Find the words that the similarity of some pairs hangs on. A word that most captions have distinguishes no pictures.
 
     Args:
         captions: N captions, drawn at random.
