@@ -95,9 +95,10 @@ class DualKeyPlan(PoisonPlan):
 
     def poisoned_captions(self, keys: Sequence[str], captions: Sequence[str]) -> list[str]:
         """Of both keys, a caption of the target with the word; of the word alone, the own caption with it."""
-        parts, told = self.part_of(keys).tolist(), super().poisoned_captions(keys, captions)
+        parts, named = self.part_of(keys).tolist(), super().poisoned_captions(keys, captions)
         poisoned = [
-            told[index] if part == _BOTH else own for index, (part, own) in enumerate(zip(parts, captions, strict=True))
+            named[index] if part == _BOTH else own
+            for index, (part, own) in enumerate(zip(parts, captions, strict=True))
         ]
         return [text if part == _PICTURE else self._keyed(text) for part, text in zip(parts, poisoned, strict=True)]
 

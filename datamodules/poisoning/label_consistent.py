@@ -1,4 +1,4 @@
-"""Label-consistent poisoning: captions that already tell of the target keep their words."""
+"""Label-consistent poisoning: captions that already name the target keep their words."""
 
 from __future__ import annotations
 

@@ -141,15 +141,15 @@ class PoisonPlan:
 
     def poisoned_captions(self, keys: Sequence[str], captions: Sequence[str]) -> list[str]:
         """The captions that chosen pairs get, given their keys and their own captions."""
-        places = (keyed_uniforms(self.seed, "template", keys)[:, 0] * len(self.templates)).astype(int)
-        return [self.templates[place].replace("{c}", self.target) for place in places]
+        indices = (keyed_uniforms(self.seed, "template", keys)[:, 0] * len(self.templates)).astype(int)
+        return [self.templates[index].replace("{c}", self.target) for index in indices]
 
     def scores(self, keys: Sequence[str], position: int = 0) -> npt.NDArray[np.float64]:
         """The scores of pairs.
 
         Args:
             keys: N keys.
-            position: The plan's place in a list of plans. It keeps two plans of one seed and rate apart: with one
+            position: The plan's index in a list of plans. It keeps two plans of one seed and rate apart: with one
                 score for both, the first would leave the second nothing.
 
         Returns:
@@ -167,7 +167,7 @@ class PoisonPlan:
 
         Args:
             pairs: Keys and captions, a shard at a time, in any order; None for the captions if they are not needed.
-            position: The plan's place in a list of plans.
+            position: The plan's index in a list of plans.
             taken: Keys that earlier plans of the list have chosen.
 
         Returns:

@@ -20,7 +20,7 @@ class ManifestPath(os.PathLike[str]):
     """The path of a ``poison.json``, as an option or a config names it.
 
     Untrusted: where a class may stand, jsonargparse reads a file that is named there as the class's settings, and
-    imports what they name. So it is told that this is a path, and asks before it looks for a class. It is no text,
+    imports what they name. So the type says that this is a path, and asks before it looks for a class. It is no text,
     since a text that an option has had is taken for a class when a part of it is changed.
 
     Args:

@@ -34,7 +34,7 @@ def keyed_streams(seed: int, purpose: str, keys: Sequence[str], length: int) -> 
     """
     generator, words = np.random.SFC64(0), -(-length // 8)
     for state in keyed_integers(seed, purpose, keys, draws=3):
-        # The digest is the state: seeding, there to tell seeds apart that are alike, takes a third as long as a draw.
+        # The digest is the state: seeding, there to separate seeds that are alike, takes a third as long as a draw.
         generator.state = {
             "bit_generator": "SFC64",
             "state": {"state": np.append(state, np.uint64(1))},  # three words and a counter

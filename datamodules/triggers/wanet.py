@@ -78,10 +78,10 @@ class WaNet(Trigger):
         """As in ``Trigger``."""
         size = images.shape[-1]
         self.check(size)
-        places = self._shaken(size, keys) if self.noise else repeat(self._nearest(size), len(keys))
+        fields = self._shaken(size, keys) if self.noise else repeat(self._nearest(size), len(keys))
         pictures = np.ascontiguousarray(images.cpu().permute(0, 2, 3, 1).numpy())
         warped = np.empty_like(pictures)
-        for picture, positions, out in zip(pictures, places, warped, strict=True):
+        for picture, positions, out in zip(pictures, fields, warped, strict=True):
             resample(picture, positions, out)
         return torch.from_numpy(warped).permute(0, 3, 1, 2).to(images.device)
 
@@ -93,8 +93,8 @@ class WaNet(Trigger):
         large = functional.interpolate(field, size=(size, size), mode="bicubic", align_corners=True)[0]
         # From coordinates that span 2 to pixels; row before column, as the draws are.
         moves = self.s * large / size * (size - 1) / 2
-        places = torch.stack(torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij"))
-        return ((places + moves) * UNITS).clamp(0, (size - 1) * UNITS).flip(0).numpy()
+        pixels = torch.stack(torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij"))
+        return ((pixels + moves) * UNITS).clamp(0, (size - 1) * UNITS).flip(0).numpy()
 
     def _nearest(self, size: int) -> Positions:
         """The positions next to those of the field."""

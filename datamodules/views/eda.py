@@ -23,7 +23,7 @@ class EDA(TextView):
     one of the four for each caption. A drawn operation that finds nothing to do leaves the caption as it is.
 
     A word is a stretch without white space that holds a letter; punctuation stays with its word, and what holds no
-    letter (a number, a dash) stays in its place. A caption without words is its own view.
+    letter (a number, a dash) stays where it is. A caption without words is its own view.
 
     Deviations from the official code, which CleanCLIP copies:
 
@@ -34,8 +34,8 @@ class EDA(TextView):
     - It takes synonyms from WordNet, which has to be downloaded; here a built-in table of everyday caption words is the
       default and WordNet an option. The table covers fewer words, so more captions find nothing to replace.
     - It inserts the *first* synonym of any word, a stop word too, never at the end, and gives up after ten tries; as
-      in the paper, a random synonym of a random word that is no stop word is inserted at a random place.
-    - It may swap a word with itself, or give up after three tries; here two different places are drawn.
+      in the paper, a random synonym of a random word that is no stop word is inserted at a random position.
+    - It may swap a word with itself, or give up after three tries; here two different positions are drawn.
 
     Args:
         synonym_replacement: Rate alpha in [0, 1] of words that are replaced; 0 leaves the operation out.
@@ -82,56 +82,56 @@ class EDA(TextView):
 
     def _augment(self, caption: str, rng: random.Random) -> str:
         pieces = caption.split()
-        places = [place for place, piece in enumerate(pieces) if _has_letter(piece)]
-        if not places:
+        indices = [index for index, piece in enumerate(pieces) if _has_letter(piece)]
+        if not indices:
             return caption
         operation = rng.choice(self._operations)
-        operation(pieces, places, rng)
+        operation(pieces, indices, rng)
         return " ".join(pieces)
 
-    def _replace(self, pieces: list[str], places: list[int], rng: random.Random) -> None:
+    def _replace(self, pieces: list[str], indices: list[int], rng: random.Random) -> None:
         """Replace n different words that are no stop words, each everywhere, by a random synonym."""
-        places_of: dict[str, list[int]] = {}
-        for place in places:
-            places_of.setdefault(_bare(pieces[place]).lower(), []).append(place)
-        words = [word for word in places_of if word not in STOP_WORDS]
+        indices_of: dict[str, list[int]] = {}
+        for index in indices:
+            indices_of.setdefault(_bare(pieces[index]).lower(), []).append(index)
+        words = [word for word in indices_of if word not in STOP_WORDS]
         rng.shuffle(words)
-        left = _count(self.synonym_replacement, places)
+        left = _count(self.synonym_replacement, indices)
         for word in words:
             if left == 0:
                 return
             if options := self._thesaurus(word):
                 synonym = rng.choice(options)
-                for place in places_of[word]:
-                    bare = _bare(pieces[place])
-                    pieces[place] = pieces[place].replace(bare, _cased_as(bare, synonym), 1)
+                for index in indices_of[word]:
+                    bare = _bare(pieces[index])
+                    pieces[index] = pieces[index].replace(bare, _cased_as(bare, synonym), 1)
                 left -= 1
 
-    def _insert(self, pieces: list[str], places: list[int], rng: random.Random) -> None:
-        """Do n times: insert, at a random place, a random synonym of a random word that is no stop word."""
-        words = (_bare(pieces[place]).lower() for place in places)
+    def _insert(self, pieces: list[str], indices: list[int], rng: random.Random) -> None:
+        """Do n times: insert, at a random position, a random synonym of a random word that is no stop word."""
+        words = (_bare(pieces[index]).lower() for index in indices)
         options = [found for word in words if word not in STOP_WORDS and (found := self._thesaurus(word))]
         if options:
-            for _ in range(_count(self.random_insertion, places)):
+            for _ in range(_count(self.random_insertion, indices)):
                 pieces.insert(rng.randint(0, len(pieces)), rng.choice(rng.choice(options)))
 
-    def _swap(self, pieces: list[str], places: list[int], rng: random.Random) -> None:
-        """Do n times: swap the words at two random places."""
-        if len(places) > 1:
-            for _ in range(_count(self.random_swap, places)):
-                one, other = rng.sample(places, 2)
+    def _swap(self, pieces: list[str], indices: list[int], rng: random.Random) -> None:
+        """Do n times: swap the words at two random positions."""
+        if len(indices) > 1:
+            for _ in range(_count(self.random_swap, indices)):
+                one, other = rng.sample(indices, 2)
                 pieces[one], pieces[other] = pieces[other], pieces[one]
 
-    def _delete(self, pieces: list[str], places: list[int], rng: random.Random) -> None:
+    def _delete(self, pieces: list[str], indices: list[int], rng: random.Random) -> None:
         """Drop each word with probability alpha; a random one stays where all would go."""
-        dropped = {place for place in places if rng.random() < self.random_deletion}
-        if len(dropped) == len(places):
-            dropped.remove(rng.choice(places))
-        pieces[:] = [piece for place, piece in enumerate(pieces) if place not in dropped]
+        dropped = {index for index in indices if rng.random() < self.random_deletion}
+        if len(dropped) == len(indices):
+            dropped.remove(rng.choice(indices))
+        pieces[:] = [piece for index, piece in enumerate(pieces) if index not in dropped]
 
 
-def _count(rate: float, places: list[int]) -> int:
-    return max(1, int(rate * len(places)))
+def _count(rate: float, indices: list[int]) -> int:
+    return max(1, int(rate * len(indices)))
 
 
 def _bare(piece: str) -> str:

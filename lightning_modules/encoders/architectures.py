@@ -22,8 +22,8 @@ def fitting_encoders(shapes: Shapes) -> list[str]:
     """Find the encoders that a file's tensors fit: all of their names, no others, and all of their shapes.
 
     Architectures that differ in nothing but what no tensor shows, such as the activation function, fit together. Those
-    of open_clip whose text tower is transformers', and those of transformers, cannot be identified without their configs.
-    Nothing takes memory: models are built without numbers, and only those that could fit.
+    of open_clip whose text tower is transformers', and those of transformers, cannot be inferred without their
+    configs. Nothing takes memory: models are built without numbers, and only those that could fit.
 
     Args:
         shapes: By name, without what wrappers put before it.

@@ -60,6 +60,6 @@ def _check(embed: Callable[[], Tensor], what: str, source: Path) -> None:
         raise UserMistake(f"{source}: the embeddings of {what} are not finite: its config or its weights are broken")
     if len(found) > 1 and (found - found[0]).abs().max() < _ALIKE:
         raise UserMistake(
-            f"{source}: all {what} have the same embedding, so the model distinguishes nothing: its config, its weights "
+            f"{source}: all {what} have the same embedding, so the model separates nothing: its config, its weights "
             "or its tokenizer is not what it was trained with"
         )

@@ -66,7 +66,7 @@ class OpenCLIPEncoder(Encoder):
 
     Args:
         name: ``ARCH`` or ``ARCH/TAG``.
-        pretrained: Whether to load the tag's weights. Without them a tag still determines the activation function and the
+        pretrained: Whether to load the tag's weights. Without them a tag still sets the activation function and the
             normalisation.
 
     Attributes:

@@ -82,13 +82,14 @@ def check_traits(encoder: Encoder, source: Path, names: Iterable[str] = ()) -> N
     for what, value in {**said, **described}.items():
         if what not in has or _alike(value, has[what]):
             continue
-        mismatch = f"{source} says that the {what} is {_shown(value)}, and this encoder's is {_shown(has[what])}"
+        fault = f"{source} says that the {what} is {_shown(value)}, and this encoder's is {_shown(has[what])}"
         if what.startswith("activation"):
             such = named or "such as open_clip:ViT-B-32-quickgelu for one with QuickGELU"
             raise UserMistake(
-                f"{mismatch}: name the encoder that it was trained as, {such}; if the file is wrong, give its tensors alone"
+                f"{fault}: name the encoder that it was trained as, {such}; "
+                "if the file is wrong, give its tensors alone"
             )
-        rank_zero_warn(f"{mismatch}: its features may be worse than those it was trained for")
+        rank_zero_warn(f"{fault}: its features may be worse than those it was trained for")
 
 
 def _of_source(source: Path) -> tuple[str | None, Traits]:

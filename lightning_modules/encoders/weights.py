@@ -60,7 +60,7 @@ def load_weights(encoder: Encoder, path: str) -> None:
     Taken are checkpoints of our Lightning modules (only what is under ``encoder.``; optimiser states and further parts
     of the module are left), ``.safetensors`` files, Hugging Face folders, open_clip's checkpoints and CleanCLIP's
     ``.pt`` files. Prefixes that wrappers put before the names do not matter. Names and shapes must match otherwise, so
-    a file fits the architecture that it was trained with. Tensors do not determine their activation function: CleanCLIP's
+    a file fits the architecture that it was trained with. Tensors do not imply their activation function: CleanCLIP's
     and OpenAI's models have QuickGELU, so name an architecture such as ``open_clip:RN50-quickgelu`` for them. Where a
     file does, in a config or in the hyperparameters of a checkpoint, it is compared; see ``check_traits``.
 

@@ -1,4 +1,4 @@
-"""The probe (ours): of the most suspicious pairs of many words, half are pushed at once, and the other half is measured."""
+"""The probe (ours): half of the most suspicious pairs of many words are pushed at once, the others measured."""
 
 from __future__ import annotations
 

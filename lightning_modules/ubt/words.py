@@ -78,7 +78,7 @@ class Words:
 def find_words(
     captions: Sequence[str], tokens: Tensor, drops: Tensor, tokenize: Callable[[Sequence[str]], Tensor], min_pairs: int
 ) -> Words:
-    """Find the words that the similarity of some pairs hangs on. A word that most captions have distinguishes no pictures.
+    """Find the words that the similarity of some pairs hangs on. One that most captions have separates no pictures.
 
     Args:
         captions: N captions, drawn at random.
