@@ -11,8 +11,7 @@
 #
 # A small CLIP is poisoned, cleaned, and made to forget, from Python. It is what `untrigger demo` does with configs.
 # The page is a notebook: `docs/story.py` opens in Jupyter with jupytext, and `jupytext --to ipynb docs/story.py`
-# converts it. On two cores it takes some ten minutes; with smaller numbers in the first cell it runs faster and shows
-# less.
+# converts it. With smaller numbers in the first cell it runs faster and shows less.
 
 # %%
 from pathlib import Path

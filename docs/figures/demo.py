@@ -20,6 +20,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import matplotlib as mpl
@@ -148,12 +149,14 @@ def density(demo: Path) -> Figure:
     return figure
 
 
-def badclip(demo: Path, folder: Path) -> Figure:
+def badclip(demo: Path) -> Figure:
     """The optimised patch, enlarged without interpolation to 48 pixels, on the photographs."""
     patch = Image.open(demo.with_name(f"{demo.name}-badclip") / "patch.png").convert("RGB")
-    patch.resize((48, 48), Image.Resampling.NEAREST).save(folder / "patch.png")
     clean = photographs()
-    return trigger_gallery(clean, {"BadCLIP": Patch(str(folder / "patch.png"))(clean, PHOTOGRAPHS)})
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "patch.png")
+        patch.resize((48, 48), Image.Resampling.NEAREST).save(file)
+        return trigger_gallery(clean, {"BadCLIP": Patch(str(file))(clean, PHOTOGRAPHS)})
 
 
 def main(demo: Path) -> None:
@@ -162,7 +165,7 @@ def main(demo: Path) -> None:
     folder.mkdir(exist_ok=True)
     story(demo).savefig(folder / "story.png", dpi=DPI)
     decree(demo).savefig(folder / "decree.png", dpi=DPI)
-    badclip(demo, folder).savefig(folder / "badclip.jpg", dpi=DPI, pil_kwargs=JPEG)
+    badclip(demo).savefig(folder / "badclip.jpg", dpi=DPI, pil_kwargs=JPEG)
     with mpl.rc_context({"svg.hashsalt": "untrigger"}):
         density(demo).savefig(folder / "local_density.svg", metadata={"Date": None})
 
