@@ -74,7 +74,7 @@ def whole_checkpoint(path: str) -> str:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The checkpoint with which the run in a folder goes on; None where it has none yet."""
+    """The checkpoint from which the run in a folder resumes; None where it has none yet."""
     found = any((folder / name).is_file() for name in (LAST, PREVIOUS))
     return whole_checkpoint(str(folder / LAST)) if found else None
 

@@ -26,7 +26,7 @@ Poison CLIP. Then make it forget.
                                    --data.train_shards 'train/{{00000..00019}}.tar' --data.zero_shot cifar10
 {_LINES}
 
-untrigger COMMAND --help tells more of each, with an example.
+untrigger COMMAND --help says more of each, with an example.
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 

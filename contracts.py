@@ -39,7 +39,7 @@ class Preprocessing(NamedTuple):
 
 
 class ImageTextBatch(TypedDict):
-    """A training batch. It never tells who is poisoned: evaluation joins by key with the manifest."""
+    """A training batch. It never says who is poisoned: evaluation joins by key with the manifest."""
 
     key: list[str]
     image: Tensor
@@ -268,11 +268,11 @@ class CaptionSearch(Protocol):
 
 @runtime_checkable
 class ResumedLoader(Protocol):
-    """What modules and callbacks ask of a training loader that goes on in the middle of an epoch."""
+    """What modules and callbacks ask of a training loader that resumes in the middle of an epoch."""
 
     @property
     def redivided(self) -> int | None:
-        """The batch that it goes on with, where the epoch was divided otherwise when it began; None where it was not.
+        """The batch that it resumes with, where the epoch was divided otherwise when it began; None where it was not.
 
         With 0, the epoch starts again.
         """
@@ -354,7 +354,7 @@ class PhasedModule(Protocol):
 
 @runtime_checkable
 class LossesModule(Protocol):
-    """What callbacks ask of a module to tell a loss that is not finite."""
+    """What callbacks ask of a module to report a loss that is not finite."""
 
     @property
     def losses(self) -> Mapping[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What tells that a file or a folder is not the one that it was, for the price of a few reads."""
+"""What shows that a file or a folder is not the one that it was, for the price of a few reads."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class OneLineErrors(ArgumentParser):
 
 
 def told_mistake(error: BaseException) -> str | None:
-    """What a user is told of an error; None if it is none of hers.
+    """The message of an error for a user; None if it is none of hers.
 
     Args:
         error: Its causes are looked through.

@@ -64,7 +64,7 @@ def asked_imports(arguments: Sequence[str]) -> list[str]:
         arguments: Of a command, with or without its name.
 
     Returns:
-        Their names. What is wrong with a file or an option is told when it is parsed.
+        Their names. What is wrong with a file or an option is reported when it is parsed.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option in ("--imports", "--imports+", "--config"):

@@ -1,4 +1,4 @@
-"""YAML as plain data, at a cost that its size tells."""
+"""YAML as plain data, at a cost that its size bounds."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def read_text(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES, e
     content = read_bytes(path, what, most)
     with reading(what, path):
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            errors = "strict"  # told as what it is
+            errors = "strict"  # reported as what it is
         return content.decode("utf-8-sig", errors)
 
 

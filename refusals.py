@@ -1,4 +1,4 @@
-"""What a library refuses because of the options that the user gave it, told from a fault of ours."""
+"""What a library refuses because of the options that the user gave it, as opposed to a fault of ours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AT_WORK = (
     "torch._inductor",
     "torch._functorch",
 )
-"""Where torch computes what it is told to, or ranks and processes meet: an error there is none of an option's."""
+"""Where torch computes what it is given, or ranks and processes meet: an error there is none of an option's."""
 _OUT_OF_MEMORY = "OutOfMemoryError"
 """torch's error that is about the options all the same; by its name, as torch takes seconds to import."""
 

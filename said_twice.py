@@ -72,7 +72,7 @@ def _options(arguments: Sequence[str], files: bool = False) -> Iterator[tuple[in
 
 
 def _words(arguments: Sequence[str], place: int) -> range:
-    """The places of an option's words: its own, and its value's where that stands behind it."""
+    """The places of an option's words: its own, and its value's where that follows it."""
     following = arguments[place + 1] if place + 1 < len(arguments) else "--"
     apart = "=" not in arguments[place] and _OPTION.fullmatch(following) is None
     return range(place, place + 2 if apart and following != "--" else place + 1)

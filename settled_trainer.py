@@ -1,4 +1,4 @@
-"""Options of Lightning's trainer that mean something else for a command that leaves files behind."""
+"""Options of Lightning's trainer that mean something else for a command that leaves files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from .contracts import UserMistake
 
 _OF_A_NOTEBOOK = re.compile(r"ddp_(spawn|fork|notebook)(?=_find_unused_parameters_|$)")
-"""Strategies whose processes are copies of one that goes on without what they know."""
+"""Strategies whose processes are copies of one that continues without what they know."""
 
 
 def settle_trainer(trainer: MutableMapping[str, Any]) -> None:

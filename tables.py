@@ -1,7 +1,7 @@
 """The one reader of tables: CSV by the book, row by row, with a word for each row that may not be what it seems.
 
 ``csv`` forgives: it drops quotes in the middle of a cell, swallows rows between two stray quotes, and hands out surplus
-cells. Each of these changes what a caption or a key is, so it is told instead.
+cells. Each of these changes what a caption or a key is, so it is reported instead.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _lines(stream: TextIO, path: str, what: str) -> Iterator[str]:
 def text_cell(text: str) -> str:
     """Keep a spreadsheet from reading a text as a formula, and a terminal from being steered by it.
 
-    What may be a formula gets a quote in front. What has control or invisible characters stands behind a quote as a
+    What may be a formula gets a quote in front. What has control or invisible characters follows a quote as a
     JSON string. ``plain_cell`` takes both off again; no two texts become one.
     """
     if text.startswith("'\"") or _has_controls(text):

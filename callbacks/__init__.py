@@ -1,4 +1,4 @@
-"""Callbacks: what is measured, what is left, and how a run goes on."""
+"""Callbacks: what is measured, what is written, and how a run ends and resumes."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def clip_module(trainer: Trainer) -> CLIPModule:
         Its Lightning module.
 
     Raises:
-        UserMistake: If the module tells neither its preprocessing nor its defence.
+        UserMistake: If the module has neither its preprocessing nor its defence.
     """
     module = trainer.lightning_module
     if not isinstance(module, CLIPModule):

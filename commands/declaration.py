@@ -43,7 +43,7 @@ class Command:
 
         Args:
             prog: How it is called, for its help.
-            arguments: What the user gave behind that.
+            arguments: What the user gave after that.
 
         Returns:
             The exit code.
@@ -92,7 +92,7 @@ class Command:
 
 @dataclass(frozen=True)
 class CommandGroup:
-    """Commands of one name, told apart by the word behind it.
+    """Commands of one name, distinguished by the word after it.
 
     Attributes:
         description: Its help, with an example.

@@ -34,7 +34,7 @@ def run_trainer(subcommand: str, config: str | None, overrides: Sequence[str]) -
 
 
 def fit_or_go_on(config: str, overrides: Sequence[str], folder: Path) -> UntriggerCLI:
-    """Fit in a folder, or go on with a fit that was stopped there.
+    """Fit in a folder, or resume a fit that was stopped there.
 
     Args:
         config: See ``run_trainer``.

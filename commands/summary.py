@@ -1,4 +1,4 @@
-"""Mean and spread over seeds: the one aggregation behind every table."""
+"""Mean and spread over seeds: the one aggregation of every table."""
 
 from __future__ import annotations
 

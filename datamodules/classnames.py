@@ -29,7 +29,7 @@ def read_classnames(path: Path) -> list[str]:
     """
     text = read_text(path, "file of class names")
     lines = text.replace("\r\n", "\n").split("\n" if "\n" in text else "\r")
-    if not lines[-1]:  # behind the end of the last line
+    if not lines[-1]:  # after the end of the last line
         lines.pop()
     if not lines:
         raise UserMistake(f"{path} is empty: give the name of each class, one a line")

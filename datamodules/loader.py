@@ -35,7 +35,7 @@ class StreamLoader:
     It has a ``DataLoader`` and is none: Lightning would put samplers of its own into one.
 
     Its state goes into every checkpoint, and a loader that takes it over gives exactly the samples that were due. In an
-    epoch that is divided otherwise, by other ranks, workers or batches, no such samples are known: it goes on at the
+    epoch that is divided otherwise, by other ranks, workers or batches, no such samples are known: it resumes at the
     same number of samples, and a pass in order starts again.
 
     Args:
@@ -48,7 +48,7 @@ class StreamLoader:
         repeated: Whether every epoch gives what the first one gives, in its order and with its views.
 
     Attributes:
-        redivided: The batch that it goes on with, where the state that was loaded is of another division; else None.
+        redivided: The batch that it resumes with, where the state that was loaded is of another division; else None.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class Order(Protocol):
         """What decides, beside seed and epoch, who gives which sample in which batch: plain numbers by name."""
 
     def resumed(self, samples: int) -> int:
-        """The batch of a rank to go on with in an epoch whose first samples were given in another division.
+        """The batch of a rank to resume with in an epoch whose first samples were given in another division.
 
         Args:
             samples: How many, over all ranks.

@@ -1,4 +1,4 @@
-"""What is read as a picture, from whatever source: the one place where a picture file is opened.
+"""What is read as a picture, from whatever source: the one function that opens a picture file.
 
 What a picture shows, where programs differ:
 
@@ -7,7 +7,7 @@ What a picture shows, where programs differ:
 - Pixels stay as they are stored, whatever rotation EXIF asks for: neither open_clip nor img2dataset rotates.
 - Grey of 16 bits is scaled to 8; Pillow by itself would make white of all that is above 255.
 - Whole and floating-point numbers of 32 bits are taken for those of 8 where they can be nothing else, and refused
-  elsewhere: nobody can tell whether 1, 255 or 65,535 is white.
+  elsewhere: nothing says whether 1, 255 or 65,535 is white.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
         The same picture if it is RGB without transparency; a new one otherwise.
 
     Raises:
-        BadSample: If nobody can tell which number is white.
+        BadSample: If nothing says which number is white.
     """
     if picture.mode in _NO_WHITE:
         _check_range(np.asarray(picture), picture.mode)
@@ -96,8 +96,8 @@ def _check_range(numbers: npt.NDArray[Any], mode: str) -> None:
     lowest, highest = numbers.min(), numbers.max()
     as_bytes = mode == "I" or highest > 1 or highest == 0
     if not (as_bytes and lowest >= 0 and highest <= 255):
-        told = f"mode {mode} with numbers from {lowest:g} to {highest:g}: make it one of 8 or 16 bits a channel"
-        raise BadSample("picture of unknown range", told)
+        fault = f"mode {mode} with numbers from {lowest:g} to {highest:g}: make it one of 8 or 16 bits a channel"
+        raise BadSample("picture of unknown range", fault)
 
 
 def check_size(width: int, height: int) -> None:

@@ -36,7 +36,7 @@ class StreamItem(NamedTuple):
     spares: int
     """Replacements that the worker has used up so far in this epoch."""
     failure: str = ""
-    """Why the worker cannot go on. An error that it raised would reach the loader with its traceback as its message."""
+    """Why the worker stopped. An error that it raised would reach the loader with its traceback as its message."""
 
 
 class Sample(NamedTuple):
@@ -62,7 +62,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
 
     A batch is read as a whole; what can be done for a batch at once is done so, and small pictures for several batches
     at once, as an operation on a few of them costs little more than on one. The number of batches handed out
-    before is all that it takes to go on in the middle of an epoch.
+    before is all that it takes to resume in the middle of an epoch.
 
     Where several ranks share a pass, a batch of which nothing is left has no rows, but is handed out: a rank that left
     it out would be missing in what the ranks do together.
@@ -201,9 +201,9 @@ class ShardStream(IterableDataset[StreamItem], ABC):
             try:
                 samples.append(self.read(*places[key]))
             except BadSample as error:
-                told = self._report(error, *places[key])
+                fault = self._report(error, *places[key])
                 raise UserMistake(
-                    f"a sample that is needed cannot be used: {told}; leave it out by data.exclude"
+                    f"a sample that is needed cannot be used: {fault}; leave it out by data.exclude"
                 ) from error
         return samples
 

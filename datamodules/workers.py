@@ -18,7 +18,7 @@ def outlive_signals(worker: int) -> None:
     one whose pipe is full would wait for ever for a parent that was killed to read it.
 
     Args:
-        worker: The number of the worker, as ``DataLoader`` tells it.
+        worker: The number of the worker, as ``DataLoader`` passes it.
     """
     if hasattr(signal, "sigtimedwait"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, _ASKED)
@@ -26,7 +26,7 @@ def outlive_signals(worker: int) -> None:
 
 
 def _wait_for_parent(parent: int) -> None:
-    told = None
-    while os.getppid() == parent and (told is None or told.si_pid != parent):
-        told = signal.sigtimedwait({signal.SIGTERM}, _LOOK_SECONDS)
+    received = None
+    while os.getppid() == parent and (received is None or received.si_pid != parent):
+        received = signal.sigtimedwait({signal.SIGTERM}, _LOOK_SECONDS)
     os._exit(0)

@@ -25,7 +25,7 @@ class CellLabels:
 
     id: str
     attack: str
-    """The attack's label, which tells rates and targets of one trigger apart."""
+    """The attack's label, which distinguishes rates and targets of one trigger."""
     defence: str
     """The defence's label, ``none`` where there is none."""
     parent: str | None

@@ -57,7 +57,7 @@ def _of_table(path: str, what: str, counts: Callable[[str | None], bool]) -> set
     with open_table(path, what) as table:
         table.require("key")
         decided = "decision" in table.columns
-        # Cells behind an unquoted comma are in the wrong column; those before it are not.
+        # Cells after an unquoted comma are in the wrong column; those before it are not.
         sure = table.columns.index("key") == 0 and not decided
         for row in table:
             if row.fault and not (row.fault == SURPLUS and sure):

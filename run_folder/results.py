@@ -31,7 +31,7 @@ COLUMNS = (
 KS = (1, 5, 10)
 """Of retrieval: how many of the most similar captions or pictures are looked at."""
 RETRIEVAL_MEASURES = tuple(f"{way}_recall_at_{k}" for way in ("image_to_text", "text_to_image") for k in KS)
-"""What is measured of retrieval, in columns behind these."""
+"""What is measured of retrieval, in columns after these."""
 MORE_ATTACK_MEASURES = (
     "non_target_triggered_accuracy",
     *(f"{measure}_at_{k}" for measure in ("target_hit", "clean_target_hit") for k in KS),

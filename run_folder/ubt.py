@@ -23,7 +23,7 @@ class ProbedWord:
     """What a probe said of a word; `lightning_modules.ubt.verdict.WordVerdict` has the same.
 
     Attributes:
-        round: The probe, from 0; a round behind the first one probes a repaired model.
+        round: The probe, from 0; a round after the first one probes a repaired model.
         word: How the word is written. Other people's text.
         evidence: The piece of evidence that speaks most against it.
         moved: Share of its suspects that were not pushed and whose best word is another one after the probe, in [0, 1].
@@ -46,7 +46,7 @@ class ProbedWord:
 
     @classmethod
     def of(cls, verdict: Mapping[str, Any]) -> Self:
-        """That of a verdict as plain data, which may tell more."""
+        """That of a verdict as plain data, which may hold more."""
         return cls(**{field.name: verdict[field.name] for field in fields(cls)})
 
 
@@ -57,7 +57,7 @@ class UBTRecord:
     Attributes:
         alarm: Whether anything was suspicious.
         given: Whether the pairs to unlearn were given, so that nothing was looked for.
-        compromised: The words behind which a backdoor was found, as they are written. Other people's text.
+        compromised: The words of which a backdoor was found, as they are written. Other people's text.
         benign: Pairs that were retained.
         suspicious: Pairs that were neither unlearnt nor retained.
         poisoned: Pairs that were unlearnt.

@@ -30,7 +30,7 @@ class ResultsWriter(Callback):
     earlier row of the same dataset, attack, defence and seed is replaced. Where there are held-out pairs and no
     classes, the rows of a fit hold what `Retrieval` measures.
 
-    ``defence`` is what the module says when the run starts, which is told then; it travels in the checkpoint too.
+    ``defence`` is what the module says when the run starts, which is logged then; it travels in the checkpoint too.
 
     ``seconds`` is the wall time of ``fit`` and ``samples_seen`` the number of training pairs over all ranks, both with
     the earlier sessions of a resumed run: they travel in the checkpoint, and an evaluation of a checkpoint shows what
@@ -188,7 +188,7 @@ class ResultsWriter(Callback):
         return kept | self._own_cells(prefix, suffix)
 
     def _own_cells(self, prefix: str, suffix: str) -> dict[str, str]:
-        """The measures of the user's own: what each is of this attack, or of all where it tells none apart."""
+        """The measures of the user's own: what each is of this attack, or of all where it has one figure for them."""
         cells = {name: self._cell(f"{prefix}{name}{suffix}") or self._cell(f"{prefix}{name}") for name in self._own}
         return {name: text for name, text in cells.items() if text}
 

@@ -25,7 +25,7 @@ class SuspectsWriter(Callback):
     each score, the compromised tokens that the caption has, and ``decision`` (``poisoned`` pairs are unlearnt,
     ``suspicious`` ones neither unlearnt nor retained). The sheet shows the first of them, compromised words marked.
     Cells that a spreadsheet would take for formulas have a quote in front, and keys with control characters stand
-    behind one as JSON strings (``tables.text_cell``); captions have blanks for these, and end after 10,000 characters.
+    after one as JSON strings (``tables.text_cell``); captions have blanks for these, and end after 10,000 characters.
 
     Args:
         pictures: Pairs on the sheet, at most.

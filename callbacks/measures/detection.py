@@ -1,4 +1,4 @@
-"""How well a defence tells poisoned pairs from benign ones."""
+"""How well a defence separates poisoned pairs from benign ones."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Retrieval(Callback):
     Logs:
         ``val/image_to_text_recall_at_1`` and so on for 5 and 10, ``val/text_to_image_recall_at_1``, ``_5``, ``_10``;
         ``val/target_hit_at_1``, ``_5``, ``_10`` and ``val/clean_target_hit_at_1``, ..., in [0, 1], with ``test/`` in
-        ``test``. With several attacks, each has its own behind a slash and these are means. Nothing without
+        ``test``. With several attacks, each has its own after a slash and these are means. Nothing without
         ``data.held_out``.
     """
 

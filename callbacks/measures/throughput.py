@@ -12,7 +12,7 @@ class SamplesPerSecond(Callback):
     """Logs the pairs that all ranks together train on per second.
 
     The window is the time since the last log, every ``trainer.log_every_n_steps`` steps, waiting for data included. A
-    window also starts behind the first batch of a run and behind the first batch after a validation: neither start-up
+    window also starts after the first batch of a run and after the first batch after a validation: neither start-up
     nor validation counts.
 
     Lightning's ``ThroughputMonitor`` waits for the device at every step, warns unless the module counts its FLOPs, and

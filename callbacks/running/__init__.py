@@ -1,4 +1,4 @@
-"""Callbacks: how a run goes on: its end, its checkpoints, what is resumed, its progress."""
+"""Callbacks: how a run continues: its end, its checkpoints, what is resumed, its progress."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class EndTogether(Callback):
             which a part may be a collective that cannot end.
         timeout_seconds: How long a rank waits for another, at the start and in each collective: the command line gives
             it to Lightning's strategy, unless that was built with a ``timeout`` of its own.
-        terminate_seconds: How long after SIGTERM a rank may go on, to finish its step or validation and to write a
+        terminate_seconds: How long after SIGTERM a rank may continue, to finish its step or validation and to write a
             checkpoint. SLURM kills 30 s after SIGTERM unless its ``KillWait`` says otherwise.
 
     Raises:
@@ -231,5 +231,5 @@ def _end(told: str, code: int) -> None:
 
 
 def _mistake(exception: BaseException) -> str | None:
-    """What a user is told, where it is she who has to change something."""
+    """The message for a user, where it is she who has to change something."""
     return told_mistake(exception) or refused_option(exception)

@@ -1,4 +1,4 @@
-"""The checkpoint from which a run goes on."""
+"""The checkpoint from which a run resumes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .stop_signals import StopSignals
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Lightning's checkpoints, and ``last.ckpt``, from which a run goes on with the very next batch.
+    """Lightning's checkpoints, and ``last.ckpt``, from which a run resumes with the very next batch.
 
     It is written at the end of every epoch, in between after some minutes, and when the run is asked to end by Ctrl-C,
     SIGTERM or, before the time limit of a job, SLURM. The loader's place in the epoch and, beside `RandomStates`, the

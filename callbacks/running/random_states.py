@@ -13,7 +13,7 @@ from ...all_ranks import all_ranks
 
 
 class RandomStates(Callback):
-    """Lets a run that goes on draw what it would have drawn: dropout, sampling in a step.
+    """Lets a resumed run draw what it would have drawn: dropout, sampling in a step.
 
     The generators of torch (on the CPU and on this process's GPU), NumPy and Python, of each rank. They are set when
     the first batch has arrived, as its reader may have drawn what the uninterrupted run did not. A rank that the
@@ -28,7 +28,7 @@ class RandomStates(Callback):
         return {"ranks": all_ranks(_states())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep them until training goes on."""
+        """Keep them until training resumes."""
         self._due = state_dict["ranks"]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

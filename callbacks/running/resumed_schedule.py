@@ -1,4 +1,4 @@
-"""The learning rate of a run that goes on with another schedule than it was begun with."""
+"""The learning rate of a run that is resumed with another schedule than it began with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class ResumedSchedule(Callback):
-    """Lets a run that goes on from a checkpoint follow its own schedule from the first step, and tells where it is.
+    """Lets a resumed run follow its own schedule from the first step, and logs the rate.
 
     A checkpoint holds the rate of the step that was due by the schedule of *its* run. With another number of epochs,
     batch size, number of devices or warm-up, the same step has another rate: a finished run that is made longer would
@@ -19,7 +19,7 @@ class ResumedSchedule(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring the optimisers to the rate that their schedules have at this step, and tell if it was another."""
+        """Bring the optimisers to the rate that their schedules have at this step, and log if it was another."""
         for config in trainer.lr_scheduler_configs:
             schedule: Any = config.scheduler
             if not isinstance(schedule, LambdaLR):

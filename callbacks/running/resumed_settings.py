@@ -1,4 +1,4 @@
-"""What holds of a run that goes on with other settings than it was begun with."""
+"""What holds of a run that is resumed with other settings than it began with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOT_READ = ("encoder", "init_from")
 
 
 class ResumedSettings(Callback):
-    """Lets a run that goes on from a checkpoint have the settings that it is given, and tells which have changed.
+    """Lets a resumed run have the settings that it is given, and logs which have changed.
 
     A checkpoint brings the optimiser's settings along, such as the learning rate and the weight decay, and Lightning
     restores them whatever the module asks for. Where the module's hyperparameters are others than those in the
@@ -37,7 +37,7 @@ class ResumedSettings(Callback):
         ]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare, tell, and give the optimisers back what they were made with."""
+        """Compare, warn, and give the optimisers back what they were made with."""
         now = dict(pl_module.hparams)
         before, self._before = self._before, {}
         changed = [

@@ -1,4 +1,4 @@
-"""The source code behind a cell: a digest of what its run uses of the package, without comments and docstrings."""
+"""The source code of a cell: a digest of what its run uses of the package, without comments and docstrings."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ def bench(
     """Run a grid of attacks and defences, and make its table and its report.
 
     Each cell is an ordinary run of untrigger fit in a folder of its own. A poisoned model is trained once, and every
-    defence starts from its checkpoint. Cells that are finished are skipped, one that was stopped goes on, one that
-    fails is told of and does not stop the rest. A cell whose settings changed is another cell. One that other code than
+    defence starts from its checkpoint. Cells that are finished are skipped, one that was stopped resumes, one that
+    fails is reported, and the rest runs. A cell whose settings changed is another cell. One that other code than
     this has made stays and is marked as stale in the tables, unless it is made anew with --rerun stale.
 
     OUT/NAME then holds the run folders, results.csv, results.md, results.tex, report.html and figures/; CELLS/NAME a

@@ -110,7 +110,7 @@ def expand(spec: BenchSpec) -> list[Cell]:
 
 
 def _poisoned_models(spec: BenchSpec) -> Iterator[tuple[str, str | None, Cell]]:
-    """Each behind the name of its attack in the bench file and its target, where that varies."""
+    """Each after the name of its attack in the bench file and its target, where that varies."""
     for label, attack in spec.attacks.items():
         for rate in _axis(attack.rates, spec.rates):
             for target in _axis(attack.targets, spec.targets):

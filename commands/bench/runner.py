@@ -109,7 +109,7 @@ class Places:
 
 
 class Progress:
-    """What a runner tells of its cells; this one tells nothing."""
+    """What a runner reports of its cells; this one reports nothing."""
 
     def started(self, cell: Cell) -> None:
         """A cell's run has started."""
@@ -144,13 +144,13 @@ def due(cells: Sequence[Cell], places: Places, anew: Container[str] = ()) -> lis
 def run_cells(
     cells: Sequence[Cell], places: Places, jobs: int, progress: Progress, anew: Container[str] = ()
 ) -> dict[str, str]:
-    """Run cells, and go on when one fails.
+    """Run cells, and continue when one fails.
 
     Args:
         cells: Those that are due, each after those that it needs.
         places: Where they are.
         jobs: How many run at a time.
-        progress: Is told.
+        progress: Is called as cells start and end.
         anew: Ids of cells whose earlier run is not to be kept.
 
     Returns:
@@ -209,7 +209,7 @@ def fit_arguments(cell: Cell, places: Places) -> list[str]:
 
 
 def _run(cell: Cell, places: Places, jobs: int, anew: bool, processes: Processes) -> dict[str, Any]:
-    """Run a cell, or go on with it where an earlier session was stopped.
+    """Run a cell, or resume it where an earlier session was stopped.
 
     Raises:
         CellFailed: If it ends without results.

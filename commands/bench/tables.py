@@ -75,7 +75,7 @@ def write_tables(cells: Sequence[Cell], places: Places, console: Console) -> Non
 
 
 def labelled_rows(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of results under the labels of the grid, which tell apart what the columns do not.
+    """Rows of results under the labels of the grid, which distinguish what the columns do not.
 
     A second row of a run, such as that of a head, keeps what its defence's name has more than the first one's.
 

@@ -35,7 +35,7 @@ def check(
     model stays as it is, and nothing in it is run.
 
     The folder gets check.html (the answer on a page), check.json, suspects.csv (which --data.exclude takes) and
-    suspects.png, trigger.png where one was recovered, and the runs. A check that was stopped goes on when it is asked
+    suspects.png, trigger.png where one was recovered, and the runs. A check that was stopped resumes when it is asked
     for again.
 
     Exit code: 0 where nothing is suspicious, 3 otherwise, 2 on a mistake.
@@ -47,7 +47,7 @@ def check(
         model: A checkpoint of a run, a state dict of open_clip's or CleanCLIP's, or the folder of a model.
         shards: The pairs that it was trained on, as for --data.train_shards.
         out: Folder for the answer; a new or an empty one, or that of the same check.
-        encoder: What the model is, as for --model.encoder, where the file does not tell.
+        encoder: What the model is, as for --model.encoder, where the file does not say.
         ubt: Config of the unlearning (YAML); configs/ubt/cifar10.yaml for small encoders and
             configs/ubt/finetune_rn50.yaml for others unless given.
         invert: With data, invert the trigger as well.
@@ -63,7 +63,7 @@ def check(
         from .verdict import Verdict, name_of
 
     started, folder = time.perf_counter(), user_path(out, "folder")
-    _, name = open_encoder(model, encoder)  # a model that cannot be read is told of before anything starts
+    _, name = open_encoder(model, encoder)  # a model that cannot be read is reported before anything starts
     given = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}
     asked = given | {"content": content_of(model, shards, pictures)}
     if (answer := _take(folder, asked)) is not None:

@@ -87,7 +87,7 @@ class Subject:
 
 
 def content_of(model: str, *shards: str | None) -> list[str]:
-    """What tells that a model or shards are others under the same name; shards on a server have no more than that.
+    """What shows that a model or shards are others under the same name; shards on a server have no more than that.
 
     Args:
         model: Path of the model.

@@ -17,7 +17,7 @@ def write_page(verdict: Verdict, folder: Path) -> None:
     """Write ``check.html``: one file that needs no network.
 
     Args:
-        verdict: What it tells.
+        verdict: What it says.
         folder: Where to; with ``suspects.png`` and ``trigger.png``, which go into the page.
     """
     page = (
@@ -37,7 +37,7 @@ def tell(verdict: Verdict, folder: Path, console: Console) -> None:
     """Say on the console what the page says.
 
     Args:
-        verdict: What it tells.
+        verdict: What it says.
         folder: Where the page lies.
         console: Where to print.
     """

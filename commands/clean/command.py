@@ -36,7 +36,7 @@ def clean(
 
     The folder gets model (the model, with its card), check-before and check-after (the answers on a page each);
     check-before/suspects.csv names the pairs that --data.exclude leaves out of a training. A model in which nothing is
-    suspicious comes back as it is, byte for byte. Nothing is overwritten. A command that was stopped goes on when it is
+    suspicious comes back as it is, byte for byte. Nothing is overwritten. A command that was stopped resumes when it is
     given again.
 
     Exit code: 0 where nothing is suspicious in the model that comes back, 3 otherwise, 2 on a mistake.
@@ -51,7 +51,7 @@ def clean(
         clean_shards: Pairs that are known to be clean. With them the model is finetuned with CleanCLIP; without, it
             unlearns with UBT, which needs none.
         format: As for export; that of the model's own library unless given.
-        encoder: What the model is, as for --model.encoder, where the file does not tell.
+        encoder: What the model is, as for --model.encoder, where the file does not say.
         ubt: As for check.
         cleanclip: Config of CleanCLIP (YAML); configs/cleanclip/cifar10.yaml for small encoders and
             configs/cleanclip/cc3m_100k.yaml for others unless given.
@@ -71,7 +71,7 @@ def clean(
     if target.is_file() or back.exists():
         raise UserMistake(f"{back} is there already, and nothing is overwritten: give another folder")
     opened, name = open_encoder(model, encoder)
-    exporter = exporter_for(opened, name, format)  # a format that cannot hold it is told of before anything starts
+    exporter = exporter_for(opened, name, format)  # a format that cannot hold it is reported before anything starts
     verdict = check(model, shards, str(target / _BEFORE), name, ubt)
     if verdict == CLEAN:
         _copy(source, back)

@@ -31,7 +31,7 @@ def export(
         folder: Where to; a new or an empty folder.
         format: hf (transformers), open_clip, or safetensors (the tensors and a JSON file that says what they are); the
             one of the model's own library unless given.
-        encoder: What the model is, as for --model.encoder, where the file does not tell.
+        encoder: What the model is, as for --model.encoder, where the file does not say.
     """
     with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
         from ...lightning_modules.encoders.identify import open_encoder

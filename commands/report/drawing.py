@@ -22,7 +22,7 @@ INK = "#010203"
 CLEAN, TRIGGERED, TARGET = "#2e86ab", "#d1495b", "#e0a02b"
 """The colours of clean pictures, triggered ones and the target class, in every figure."""
 COLOURS = ("#3a9d6e", "#8a63b8", "#e08e2b", "#2e86ab", "#c2528b", "#8c6d46", "#5f8f8f", "#9aa33a", "#6b7fd7", "#b8504a")
-"""For what has no colour of its own, such as defences; told apart on white and on near black."""
+"""For what has no colour of its own, such as defences; distinguishable on white and on near black."""
 MARKERS = "sD^vPX*hp<"
 
 _STYLE: dict[Any, Any] = {

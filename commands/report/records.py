@@ -54,7 +54,7 @@ def records_of(runs: Sequence[Run]) -> list[Record]:
     """List what runs measured.
 
     Labels are those of a bench where it left any. Otherwise they are those of ``results.csv``; where two runs would
-    then stand for different seeds of one thing but have the same seed, the name of the run tells them apart. A defended
+    then stand for different seeds of one thing but have the same seed, the name of the run separates them. A defended
     model carries the label of the attack on the model that it started from.
 
     Args:

@@ -21,7 +21,7 @@ class Run:
     """What a run folder holds."""
 
     name: str
-    """The folder's name, with as much of what is above it as tells it from the other runs."""
+    """The folder's name, with as much of what is above it as distinguishes it from the other runs."""
     folder: Path
     """The folder, resolved."""
     rows: list[dict[str, str]]

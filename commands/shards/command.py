@@ -69,7 +69,7 @@ def shards_from_folder(
 
     Classes are the sub-folders, underscores read as spaces: in the order of their numbers where they are numbered, in
     alphabetical order otherwise. The order of the pictures is random. Hidden files and folders are left out, links are
-    followed; what was left out is told.
+    followed; what was left out is reported.
 
     Example:
         untrigger shards folder pets/train data/pets/train --templates templates.txt
@@ -176,7 +176,7 @@ def shards_from_torchvision(
 def write_sizes(shards: str, output: Path) -> None:
     """Count the pairs of shards, as webdataset's sizes.json, so that no run has to: see --data.counts.
 
-    Every shard is read through once, as far as its headers go, and what is cut off or is not whole is told.
+    Every shard is read through once, as far as its headers go, and what is cut off or is not whole is reported.
 
     Example:
         untrigger shards sizes 'train/{00000..00019}.tar' train/sizes.json

@@ -1,4 +1,4 @@
-"""Pictures and captions to shards: under a progress bar, with what is skipped told, and not too much of it."""
+"""Pictures and captions to shards: under a progress bar, with what is skipped reported, and not too much of it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def names_and_labels(path: Path | None, own: list[str], source: str, what: str) 
 
 
 def relabelled(samples: Iterable[Labelled | Skipped], labels: Sequence[int]) -> Iterator[Labelled | Skipped]:
-    """Give samples the place of their class among the names; what has no such class is told of elsewhere."""
+    """Give samples the index of their class among the names; what has no such class is reported elsewhere."""
     for sample in samples:
         if isinstance(sample, Labelled) and 0 <= sample.label < len(labels):
             sample = sample._replace(label=labels[sample.label])

@@ -129,7 +129,7 @@ def _index_file(copy: Path, status: os.stat_result) -> Path:
 def _lock_alone(file: int, part: Path) -> bool:
     """Take the lock of a file that is to be fetched; False when another process has fetched it, or given up."""
     while _is_at(file, part):
-        # Without blocking: the other one goes on holding a lock, as a reader of what it has fetched.
+        # Without blocking: the other one keeps its lock, as a reader of what it has fetched.
         with suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return _is_at(file, part)

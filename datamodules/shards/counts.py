@@ -84,6 +84,6 @@ def _number(value: object, where: str) -> int:
     # bool is an int; so is 10**400, which no array holds.
     # A shard of more would have an order of gigabytes, which is made at once.
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_PAIRS:
-        told = f"{value!r:.20}" if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
-        raise UserMistake(f"data.counts: {where} says {told}, which is no number of pairs up to {_MOST_PAIRS:,}")
+        number = f"{value!r:.20}" if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
+        raise UserMistake(f"data.counts: {where} says {number}, which is no number of pairs up to {_MOST_PAIRS:,}")
     return value

@@ -162,7 +162,7 @@ def _read_cached(cached: Path) -> ShardIndex | None:
 
 
 def _write_cached(cached: Path, index: ShardIndex) -> None:
-    # Each key by itself is UTF-8 with surrogates; the bytes behind the surrogates of two keys could make a letter.
+    # Each key by itself is UTF-8 with surrogates; the bytes of two keys' surrogates could make a letter.
     blob = "".join(index.keys).encode("utf-8", "surrogatepass")
     told = json.dumps([index.fault, dict(index.found)]).encode()
     arrays: dict[str, npt.NDArray[Any]] = {

@@ -187,7 +187,7 @@ def _watch(transfer: Callable[[], Any], timeout: float, progress: _Progress) -> 
     thread.start()
     seen = 0
     while True:
-        # A moment more than what a library itself was told, so that its error, which says more, comes first.
+        # A moment more than the timeout of the library itself, so that its error, which says more, comes first.
         thread.join(timeout + 1)
         if not thread.is_alive():
             break

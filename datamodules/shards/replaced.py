@@ -1,4 +1,4 @@
-"""Whether a run goes on with the shards that it was begun with."""
+"""Whether a run resumes with the shards that it began with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TOLD = 3
 
 
 def shards_state(shards: ShardSet) -> dict[str, Any]:
-    """What tells these shards from others, as plain data: their names without folders, and what they are like.
+    """What distinguishes these shards from others, as plain data: their names without folders, and what they are like.
 
     A shard that was not indexed, as it is counted or lies on a server, is not read for it: it is known by its name and
     number of samples.
@@ -43,16 +43,16 @@ def told_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     old, new = (list(zip(state["names"], state["kinds"], strict=True)) for state in (before, now))
     gone, more = [pair for pair in old if pair not in set(new)], [pair for pair in new if pair not in set(old)]
     replaced = sorted({name for name, _ in gone} & {name for name, _ in more})
-    told = [
+    changes = [
         _names("other content in", replaced),
         _names("gone:", [name for name, _ in gone if name not in replaced]),
         _names("new:", [name for name, _ in more if name not in replaced]),
     ]
-    if old != new and not any(told):
-        told.append("another order of the shards")
+    if old != new and not any(changes):
+        changes.append("another order of the shards")
     if before["pairs"] != now["pairs"]:
-        told.append(f"{now['pairs']:,} pairs, not {before['pairs']:,}")
-    return "; ".join(part for part in told if part)
+        changes.append(f"{now['pairs']:,} pairs, not {before['pairs']:,}")
+    return "; ".join(part for part in changes if part)
 
 
 def _names(what: str, names: list[str]) -> str:

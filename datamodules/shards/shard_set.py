@@ -46,9 +46,9 @@ class _Keyed(NamedTuple):
     hashes: npt.NDArray[np.int64]
     """``(N,)``, ascending."""
     order: npt.NDArray[np.int64]
-    """``(N,)``, the place of each among all samples."""
+    """``(N,)``, the index of each among all samples."""
     starts: npt.NDArray[np.int64]
-    """The first place of each shard."""
+    """The first index of each shard."""
 
 
 class ShardSet:
@@ -275,7 +275,7 @@ class ShardSet:
         every, order, starts = self._keyed
         wanted = np.sort(np.fromiter(map(hash, keys), np.int64, len(keys)))
         first, last = every.searchsorted(wanted, "left"), every.searchsorted(wanted, "right")
-        # Most keys stand once; of those that stand more often, every place.
+        # Most keys stand once; of those that stand more often, every index.
         several = np.flatnonzero(last - first > 1).tolist()
         more = [np.arange(first[key] + 1, last[key]) for key in several]
         places = np.sort(order[np.concatenate([first[last > first], *more]).astype(np.int64)])

@@ -1,4 +1,4 @@
-"""A tar's members, told from its headers: the one reader of tars, for whatever is read of a shard.
+"""A tar's members, read from its headers: the one reader of tars, for whatever is read of a shard.
 
 ``tarfile`` parses the single header; the walk over the file is done here, as a shard may be made to break its reader.
 A size below zero sends ``tarfile`` round in a circle (CVE-2025-8194), headers in headers exhaust its stack, and a bad
@@ -31,7 +31,7 @@ _MOST_HEADER = 1 << 20
 _MOST_EXTENSIONS = 16
 """Extended headers before one member."""
 _LOOKED_AT = 1 << 20
-"""Bytes behind the end of an archive that are searched for more."""
+"""Bytes after the end of an archive that are searched for more."""
 _KINDS = {
     tarfile.LNKTYPE: HARD_LINK,
     tarfile.SYMTYPE: SYMBOLIC_LINK,
@@ -76,7 +76,7 @@ class TarMember(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The byte behind its last block."""
+        """The byte after its last block."""
         return self.offset + -(-self.size // BLOCK) * BLOCK
 
 
@@ -101,7 +101,7 @@ def tar_members(path: str, name: str | None = None) -> Iterator[TarMember]:
         The members whose headers and data are all there, in their order.
 
     Raises:
-        TarFault: Last of all, if the file breaks off, has a bad header, or goes on after its end.
+        TarFault: Last of all, if the file breaks off, has a bad header, or continues after its end.
         UserMistake: If the file cannot be read, is no uncompressed tar, or has more members than any shard should.
     """
     name = shown(path) if name is None else name
@@ -155,7 +155,7 @@ def _header(file: int, position: int) -> tarfile.TarInfo | None:
     if not block.strip(b"\0") and len(block) == BLOCK:
         return None
     if len(block) < BLOCK:
-        # Without its blocks of zeros nobody can tell whether more should follow.
+        # Without its blocks of zeros nothing says whether more should follow.
         raise TarFault("it is empty" if not block and not position else "it ends early", position)
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -216,7 +216,7 @@ def _described(
 
 
 def _after_sparse_map(file: int, header: tarfile.TarInfo, position: int) -> int:
-    """The byte behind the blocks that continue an old GNU sparse header."""
+    """The byte after the blocks that continue an old GNU sparse header."""
     if header.type != tarfile.GNUTYPE_SPARSE:
         return position
     goes_on = os.pread(file, 1, position - BLOCK + 482)

@@ -69,7 +69,7 @@ def open_shard(path: Path) -> Iterator[TarWriter]:
 def write_training_shards(folder: Path, pairs: Iterable[Pair | Skipped], shard_size: int) -> int:
     """Write ``00000.tar``, ``00001.tar``, ... with ``00000_stats.json``, ... beside them, as img2dataset does.
 
-    A key is the number of the shard and the place in it, skipped samples counted, so it leads back to the source.
+    A key is the number of the shard and the index in it, skipped samples counted, so it leads back to the source.
     If ``pairs`` raises, the shards that were written are removed again.
 
     Args:
@@ -120,7 +120,7 @@ def write_zero_shot_set(
         folder: Made if it is not there. It may hold other folders, such as one with training shards, and be a zero-shot
             set with the same classes and templates, which gains the split.
         samples: Read once, in order.
-        classnames: Each a line of text; the place is the label.
+        classnames: Each a line of text; the index is the label.
         templates: Captions with ``{c}`` in the place of the class name.
         split: The folder of the shards.
         shard_size: Samples per shard, skipped ones counted.
@@ -169,9 +169,9 @@ def check_classnames(classnames: Sequence[str]) -> None:
     """
     if not classnames:
         raise UserMistake("there are no classes: a zero-shot set needs at least one")
-    for place, name in enumerate(classnames):
+    for index, name in enumerate(classnames):
         if name != " ".join(name.split()) or not name or any(category(character) in _NO_TEXT for character in name):
-            raise UserMistake(f"class name {place} is {name!r}: it must be one line of printable text")
+            raise UserMistake(f"class name {index} is {name!r}: it must be one line of printable text")
 
 
 def check_written_templates(templates: Sequence[str]) -> None:
