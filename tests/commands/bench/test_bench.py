@@ -161,21 +161,30 @@ def test_benches_may_share_their_cells_and_their_twins(folder: Path) -> None:
     assert not (folder / "benchmarks/cells/later").exists()
 
 
-def test_a_killed_cell_goes_on_where_it_was(folder: Path) -> None:
+@pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGTERM])
+def test_a_cell_that_was_stopped_goes_on_where_it_was(ended: signal.Signals, folder: Path) -> None:
     every = {**SPEC["every"], "trainer": {"max_epochs": 60, "check_val_every_n_epoch": 60}}  # type: ignore[dict-item]
     spec = {**SPEC, "every": every, "attacks": {"BadNet": {"poison": plan("BadNet")}}}
     process = start(folder, spec)
     runs = folder / "runs/bench/tiny"
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not list(runs.glob("BadNet-*/last.ckpt")):
         assert time.monotonic() < until
         assert process.poll() is None, finish(process)
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    finish(process)
+    if ended == signal.SIGKILL:
+        os.killpg(process.pid, ended)
+    else:
+        process.send_signal(ended)  # the bench's alone: it passes it on
+    told = finish(process)
+    assert process.returncode == (-ended if ended == signal.SIGKILL else 128 + ended), told
+    with pytest.raises(ProcessLookupError):  # nothing is left behind
+        os.killpg(process.pid, 0)
     (stopped,) = runs.glob("BadNet-*/last.ckpt")
     assert torch.load(stopped, weights_only=True)["epoch"] < 59
     assert not list((folder / "benchmarks").glob("**/*.json"))
+    took = [json.loads(path.read_text())["seconds"] for path in (runs / "logs").glob("*.took.json")]
+    assert len(took) == (ended == signal.SIGTERM)
 
     process = start(folder, spec)
     told = finish(process)
@@ -184,6 +193,10 @@ def test_a_killed_cell_goes_on_where_it_was(folder: Path) -> None:
     assert record["results"][0]["samples_seen"] == str(60 * 128)
     (log,) = (runs / "logs").glob("BadNet-*.log")
     assert f"Restored all states from the checkpoint at {stopped.relative_to(folder)}" in log.read_text()
+    (whole,) = (json.loads(path.read_text())["seconds"] for path in (runs / "logs").glob("*.took.json"))
+    assert record["wall_seconds"] >= float(record["results"][0]["seconds"])
+    assert whole > sum(took)
+    assert record["wall_seconds"] == pytest.approx(max(whole, float(record["results"][0]["seconds"])), abs=0.1)
 
 
 def test_cells_are_listed_and_chosen_by_name(folder: Path) -> None:
