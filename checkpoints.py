@@ -69,7 +69,7 @@ def whole_checkpoint(path: str) -> str:
     if file.name != LAST or zipfile.is_zipfile(file) or not zipfile.is_zipfile(before):
         return path
     wrong = "is cut off" if file.exists() else "is missing"
-    rank_zero_warn(f"{file} {wrong}: the run goes on from the checkpoint before, {before}")
+    rank_zero_warn(f"{file} {wrong}: the run resumes from the checkpoint before, {before}")
     return str(before)
 
 

@@ -357,7 +357,7 @@ def _check_checkpoint(path: str, fits: bool) -> None:
     for name, (kind, what) in needed.items():
         if not isinstance(content.get(name), kind):
             raise UserMistake(
-                f"checkpoint {path} lacks {what} ({name}), which Lightning writes: the run cannot go on from it; its "
+                f"checkpoint {path} lacks {what} ({name}), which Lightning writes: the run cannot resume from it; its "
                 "weights alone go to --model.init_from"
             )
 

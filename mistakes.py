@@ -117,7 +117,7 @@ def _refused_by_the_system(error: BaseException) -> str | None:
     if "/torch_" in told or "/dev/shm" in told:
         return f"{told}: the memory that data workers share is full: give fewer data.num_workers, or more of it"
     if number in _NO_ROOM:
-        told += "; what was finished before is kept: make room, and give the same command again (a run goes on with "
+        told += "; what was finished before is kept: make room, and give the same command again (a run resumes with "
         told += "--ckpt_path RUN/last.ckpt)"
     return told
 
@@ -223,12 +223,12 @@ def _dead_worker(error: BaseException) -> str | None:
     if found[1] and found[1].startswith("Bus error"):  # what a process gets that writes where there is no room
         return (
             "a data worker was killed by a signal (Bus error): the memory that data workers share (/dev/shm) is full: "
-            "give fewer data.num_workers, or more of it, and go on with --ckpt_path RUN/last.ckpt"
+            "give fewer data.num_workers, or more of it, and resume with --ckpt_path RUN/last.ckpt"
         )
     how = f"was killed by a signal ({found[1]})" if found[1] else "ended unexpectedly"
     return (
         f"a data worker {how}, as the system does where memory is full: give fewer data.num_workers or more memory, "
-        "and go on from the last checkpoint with --ckpt_path RUN/last.ckpt"
+        "and resume from the last checkpoint with --ckpt_path RUN/last.ckpt"
     )
 
 

@@ -108,7 +108,7 @@ def best(rows: Sequence[Summary], measure: str, largest: bool) -> set[int]:
         Places in ``rows``. Under an attack with fewer than two defences to compare there is none, and with equal means
         there are several.
     """
-    return _best(rows, {place: row.mean(measure) for place, row in enumerate(rows)}, largest)
+    return _best(rows, {index: row.mean(measure) for index, row in enumerate(rows)}, largest)
 
 
 def best_defences(rows: Sequence[Summary]) -> set[int]:
@@ -123,21 +123,21 @@ def best_defences(rows: Sequence[Summary]) -> set[int]:
         Places in ``rows``, as `best`.
     """
     margins: dict[int, float | None] = {}
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         accuracy, success = row.mean("clean_accuracy"), row.mean("attack_success_rate")
-        margins[place] = None if accuracy is None or success is None else accuracy - success
+        margins[index] = None if accuracy is None or success is None else accuracy - success
     return _best(rows, margins, largest=True)
 
 
 def _best(rows: Sequence[Summary], values: Mapping[int, float | None], largest: bool) -> set[int]:
     attacks: dict[tuple[str, str], dict[int, float]] = {}
-    for place, value in values.items():
-        row = rows[place]
+    for index, value in values.items():
+        row = rows[index]
         if value is not None and row.defended:
-            attacks.setdefault((row.dataset, row.attack), {})[place] = value
+            attacks.setdefault((row.dataset, row.attack), {})[index] = value
     compared = [found for found in attacks.values() if len(found) > 1]
     pick = max if largest else min
-    return {place for found in compared for place, value in found.items() if value == pick(found.values())}
+    return {index for found in compared for index, value in found.items() if value == pick(found.values())}
 
 
 def _figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:

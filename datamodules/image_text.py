@@ -365,7 +365,7 @@ class ImageTextDataModule(LightningDataModule):
         before = state_dict.get("shards")  # not in the checkpoints of earlier releases
         changed = told_changes(before, self._streamed) if before and self._streamed else ""
         if changed:
-            rank_zero_warn(f"The run goes on with other training pairs than those of its checkpoint: {changed}")
+            rank_zero_warn(f"The run resumes with other training pairs than those of its checkpoint: {changed}")
 
     def _leave_out(self, shards: ShardSet) -> None:
         if self.exclude is not None:

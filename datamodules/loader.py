@@ -155,8 +155,8 @@ class StreamLoader:
             rank_zero_warn(
                 f"The checkpoint is from the middle of an epoch that was divided otherwise ({changed}): "
                 + (
-                    f"it goes on after {samples} samples, at batch {self.redivided} of {len(self)}. Some samples of "
-                    "this epoch come twice and some not at all, and the learning rate goes on from its step"
+                    f"it resumes after {samples} samples, at batch {self.redivided} of {len(self)}. Some samples of "
+                    "this epoch come twice and some not at all, and the learning rate continues from its step"
                     if self.redivided
                     else "it starts again"
                 )

@@ -78,5 +78,5 @@ def test_a_last_one_that_is_cut_off_or_missing_gives_way_to_the_one_before(left:
     with pytest.warns(UserWarning, match="is missing" if left is None else "is cut off"):
         found = whole_checkpoint(str(last))
     assert read(found) == 0
-    with pytest.warns(UserWarning, match="goes on from the checkpoint before"):
+    with pytest.warns(UserWarning, match="resumes from the checkpoint before"):
         assert last_checkpoint(tmp_path) == found

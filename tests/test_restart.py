@@ -156,7 +156,7 @@ def test_a_checkpoint_that_is_cut_off_gives_way_to_the_one_before(killed: Killed
     content = last.read_bytes()
     last.write_bytes(content[: len(content) // 2])
     try:
-        with pytest.warns(UserWarning, match=r"last.ckpt is cut off: the run goes on from .*previous\.ckpt"):
+        with pytest.warns(UserWarning, match=r"last.ckpt is cut off: the run resumes from .*previous\.ckpt"):
             run = continued(killed, "cut")
     finally:
         last.write_bytes(content)
@@ -173,7 +173,7 @@ def test_in_another_division_the_epoch_goes_on_at_its_samples(killed: Killed) ->
         run = continued(killed, "other", "--data.batch_size", "5", "--data.num_workers", "0")
     told = [str(warning.message) for warning in warned if "was divided otherwise" in str(warning.message)]
     assert all(
-        "batch_size 8 -> 5" in line and f"it goes on after {loader['batches'] * 8} samples" in line for line in told
+        "batch_size 8 -> 5" in line and f"it resumes after {loader['batches'] * 8} samples" in line for line in told
     )
     assert bool(told) == in_the_middle
     places = [(epoch, batch) for epoch in range(2) for batch in range(15)]
@@ -194,7 +194,7 @@ def test_with_another_number_of_ranks_the_epoch_goes_on_at_its_samples(killed: K
     ranks = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--ckpt_path", str(run / "last.ckpt")]
     done = process(options([*killed.arguments, *ranks], run, "second"))
     assert done.returncode == 0, done.stderr[-2000:]
-    told = f"ranks 1 -> 2): it goes on after {loader['batches'] * 8} samples"
+    told = f"ranks 1 -> 2): it resumes after {loader['batches'] * 8} samples"
     assert (told in " ".join(done.stderr.split())) == in_the_middle
     # 75 pairs are 4 batches of two ranks.
     places = [(epoch, batch) for epoch in range(2) for batch in range(4)]

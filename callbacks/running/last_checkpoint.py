@@ -106,7 +106,7 @@ class LastCheckpoint(ModelCheckpoint):
         for what, there, needed in zip(("optimisers", "learning rate schedulers"), restored or own, own, strict=True):
             if there < needed:
                 raise UserMistake(
-                    f"the checkpoint has the states of {there} {what} and the run {needed}: it cannot go on from it; "
+                    f"the checkpoint has the states of {there} {what} and the run {needed}: it cannot resume; "
                     "the checkpoint's weights alone go to --model.init_from"
                 )
 

@@ -57,7 +57,7 @@ class StopSignals:
             # Whoever started the ranks takes the status of the first; a failure of another one would kill it.
             status = 0
         elif number == signal.SIGUSR1 and requeue():
-            rank_zero_info("The job is in SLURM's queue again, and will go on from its checkpoint")
+            rank_zero_info("The job is in SLURM's queue again, and will resume from its checkpoint")
             status = 0
         sys.exit(status)
 

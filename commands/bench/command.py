@@ -71,7 +71,7 @@ def bench(
         else:
             session.list_cells()
     except BenchStopped as stopped:
-        print(f"untrigger: {stopped}: the same command goes on with the cells that were running", file=sys.stderr)
+        print(f"untrigger: {stopped}: the same command resumes the cells that were running", file=sys.stderr)
         sys.exit(128 + stopped.number)
     if tables:
         session.write_tables()

@@ -240,7 +240,7 @@ def _run(cell: Cell, places: Places, jobs: int, anew: bool, processes: Processes
         session = {"seconds": time.perf_counter() - started, "peak_memory_mb": peak}
         took = _took(places.runs / "logs" / f"{cell.id}.took.json", session, goes_on=checkpoint is not None)
         if processes.stopped:
-            raise CellFailed("stopped, and goes on with the next bench")
+            raise CellFailed("stopped; the next bench resumes it")
         if status:
             raise CellFailed(_last_line(log) or f"ended with status {status}")
         try:

@@ -71,8 +71,8 @@ def _draw_rates(axes: Axes, clean_accuracy: Curve, success: Mapping[str, Curve])
     curves = [("clean accuracy", clean_accuracy, CLEAN, "o-")]
     colours = [TRIGGERED, *COLOURS]
     curves += [
-        (f"attack success, {plain(name)}", curve, colours[place % len(colours)], "s--")
-        for place, (name, curve) in enumerate(success.items())
+        (f"attack success, {plain(name)}", curve, colours[index % len(colours)], "s--")
+        for index, (name, curve) in enumerate(success.items())
     ]
     for name, curve, colour, style in curves:
         if curve:
@@ -94,8 +94,8 @@ def against_success(points: Sequence[Point], height: str) -> Figure:
     """
     attacks = list(dict.fromkeys(point.attack for point in points))
     defences = list(dict.fromkeys(point.defence for point in points if point.defence != NO_DEFENCE))
-    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(defences)} | {NO_DEFENCE: INK}
-    markers = {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(defences)} | {NO_DEFENCE: "o"}
+    colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(defences)} | {NO_DEFENCE: INK}
+    markers = {name: MARKERS[index % len(MARKERS)] for index, name in enumerate(defences)} | {NO_DEFENCE: "o"}
     with drawing():
         figure, grid = panels([plain(attack, 28) for attack in attacks])
         for axes, attack in zip(grid, attacks, strict=True):

@@ -162,13 +162,13 @@ def heat_maps(records: Sequence[Record], book: FigureBook) -> list[tuple[str, Dr
 def attack_parts(records: Sequence[Record], book: FigureBook) -> list[AttackPart]:
     """The page's part on each attack and data set, in the order of first appearance, with the runs first seen there."""
     rows = _rows(records)
-    anchors = {folder: f"run-{place}" for place, folder in enumerate(dict.fromkeys(r.run.folder for r in records))}
+    anchors = {folder: f"run-{index}" for index, folder in enumerate(dict.fromkeys(r.run.folder for r in records))}
     parts: list[AttackPart] = []
-    told: set[Path] = set()
-    for place, (dataset, attack) in enumerate(dict.fromkeys((r.dataset, r.attack) for r in records)):
+    seen: set[Path] = set()
+    for index, (dataset, attack) in enumerate(dict.fromkeys((r.dataset, r.attack) for r in records)):
         own = [record for record in records if (record.dataset, record.attack) == (dataset, attack)]
-        runs = {record.run.folder: record.run for record in own if record.run.folder not in told}
-        told |= set(runs)
+        runs = {record.run.folder: record.run for record in own if record.run.folder not in seen}
+        seen |= set(runs)
         shown = _before_and_after(own)
         spaces = [(record, space) for record in shown if (space := read_space(record)) is not None]
         titled = [(_title(record), space) for record, space in spaces]
@@ -177,7 +177,7 @@ def attack_parts(records: Sequence[Record], book: FigureBook) -> list[AttackPart
             AttackPart(
                 attack,
                 dataset,
-                f"attack-{place}",
+                f"attack-{index}",
                 measured=any(record.row["attack"] != "none" for record in own),
                 rows=[row for row in rows if (row.summary.dataset, row.summary.attack) == (dataset, attack)],
                 target=spaces[0][1].target if spaces else None,
@@ -209,10 +209,10 @@ def _rows(records: Sequence[Record]) -> list[Row]:
                 for r in records
                 if (r.dataset, r.attack, r.defence) == (summary.dataset, summary.attack, summary.defence)
             ],
-            frozenset(measure for measure, places in leading.items() if place in places),
-            place in starred,
+            frozenset(measure for measure, indices in leading.items() if index in indices),
+            index in starred,
         )
-        for place, summary in enumerate(summaries)
+        for index, summary in enumerate(summaries)
     ]
 
 
