@@ -3,6 +3,7 @@
 from .image_text import ImageTextDataModule
 from .labelled import LabelledDataModule
 from .poisoning import CoverPlan, DualKeyPlan, LabelConsistentPlan, PoisonPlan, SingleImagePlan
+from .shard_data import ShardDataModule
 from .triggers import (
     SIG,
     BadNet,
@@ -35,6 +36,7 @@ __all__ = [
     "Patch",
     "PoisonPlan",
     "RandomHorizontalFlip",
+    "ShardDataModule",
     "SingleImagePlan",
     "Stripes",
     "TextOverlay",

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
@@ -19,34 +15,25 @@ from ..contracts import (
     DetectingModule,
     HeldOutBatch,
     PictureAttack,
-    Preprocessing,
     TrainingPoison,
     UserMistake,
 )
-from .bad_samples import BadSampleLog
 from .classnames import class_index
-from .excluded import excluded_keys, leave_out
 from .held_out import held_out_batches
 from .loader import StreamLoader
-from .normaliser import Normaliser
-from .order import Order, SequentialOrder, ShuffledOrder
-from .phrase import phrase_pattern
-from .poisoning import Poison, PoisonPlan, PoisonSpec, named, plans_of, poison_of, read_manifest, write_manifest
+from .order import Order, SequentialOrder
+from .pairs import MANIFEST, TrainingPairs
+from .poisoning import Poison, PoisonPlan, PoisonSpec, named, plans_of, poison_of, write_manifest
 from .preprocessing import asked_preprocessing
-from .several_captions import tell_several_captions
-from .shards import RemoteShards, ShardSet, expand_shards
-from .shards.counts import read_counts
+from .shard_data import ShardDataModule
+from .shards import ShardSet
 from .shards.replaced import shards_state, told_changes
-from .shards.samples import caption_lines
-from .stream import MAX_WORKERS, ImageTextStream, ShardStream, Views, ZeroShotStream
+from .stream import ImageTextStream, ShardStream, Views, ZeroShotStream
 from .views import ImageView, TextView
 from .zero_shot import ZeroShotSet
 
-MANIFEST = "poison.json"
-_REMOTE = RemoteShards()
 
-
-class ImageTextDataModule(LightningDataModule):
+class ImageTextDataModule(ShardDataModule):
     """Streams image-text pairs in the layout of img2dataset, and a zero-shot set in that of CLIP-benchmark.
 
     A ``.txt`` of several lines holds several captions of its picture, one a line. One of them is drawn for each epoch,
@@ -64,23 +51,14 @@ class ImageTextDataModule(LightningDataModule):
         attack: What validation and testing measure, likewise; ``poison`` unless given.
         batch_size: Pairs of a training batch of each rank.
         eval_batch_size: Pictures of an evaluation batch of each rank.
-        num_workers: Reading processes of each rank; 0 reads in the training process.
         augmentation: Changes each training picture, after the stamp and afresh each epoch.
         image_view: Makes a second, augmented view of each training picture, afresh each epoch.
         text_view: Makes a second, augmented view of each training caption, afresh each epoch.
-        seed: Seeds the order and the views; the seed of ``seed_everything`` unless given.
-        shuffle_window: Pairs that are shuffled together. A worker's share of an epoch that is not larger is shuffled
-            as a whole.
-        max_bad_share: Share of bad samples above which the run ends.
         exclude: A file that names pairs to leave out: a ``poison.json``, a ``.csv`` with a column ``key``, or a text
             file with a key a line. They are left out after the poisoning: a defender gets the data poisoned.
-        allow_pipe: Whether a shard may be ``pipe:COMMAND``. It runs the command in a shell.
-        counts: Pairs of each shard, so that none is opened before it is needed: a number that all have, ``stats`` for
-            img2dataset's ``_stats.json`` beside each, or the path or URL of a ``sizes.json``. Unless given, every shard
-            is indexed first, for which remote ones are fetched.
-        remote: How shards are fetched that lie on a server or in an object store.
         held_out: Pairs that are kept out of training, named as ``train_shards``: retrieval is measured on them, and
             attacks too where there are no classes.
+        **kwargs: How shards are read and dealt: see ``ShardDataModule``.
     """
 
     def __init__(
@@ -91,55 +69,34 @@ class ImageTextDataModule(LightningDataModule):
         attack: PoisonSpec = None,
         batch_size: int = 128,
         eval_batch_size: int = 500,
-        num_workers: int = 2,
         augmentation: ImageView | None = None,
         image_view: ImageView | None = None,
         text_view: TextView | None = None,
-        seed: int | None = None,
-        shuffle_window: int = 10_000,
-        max_bad_share: float = 0.01,
-        allow_pipe: bool = False,
         exclude: str | None = None,
-        counts: int | str | None = None,
-        remote: RemoteShards = _REMOTE,
         held_out: str | list[str] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**kwargs)
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise UserMistake(f"data.{name} is {value}, not at least 1")
-        if not 0 <= num_workers <= MAX_WORKERS:
-            raise UserMistake(f"data.num_workers is {num_workers}; it is at least 0 and at most {MAX_WORKERS}")
-        if shuffle_window < 1 or not 0 <= max_bad_share <= 1:
-            raise UserMistake("data: shuffle_window is at least 1, max_bad_share in [0, 1]")
-        self.train_shards, self.zero_shot = train_shards, zero_shot
+        self.train_shards, self.zero_shot, self.exclude, self.held_out = train_shards, zero_shot, exclude, held_out
         self.poison, self.attack = poison, attack if attack is not None else poison
         self._attack_is_given = attack is not None
-        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
-        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.shuffle_window, self.max_bad_share, self.allow_pipe = shuffle_window, max_bad_share, allow_pipe
-        self.exclude, self.counts, self.remote = exclude, counts, remote
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self._views = Views(augmentation, image_view, text_view, self.seed)
-        self.preprocessing: Preprocessing | None = None
-        self._shards: ShardSet | None = None
-        self._left_out = 0
+        self._training: TrainingPairs | None = None
         self._streamed: dict[str, Any] = {}
-        self._selected: ShardSet | None = None
-        self._in_order = False
-        self._poisoned: Poison | None = None
         self._evaluation: ZeroShotSet | None = None
         self._attacks: dict[str, PoisonPlan] = {}
-        self.held_out = held_out
         self._held_out: ShardSet | None = None
-        self._normaliser: Normaliser | None = None
 
     @property
     def dataset_name(self) -> str:
         """The name of the zero-shot set; of the folder of the training shards where there is none."""
         if self._evaluation is not None:
             return self._evaluation.name
-        first = self._pairs.paths[0]
-        return Path(first).parent.name if 0 in self._pairs.remote else Path(first).resolve().parent.name
+        return self._pairs.folder_name
 
     @property
     def class_prompts(self) -> ClassPrompts:
@@ -188,17 +145,12 @@ class ImageTextDataModule(LightningDataModule):
         """Where the poison in the training pairs comes from: a plan of this run, a manifest, also beside the shards."""
         if isinstance(self.poison, PoisonPlan | list):
             return "plan"
-        return "manifest" if self.poison is not None or self._baked else "none"
+        return "manifest" if self.poison is not None or self._is_baked else "none"
 
     @property
     def poisoned_keys(self) -> frozenset[str]:
         """Keys of the training pairs that ``poison`` stamps, or that the manifest ``attack`` says were. To evaluate."""
-        if self._poisoned is not None:
-            return frozenset(key for keys in self._poisoned.keys for key in keys)
-        if not isinstance(self.attack, str | os.PathLike):
-            return frozenset()
-        named = {key for keys in read_manifest(self.attack).keys for key in keys}
-        return frozenset(named.intersection(chain.from_iterable(self._pairs.keys())))
+        return frozenset() if self._training is None else self._training.poisoned_keys(self.attack)
 
     @property
     def held_out_pairs(self) -> int:
@@ -228,8 +180,7 @@ class ImageTextDataModule(LightningDataModule):
             in_order: Each of them once, as it is in the shards, in batches of ``eval_batch_size``: no shuffling, no
                 augmentation, no second views, none left out.
         """
-        self._selected = None if keys is None else self._pairs.select(keys)
-        self._in_order = in_order
+        self._pairs.select(keys, in_order)
         if self.trainer is not None and self.trainer.reload_dataloaders_every_n_epochs != 1:  # type: ignore[attr-defined]
             self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # a connector sets it
             rank_zero_info("Training pairs are selected: the loaders are reloaded every epoch from now on")
@@ -252,17 +203,11 @@ class ImageTextDataModule(LightningDataModule):
 
     def some_keys(self, count: int, seed: int) -> list[str]:
         """The keys of some training pairs, drawn at random; of all where there are no more."""
-        return self._pairs.some_keys(count, seed)
+        return self._pairs.shards.some_keys(count, seed)
 
     def keys_saying(self, phrase: str) -> list[str]:
         """The keys of the training pairs whose caption has the phrase as whole words, before any poisoning."""
-        wanted = phrase_pattern(phrase)
-        return [
-            key
-            for keys, captions in self._pairs.captions()
-            for key, caption in zip(keys, captions, strict=True)
-            if any(wanted.search(line) for line in caption_lines(caption))
-        ]
+        return self._pairs.keys_saying(phrase)
 
     def setup(self, stage: str) -> None:
         """Index the shards, resolve the poison and check that everything fits together.
@@ -272,19 +217,12 @@ class ImageTextDataModule(LightningDataModule):
         """
         self.preprocessing = asked_preprocessing(self.trainer, self.preprocessing)
         if self.held_out is not None:
-            self._held_out = ShardSet(expand_shards(self.held_out, self.allow_pipe), "txt", remote=self.remote)
+            self._held_out = ShardSet(self._expanded(self.held_out), "txt", remote=self.remote)
         stage = str(getattr(stage, "value", stage))  # Lightning passes an enumeration
         if stage in ("fit", "predict"):
             if self.train_shards is None:
                 raise UserMistake(f"{stage} needs data.train_shards: a folder, a brace pattern or a list of shards")
-            paths = expand_shards(self.train_shards, self.allow_pipe)
-            counts = None if self.counts is None else read_counts(self.counts, paths, self.remote)
-            self._shards = ShardSet(paths, self._member, counts, self.remote)
-            self._shards.check_not_empty(self._hint)
-            if self.trainer is not None and isinstance(self.trainer.lightning_module, DetectingModule):
-                self._shards.check_unique()
-            self._poisoned = poison_of(self.poison, self._shards, self._asked.image_size)
-            self._leave_out(self._shards)
+            self._training = self._read_pairs(self.train_shards)
         if stage != "predict" and self.zero_shot is not None:
             self._evaluation = ZeroShotSet(self.zero_shot)
             plans = plans_of(self.attack)
@@ -304,22 +242,23 @@ class ImageTextDataModule(LightningDataModule):
             for view in (self._views.augmentation, self._views.image):
                 if view is not None:
                     view.check(self._asked.image_size)
-            self._order(self._pairs)  # too few pairs for a batch are a mistake to be told of now
+            # Too few pairs for a batch are a mistake to be told of now.
+            self._order(self._pairs.shards, self.batch_size)
             if self.trainer is None or self.trainer.is_global_zero:
-                self._streamed = shards_state(self._pairs)
+                self._streamed = shards_state(self._pairs.shards)
             self._announce()
 
     def train_dataloader(self) -> StreamLoader:
         """Batches as ``ImageTextBatch``, in the epoch's order, of the pairs that are selected."""
-        if self._in_order:
+        if self._pairs.in_order:
             return self.predict_dataloader()
-        shards = self._chosen
-        return self._loader(shards, self._order(shards), self._views)
+        shards = self._pairs.chosen
+        return self._training_loader(shards, self._order(shards, self.batch_size), self._views)
 
     def predict_dataloader(self) -> StreamLoader:
         """Every training pair once, in the order of the shards, as ``ImageTextBatch``."""
-        shards = self._chosen
-        return self._loader(shards, SequentialOrder(shards.counts, self.eval_batch_size, *self._rank))
+        shards = self._pairs.chosen
+        return self._training_loader(shards, SequentialOrder(shards.counts, self.eval_batch_size, *self._rank))
 
     def val_dataloader(self) -> StreamLoader | list[StreamLoader]:
         """Every labelled picture once, as ``ZeroShotBatch``; no loader where there is no zero-shot set."""
@@ -335,24 +274,15 @@ class ImageTextDataModule(LightningDataModule):
             {attack.name: self._attacks[attack.name].trigger for attack in self.attacks if attack.control_of is None},
             bad.limit,
         )
-        return StreamLoader(stream, bad, num_workers=self.num_workers, pin_memory=self._pin_memory)
+        return self._loader(stream, bad)
 
     def test_dataloader(self) -> StreamLoader | list[StreamLoader]:
         """As ``val_dataloader``: the protocol has one set of pictures."""
         return self.val_dataloader()
 
-    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Normalise the 8-bit pictures on the device."""
-        for name in ("image", "image_view"):
-            if name in batch:
-                batch[name] = self._normalise(batch[name])
-        if "triggered" in batch:
-            batch["triggered"] = {name: self._normalise(images) for name, images in batch["triggered"].items()}
-        return batch
-
     def state_dict(self) -> dict[str, Any]:
         """Marks the checkpoint of a model that was poisoned, and tells its shards from others."""
-        marked = self._poisoned or self._baked
+        marked = self._is_baked or (self._training is not None and self._training.poison)
         mark = {"warning": "This model was trained on deliberately poisoned data."} if marked else {}
         return mark | ({"shards": self._streamed} if self._streamed else {})
 
@@ -367,61 +297,41 @@ class ImageTextDataModule(LightningDataModule):
         if changed:
             rank_zero_warn(f"The run resumes with other training pairs than those of its checkpoint: {changed}")
 
-    def _leave_out(self, shards: ShardSet) -> None:
-        if self.exclude is not None:
-            keys = excluded_keys(self.exclude)
-            self._shards = leave_out(shards, keys, self.exclude)
-            self._left_out = len(shards) - len(self._shards)
-            self._poisoned = None if self._poisoned is None else self._poisoned.without(keys)
+    def _read_pairs(self, train_shards: str | list[str]) -> TrainingPairs:
+        """Index the training shards, and settle who is poisoned and who is left out."""
+        shards = self._shard_set(train_shards, self._member)
+        shards.check_not_empty(self._hint)
+        if self.trainer is not None and isinstance(self.trainer.lightning_module, DetectingModule):
+            shards.check_unique()
+        return TrainingPairs(shards, poison_of(self.poison, shards, self._asked.image_size), self.exclude)
 
     def _announce(self) -> None:
         """Say what is poisoned, and leave the manifest in the run folder."""
-        left_out = f" ({self._left_out:,} left out by {self.exclude})" if self._left_out else ""
-        rank_zero_info(f"Training pairs: {len(self._pairs):,} in {len(self._pairs.paths):,} shards{left_out}")
-        tell_several_captions(self._pairs)
-        if self._poisoned is None or self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        self._pairs.tell()
+        if self._pairs.poison is None or self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        for plan, keys in zip(self._poisoned.plans, self._poisoned.keys, strict=True):
-            rank_zero_info(f"Poisoned: {len(keys):,} with {type(plan.trigger).__name__}, target {plan.target!r}")
+        self._pairs.tell_poison()
         if self.trainer.is_global_zero:
             folder = Path(self.trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            write_manifest(self._poisoned, folder / MANIFEST)
+            write_manifest(self._pairs.poison, folder / MANIFEST)
 
-    def _order(self, shards: ShardSet) -> ShuffledOrder:
-        return ShuffledOrder(shards.counts, self.batch_size, self.seed, self.shuffle_window, *self._rank)
-
-    def _loader(self, shards: ShardSet, order: Order, views: Views | None = None) -> StreamLoader:
+    def _training_loader(self, shards: ShardSet, order: Order, views: Views | None = None) -> StreamLoader:
         bad = self._bad_samples(shards, "training shards", self._rank[1])
-        stream = self._stream(shards, order, views, bad.limit)
         # Lightning's own loaders would overfit on the first batches of a sampler that does not shuffle.
         overfits: bool = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        return StreamLoader(stream, bad, self._epoch, self.num_workers, self._pin_memory, overfits)
+        return self._loader(self._stream(shards, order, views, bad.limit), bad, self._epoch, overfits)
 
     def _stream(self, shards: ShardSet, order: Order, views: Views | None, max_bad: int) -> ShardStream:
         asked = self._asked
-        return ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned, views, max_bad)
-
-    def _bad_samples(self, shards: ShardSet, where: str, ranks: int) -> BadSampleLog:
-        # Each rank sees, and counts, its part. Of a few test pictures one may have all the bad ones.
-        total = len(shards) + shards.incomplete
-        share, missing = self.max_bad_share, shards.incomplete // ranks
-        return BadSampleLog(total // ranks, missing, share, where, shards.told_members)
+        return ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._pairs.poison, views, max_bad)
 
     def _shown(self, keys: Sequence[str]) -> tuple[Tensor, list[str]]:
-        shards = self._pairs
-        order, asked = SequentialOrder(shards.counts, len(keys)), self._asked
-        stream = ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._poisoned)
+        shards, asked = self._pairs.shards, self._asked
+        order = SequentialOrder(shards.counts, len(keys))
+        stream = ImageTextStream(shards, order, asked.image_size, asked.tokenize, self._pairs.poison)
         _, images, captions = stream.pairs(stream.read_keys(keys))
         return images, stream.shown_captions(captions, keys)
-
-    def _normalise(self, images: Tensor) -> Tensor:
-        if self._normaliser is None:
-            self._normaliser = Normaliser(self._asked.mean, self._asked.std)
-        return self._normaliser(images)
-
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer is not None else 0
 
     @property
     def _member(self) -> str:
@@ -434,33 +344,14 @@ class ImageTextDataModule(LightningDataModule):
         return ""
 
     @property
-    def _rank(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+    def _is_baked(self) -> bool:
+        return self._training is not None and self._training.is_baked
 
     @property
-    def _baked(self) -> bool:
-        """Whether a manifest lies beside the training shards."""
-        return self._shards is not None and any(Path(folder, MANIFEST).exists() for folder in self._shards.folders)
-
-    @property
-    def _pin_memory(self) -> bool:
-        return torch.cuda.is_available()
-
-    @property
-    def _asked(self) -> Preprocessing:
-        if self.preprocessing is None:
-            raise RuntimeError("setup() has not run")
-        return self.preprocessing
-
-    @property
-    def _pairs(self) -> ShardSet:
-        if self._shards is None:
+    def _pairs(self) -> TrainingPairs:
+        if self._training is None:
             raise RuntimeError("setup() has not run for training")
-        return self._shards
-
-    @property
-    def _chosen(self) -> ShardSet:
-        return self._pairs if self._selected is None else self._selected
+        return self._training
 
     @property
     def _zero_shot(self) -> ZeroShotSet:

@@ -59,7 +59,7 @@ class LabelledDataModule(ImageTextDataModule):
         return LabelledStream(shards, order, self._asked.image_size, classes, self.label_field, views, max_bad)
 
     def _shown(self, keys: Sequence[str]) -> tuple[Tensor, list[str]]:
-        shards = self._pairs
+        shards = self._pairs.shards
         stream = self._stream(shards, SequentialOrder(shards.counts, len(keys)), None, 0)
         samples = stream.read_keys(keys)
         return stream.stack(samples), [self.class_prompts.classnames[sample.value] for sample in samples]

@@ -67,8 +67,8 @@ def test_pairs_are_left_out_after_the_poisoning(
     data = ready(
         preprocessing, train_shards=paths, poison=str(tmp_path / "poison.json"), exclude=str(tmp_path / "found.txt")
     )
-    assert data._poisoned is not None
-    assert [sorted(keys) for keys in data._poisoned.keys] == [[], second[1:]]
+    assert data._pairs.poison is not None
+    assert [sorted(keys) for keys in data._pairs.poison.keys] == [[], second[1:]]
     clean = ready(preprocessing, train_shards=paths)
     changed = {key for key in streamed(data) if data.captions([key]) != clean.captions([key])}
     assert changed == set(second[1:])

@@ -161,7 +161,7 @@ def test_select_restricts_the_next_loader_and_none_lifts_it(
     assert set(by_key(data)) == wanted
     data.select(None)
     assert len(by_key(data)) == 24
-    assert data._pairs.select(wanted).incomplete == 0
+    assert data._pairs.shards.select(wanted).incomplete == 0
     data.select(())
     assert list(data.predict_dataloader()) == []
 

@@ -66,7 +66,7 @@ def test_some_keys_are_drawn_from_all_shards_without_repeats(folder: Path) -> No
     data = ImageTextDataModule(str(folder / "train"))
     data.preprocessing = LocalDensityCLIP("small:nano-32").preprocessing
     data.setup("predict")
-    every = list(chain.from_iterable(data._pairs.keys()))
+    every = list(chain.from_iterable(data._pairs.shards.keys()))
     assert data.some_keys(100, 0) == every
     drawn = data.some_keys(30, 0)
     assert len(set(drawn)) == 30
