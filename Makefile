@@ -7,6 +7,7 @@ STAMP := .venv/installed
 SMOKE := $(addprefix tests/,test_cli.py test_counterparts.py datamodules/test_image_text.py \
 	datamodules/triggers/test_badnet.py callbacks/measures/test_measures.py callbacks/artefacts/test_results.py \
 	lightning_modules/encoders/test_open_clip.py lightning_modules/encoders/test_huggingface.py \
+	lightning_modules/encoders/test_huggingface_tokenizer.py \
 	lightning_modules/ubt/test_module.py::test_a_planted_backdoor_is_found_and_unlearnt \
 	commands/bench/test_bench.py::test_a_grid_runs_once_and_is_tabulated commands/report/test_report.py \
 	commands/export/test_export.py::test_a_model_of_the_sigmoid_loss_gets_its_bias_back)
