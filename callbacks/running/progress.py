@@ -23,7 +23,16 @@ class CompactProgressBar(RichProgressBar):
     """Lightning's rich progress bar with short names, and without a wait for the device at every step.
 
     Lightning's reads each shown figure from the device after every batch; this one does so twice a second at most.
+
+    Args:
+        *args: As ``RichProgressBar``.
+        label: What stands before the epoch or the phase, such as which of several runs this is.
+        **kwargs: As ``RichProgressBar``.
     """
+
+    def __init__(self, *args: Any, label: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.label = label
 
     _due = 0.0
     _shown: dict[str, int | str | float | dict[str, float]] | None = None
@@ -47,6 +56,8 @@ class CompactProgressBar(RichProgressBar):
     def _get_train_description(self, current_epoch: int) -> str:
         """The phase in place of the epoch, where there are phases: nobody knows their last epoch."""
         module = self.trainer.lightning_module
-        if not isinstance(module, PhasedModule):
-            return super()._get_train_description(current_epoch)
-        return f"{module.phase.capitalize():{len(self.validation_description)}}"
+        if isinstance(module, PhasedModule):
+            told = f"{module.phase.capitalize():{len(self.validation_description)}}"
+        else:
+            told = super()._get_train_description(current_epoch)
+        return f"{self.label} {told}" if self.label else told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,8 +15,10 @@ from ...contracts import UserMistake
 from ...datamodules.generated import write_generated_data
 from ...number_formats import slow_precision
 from ...run_folder.results import RESULTS, read_results, write_results
+from ...tables import number
 from ..own_runs import run_trainer
 from ..report.document import write_report
+from .time_left import minutes_left
 
 STAGES = {
     "poisoned_clip": "Poisoning: 1 % of the pairs get a trigger and a caption of the target class",
@@ -25,11 +28,13 @@ STAGES = {
 """The runs of the demo, in order, and what is said of each; a run is ``configs/demo/STAGE.yaml``."""
 TRAIN_PAIRS, CLEAN_PAIRS, TEST_PAIRS = 16_000, 4_000, 2_000
 SHARD_SIZE = 1_000
+RECOVERED = "recovered"
 COLUMNS = {
     "defence": "model",
     "clean_accuracy": "clean accuracy",
     "attack_success_rate": "attack success",
     "clean_target_rate": "without trigger",
+    RECOVERED: "recovered",
     "seconds": "seconds",
 }
 
@@ -50,9 +55,13 @@ def tell_story(folder: Path, seed: int) -> None:
     pairs = TRAIN_PAIRS + CLEAN_PAIRS
     write_generated_data(folder / "shapes", pairs, TEST_PAIRS, seed=seed, shard_size=SHARD_SIZE)
     console.print(f"{pairs:,} pairs and {TEST_PAIRS:,} test pictures of coloured shapes in {folder}/shapes")
-    for stage, what in STAGES.items():
-        console.rule(what)
-        _run(stage, folder, seed)
+    done = ["data"]
+    for place, (stage, what) in enumerate(STAGES.items(), 1):
+        left = minutes_left(time.perf_counter() - started, done)
+        console.rule(f"Stage {place} of {len(STAGES)}, about {left} min left")
+        console.print(what)
+        _run(stage, folder, seed, f"{place}/{len(STAGES)}")
+        done.append(stage)
     runs = [folder / stage for stage in STAGES]
     rows = _merge(runs, folder)
     console.rule("Before and after")
@@ -60,7 +69,8 @@ def tell_story(folder: Path, seed: int) -> None:
     console.print(
         "Clean accuracy: share of test pictures that are classified right. Attack success: share of test pictures of "
         "other classes that the trigger sends to the target class; without trigger: share of the same pictures that "
-        "go there anyway."
+        "go there anyway. Recovered: accuracy on them with the trigger, as a share of the poisoned model's accuracy "
+        "without; attack success alone may fall while the trigger still blinds the model."
     )
     write_report(runs, folder / "report.html")
     console.print(f"{folder}/{RESULTS}\n{folder}/report.html   ({time.perf_counter() - started:.0f} s)")
@@ -79,10 +89,11 @@ def _make_room(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _run(stage: str, folder: Path, seed: int) -> None:
+def _run(stage: str, folder: Path, seed: int, label: str) -> None:
     """Run a stage as a user would: LightningCLI on a config, with overrides."""
     arguments = ["--seed_everything", str(seed), "--data.zero_shot", str(folder / "shapes")]
     arguments += [*_overrides(stage, folder), "--trainer.default_root_dir", str(folder / stage)]
+    arguments += ["--progress_bar.label", label]
     if not torch.cuda.is_available() and slow_precision("bf16-mixed"):
         arguments += ["--trainer.precision", "32-true"]
     run_trainer("fit", f"demo/{stage}.yaml", arguments)
@@ -111,14 +122,23 @@ def _table(rows: list[dict[str, str]]) -> Table:
     table = Table()
     for name in COLUMNS.values():
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name == "model")
+    poisoned = number(rows[0]["clean_accuracy"]) if rows else None
     for row in rows:
         cells = []
         for column in COLUMNS:
             if column == "defence":
                 cells.append("before: poisoned" if row[column] == "none" else f"after {row[column]}")
+            elif column == RECOVERED:
+                cells.append(_recovered(row, poisoned))
             elif column == "seconds":
                 cells.append(f"{float(row[column]):.0f}")
             else:
                 cells.append(f"{100 * float(row[column]):.1f} %")
         table.add_row(*cells)
     return table
+
+
+def _recovered(row: Mapping[str, str], clean_accuracy: float | None) -> str:
+    """Accuracy under the trigger on pictures of other classes than the target, as a share of a clean accuracy."""
+    right = number(row.get("non_target_triggered_accuracy"))
+    return f"{100 * right / clean_accuracy:.1f} %" if right is not None and clean_accuracy else ""

@@ -61,6 +61,12 @@ def test_progress_bar_shows_short_names(run: Any, clock: _Clock) -> None:
     assert shown == {"loss": "0.410", "samples/s": "8", "CA": "57.1%", "ASR": "60.0%"}
 
 
+def test_progress_bar_says_which_of_several_runs_this_is(run: Any) -> None:
+    bar = CompactProgressBar(label="2/3", leave=True)
+    run.trainer(bar, enable_progress_bar=True, max_epochs=1).fit(run.Module(), datamodule=run.Data(train_batches=1))
+    assert bar._get_train_description(0).startswith("2/3 Epoch 0/0")
+
+
 def test_progress_bar_reads_figures_twice_a_second_at_most(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("untrigger.callbacks.running.progress.perf_counter", lambda: now)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from untrigger.commands.demo import story
 from untrigger.commands.demo.command import demo
+from untrigger.commands.demo.time_left import SHARES, minutes_left
 from untrigger.contracts import UserMistake
 
 
@@ -52,6 +54,10 @@ def test_the_demo_leaves_its_table_and_report_and_can_be_run_again(
     assert "after CleanCLIP" in printed
     for row in rows:
         assert f"{100 * float(row['clean_accuracy']):.1f} %" in printed
+    assert [f"Stage {place} of 3, about " in printed for place in (1, 2, 3)] == [True] * 3
+    assert "recovered" in printed
+    config = yaml.safe_load((out / "cleanclip" / "config.yaml").read_text())
+    assert config["progress_bar"]["label"] == "2/3"
     demo(str(out))
     again = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert [row["clean_accuracy"] for row in again] == [row["clean_accuracy"] for row in rows]
@@ -62,6 +68,21 @@ def test_clean_pairs_are_none_of_those_that_the_poisoned_model_saw_and_unlearnin
     poisoned, cleaned, unlearnt = (story._overrides(stage, out)[1] for stage in story.STAGES)
     assert poisoned == unlearnt == f"{out}/shapes/train/{{00000..00003}}.tar"
     assert cleaned == f"{out}/shapes/train/{{00004..00005}}.tar"
+
+
+def test_what_is_left_is_judged_by_what_is_done() -> None:
+    assert sum(SHARES.values()) == pytest.approx(1)
+    assert set(SHARES) == {"data", *story.STAGES}
+    # A fiftieth took ten seconds: the rest takes eight minutes and ten seconds.
+    assert minutes_left(10, ["data"]) == 9
+    assert minutes_left(225, ["data", "poisoned_clip"]) == 5
+    assert minutes_left(500, SHARES) == 1
+
+
+def test_recovered_is_a_share_of_the_accuracy_before() -> None:
+    row = {"non_target_triggered_accuracy": "0.45", "clean_accuracy": "0.2"}
+    assert story._recovered(row, 0.9) == "50.0 %"
+    assert story._recovered({}, 0.9) == ""
 
 
 def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
