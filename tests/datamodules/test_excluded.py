@@ -116,7 +116,7 @@ def test_what_is_left_out_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("untrigger.datamodules.image_text.rank_zero_info", said.append)
+    monkeypatch.setattr("untrigger.datamodules.pairs.rank_zero_info", said.append)
     list_of_keys = tmp_path / "keys.txt"
     list_of_keys.write_text("k0003\nk0020\nnobody\n")
     with caplog.at_level(logging.WARNING):
