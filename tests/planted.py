@@ -57,7 +57,7 @@ class Planted(NamedTuple):
         options: dict[str, Any] = {
             "init_from": str(self.model),
             "evidence": [DetailMargin()],
-            "probe": ProbeOptions(epochs=2, steps=12, lr=6e-4),
+            "probe": ProbeOptions(epochs=2, steps=15, lr=2e-3),
             "repair": RepairOptions(epochs=2, steps=12, batch_size=24),
             "sampled_pairs": 128,
             "min_word_share": 0.04,

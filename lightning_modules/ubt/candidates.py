@@ -42,6 +42,7 @@ def candidates(
     suspicion: Mapping[str, Scores],
     count: int,
     doubtful_share: float,
+    only: Mapping[int, str] | None = None,
     seed: Sequence[int] = (0,),
 ) -> Candidates:
     """Choose the candidates of a probe.
@@ -55,6 +56,7 @@ def candidates(
         suspicion: By the name of a piece of evidence ``(N,)``, higher is more suspicious; NaN is never chosen.
         count: Pairs for each word and piece of evidence; at most a quarter of the word's.
         doubtful_share: Share of each ranking that is not held, in [0, 1).
+        only: By word, the piece of evidence that alone is asked; all are unless given.
         seed: Of the draw of ordinary pairs.
 
     Returns:
@@ -67,7 +69,8 @@ def candidates(
     for word, group in groups.items():
         if len(group) < 8:
             continue
-        rankings = {name: _ranked(group, scores) for name, scores in suspicion.items()}
+        asked = suspicion if only is None else {only[word]: suspicion[only[word]]}
+        rankings = {name: _ranked(group, scores) for name, scores in asked.items()}
         most = min(count, len(group) // 4)
         role: dict[int, bool] = {}
         for ranking in rankings.values():

@@ -85,6 +85,10 @@ class Evidence(ABC):
     models: tuple[str, ...] = (POISONED,)
     """The models that it is measured of, of ``poisoned`` and ``overfitted``."""
 
+    variety_share: float = 0.0
+    """What it measures may be odd of benign pictures too, as colours are. To how many words pairs that are suspected by
+    it have to go back, as a share of the number to which as many pictures of anything would."""
+
     @property
     def name(self) -> str:
         """The column of ``suspects.csv``: the class's name."""
@@ -140,45 +144,51 @@ class DetailMargin(Evidence):
     """How well a picture goes with its caption when nothing but its detail is left (ours).
 
     ``contrast (x - blur(x))`` on grey. An object without its shape and colour is hardly recognised; a trigger is, as it
-    has to be small or faint. How fine a trigger is differs, so several scales are asked: a patch or a blended picture
-    is as fine as pixels, SIG's waves twice that. A negative contrast turns light and dark: outlines, and so a warp of
-    them, stay what they are.
+    has to be small or faint. How fine a trigger is differs: a patch or a blended picture is as fine as pixels, SIG's
+    waves twice that. So it is the mean over several scales: an odd picture is odd at one of them. A negative contrast
+    turns light and dark: outlines, and so a warp of them, stay what they are.
 
     Args:
-        sigma: Width of the Gaussian, as a share of the picture's side.
+        sigma: Width of the Gaussian, as a share of the picture's side; or several.
         contrast: By which the detail is multiplied.
 
     Raises:
-        UserMistake: If sigma is not above 0 or the contrast is 0.
+        UserMistake: If a sigma is not above 0, there is none, or the contrast is 0.
     """
 
-    def __init__(self, sigma: float = 1 / 32, contrast: float = 2.0) -> None:
-        if not sigma > 0:
+    def __init__(self, sigma: float | list[float] = 1 / 32, contrast: float = 2.0) -> None:
+        self.sigmas = tuple(sigma) if isinstance(sigma, (list, tuple)) else (sigma,)
+        if not self.sigmas or not all(each > 0 for each in self.sigmas):
             raise UserMistake(f"the sigma of DetailMargin is {sigma}, not above 0")
         if contrast == 0:
             raise UserMistake("the contrast of DetailMargin is 0: nothing would be left of the pictures")
-        self.sigma, self.contrast = sigma, contrast
+        self.contrast = contrast
 
     @property
     def name(self) -> str:
-        """The class's name with its scale, and its contrast where that is not the usual one."""
+        """The class's name with its scale or scales, and its contrast where that is not the usual one."""
         usual = self.contrast == 2
-        return f"{super().name}-{self.sigma:.4g}{'' if usual else f'x{self.contrast:.4g}'}"
+        scales = "-".join(f"{sigma:.4g}" for sigma in self.sigmas)
+        return f"{super().name}-{scales}{'' if usual else f'x{self.contrast:.4g}'}"
 
     def measure(self, pairs: Pairs, model: str) -> Tensor:
         """See ``Evidence``."""
-        return pairs.margin(self.contrast * detail(pairs.images, self.sigma))
+        margins = [pairs.margin(self.contrast * detail(pairs.images, sigma)) for sigma in self.sigmas]
+        return torch.stack(margins).mean(dim=0)
 
 
 class ColourMargin(Evidence):
     """How well a picture goes with its caption when nothing but its colours is left (ours).
 
     Noise with the mean and the standard deviation of each of its channels. A colour filter is there, and hardly an
-    object.
+    object. It is not among the usual evidence: a clean model may tell a word by its colours alone, and is accused of
+    that. In CIFAR-10 those of "deer" make a deer of four fifths of all pictures, as a filter would.
 
     Args:
         seed: Of the noise, which is the same for all pictures.
     """
+
+    variety_share = 0.8
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -189,6 +199,18 @@ class ColourMargin(Evidence):
         noise = torch.randn(1, 1, *images.shape[2:], generator=torch.Generator().manual_seed(self.seed))
         noise = noise.to(images.device, images.dtype, non_blocking=True)
         return pairs.margin(recoloured(noise.expand_as(images), images))
+
+
+class FlipFragility(Evidence):
+    """What the margin of a picture's caption over other words loses when it is turned upside down (ours).
+
+    Most objects are still told for what they are. A warp is not what it was, nor is a pattern that covers the picture:
+    WaNet (arXiv 2102.10369) shows here where it leaves detail as it is.
+    """
+
+    def measure(self, pairs: Pairs, model: str) -> Tensor:
+        """See ``Evidence``."""
+        return pairs.margin() - pairs.margin(pairs.images.flip(2))
 
 
 class BlurFragility(Evidence):

@@ -33,7 +33,7 @@ class Findings:
         poisoned_with: ``(N,)``, for each poisoned pair the index of the word that it is pushed from; else -1.
         compromised: Indices of the words of which a backdoor was found.
         group: The group of words whose turn it is to be probed.
-        focus: Words that are probed by themselves, as they stood out; empty otherwise.
+        focus: Words that are probed by themselves, as they stood out, and by which evidence; empty otherwise.
         new: How many words were found in this round so far.
         about: The phase that decided last; empty before.
         verdicts: What was said of each word, round by round, as plain data.
@@ -48,7 +48,7 @@ class Findings:
     poisoned_with: npt.NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     compromised: list[int] = field(default_factory=list)
     group: int = 0
-    focus: list[int] = field(default_factory=list)
+    focus: dict[int, str] = field(default_factory=dict)
     new: int = 0
     about: str = ""
     verdicts: list[dict[str, Any]] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Findings:
             "poisoned_with": torch.from_numpy(self.poisoned_with),
             "compromised": list(self.compromised),
             "group": self.group,
-            "focus": list(self.focus),
+            "focus": dict(self.focus),
             "new": self.new,
             "about": self.about,
             "verdicts": list(self.verdicts),
@@ -105,7 +105,7 @@ class Findings:
         self.decision = state_dict["decision"].numpy()
         self.poisoned_with = state_dict["poisoned_with"].numpy()
         self.compromised = list(state_dict["compromised"])
-        self.group, self.new, self.focus = state_dict["group"], state_dict["new"], list(state_dict["focus"])
+        self.group, self.new, self.focus = state_dict["group"], state_dict["new"], dict(state_dict["focus"])
         self.about, self.verdicts = state_dict["about"], list(state_dict["verdicts"])
 
 

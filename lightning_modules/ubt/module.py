@@ -14,7 +14,7 @@ from ...run_folder.ubt import ProbedWord, UBTRecord
 from ..phased import Phase, phase_table
 from ..ranges import check_ranges
 from .captions import CaptionTokens
-from .evidence import OVERFITTED, ColourMargin, DetailMargin, Evidence
+from .evidence import OVERFITTED, DetailMargin, Evidence, FlipFragility
 from .findings import BENIGN, POISONED, SUSPICIOUS, Findings
 from .options import OverfitOptions, ProbeOptions, RepairOptions
 from .overfit import AskCopy, Overfit
@@ -23,6 +23,7 @@ from .repair import Repair
 from .score import Score, ScoreGiven
 from .state import UBTState
 from .unlearn import UnlearnWeights
+from .verdict import Judgement
 
 
 class UBT(UBTState):
@@ -62,8 +63,8 @@ class UBT(UBTState):
     ``train/repair`` and ``train/forget``. Figures of the copy are those of ``val/overfitted_clean_accuracy`` and so on.
 
     Args:
-        evidence: What ranks the pairs of each word. Unless given, ``DetailMargin`` at three scales and of the
-            negative, and ``ColourMargin``.
+        evidence: What ranks the pairs of each word. Unless given, ``DetailMargin`` of three scales and
+            ``FlipFragility``.
         overfit: How the paper's copy is made, where a piece of evidence asks for it.
         probe: How words are probed.
         repair: How what was found is unlearnt.
@@ -125,7 +126,8 @@ class UBT(UBTState):
                 Overfit(overfit.weak_share, overfit.epochs, overfit.lr, local_loss),
                 AskCopy(self.evidence),
             ]
-            verdict = Verify(test, probe.significance, probe.min_variety, probe.retained_share)
+            asked = Judgement(probe.significance, probe.min_moved, probe.min_variety)
+            verdict = Verify(test, asked, probe.retained_share)
             self.phases = phase_table(Score(*scoring), *(copy if copied else []), test, verdict, mend)
         self.findings = Findings(CaptionTokens(tokenize))
         self._answer = None
@@ -211,8 +213,7 @@ class UBT(UBTState):
 
 def usual_evidence() -> list[Evidence]:
     """What ranks the pairs where nothing else is asked for."""
-    details = [DetailMargin(1 / 32), DetailMargin(1 / 16), DetailMargin(1 / 8), DetailMargin(1.5 / 32, -2.0)]
-    return [*details, ColourMargin()]
+    return [DetailMargin([1 / 32, 1 / 16, 1 / 8]), FlipFragility()]
 
 
 def _keys_of(given: str) -> frozenset[str]:

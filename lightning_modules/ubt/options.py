@@ -38,8 +38,9 @@ class ProbeOptions:
         steps: Steps of such an epoch.
         lr: Peak learning rate of it.
         significance: Largest p value at which a word is found, corrected for the number of tests.
-        min_variety: Least number of words (as the exponential of an entropy) to which the suspects of a found word go
-            back. Odd pictures of a word go back to one neighbour, or to two; pictures with a trigger show anything.
+        min_moved: Least share of the suspects of a found word that go to other words, of those that were not pushed.
+        min_variety: Least number of words (as the exponential of an entropy) to which they go. Odd pictures of a word
+            go to one neighbour, or to two; behind a trigger there is anything.
         retained_share: Share of a found word's pairs, those that fell least, that is retained.
     """
 
@@ -47,9 +48,10 @@ class ProbeOptions:
     doubtful_share: float = 0.125
     words_at_once: int = 16
     epochs: int = 3
-    steps: int = 30
-    lr: float = 1e-3
+    steps: int = 40
+    lr: float = 3e-3
     significance: float = 0.001
+    min_moved: float = 0.5
     min_variety: float = 2.0
     retained_share: float = 0.6
 
@@ -63,6 +65,8 @@ class ProbeOptions:
         amounts = {"probe.lr": self.lr, "probe.min_variety": self.min_variety}
         shares = {"probe.significance": self.significance, "probe.retained_share": self.retained_share}
         check_ranges(counts, amounts, shares)
+        if not 0 <= self.min_moved <= 1:
+            raise UserMistake(f"model.probe.min_moved is {self.min_moved}, not in [0, 1]")
         if not 0 <= self.doubtful_share < 1:
             raise UserMistake(f"model.probe.doubtful_share is {self.doubtful_share}, not in [0, 1)")
 

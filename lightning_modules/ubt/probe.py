@@ -15,7 +15,7 @@ from .scoring import Scoring
 from .state import UBTState
 from .transplants import BESIDE_THE_OBJECT
 from .unlearn import Pushed, Unlearn, UnlearnWeights
-from .verdict import WordVerdict, divide, judge, standing_out
+from .verdict import Judgement, WordVerdict, divide, judge, standing_out
 
 _HALF = 0.5
 
@@ -65,7 +65,7 @@ class Probe(Unlearn):
 
     def words(self, findings: Findings) -> Sequence[int]:
         """The words whose turn it is: those that stood out, or a group of all, frequent and rare ones."""
-        return findings.focus or range(findings.group, len(findings.words), self.groups(findings))
+        return list(findings.focus) or range(findings.group, len(findings.words), self.groups(findings))
 
     def chosen(self, findings: Findings, doubtful_share: float | None = None) -> Candidates:
         """The candidates of the group, of what has been measured."""
@@ -75,6 +75,7 @@ class Probe(Unlearn):
             suspicions(self.evidence, findings),
             self.count,
             self.doubtful_share if doubtful_share is None else doubtful_share,
+            findings.focus or None,
         )
 
     def pushed(self, ubt: UBTState) -> Pushed:
@@ -112,17 +113,15 @@ class Verify(Scoring):
 
     Args:
         probe: Whose candidates judge.
-        significance: See ``judge``.
-        min_variety: See ``judge``.
+        asked: See ``judge``.
         retained_share: See ``divide``.
     """
 
     measured = "probed"
 
-    def __init__(self, probe: Probe, significance: float, min_variety: float, retained_share: float) -> None:
+    def __init__(self, probe: Probe, asked: Judgement, retained_share: float) -> None:
         super().__init__("verify", "probed")
-        self.probe, self.significance, self.min_variety = probe, significance, min_variety
-        self.retained_share = retained_share
+        self.probe, self.asked, self.retained_share = probe, asked, retained_share
 
     def select(self, ubt: UBTState, epoch: int) -> None:
         """The pairs of the group's words, as they are in the shards."""
@@ -135,8 +134,8 @@ class Verify(Scoring):
     def end(self, ubt: UBTState) -> str | None:
         """Judge the words; after the last group, unlearn all that was found so far.
 
-        Where nothing was, the words whose suspects fell farthest are probed once more by themselves, as a strong
-        trigger takes many steps. Where there is nothing still, that is the end.
+        Where nothing was, the words whose suspects fell farthest are probed once more by themselves, by the evidence
+        that suspected these, as a strong trigger takes many steps. Where there is nothing still, that is the end.
         """
         self.gather(ubt)
         findings = ubt.findings
@@ -146,11 +145,11 @@ class Verify(Scoring):
             return "probe"
         if not findings.focus and not findings.new:
             latest = [each for each in findings.verdicts if each["round"] == ubt.rounds_done]
-            findings.focus = standing_out([each["index"] for each in latest], [each["most"] for each in latest])
+            findings.focus = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
             if findings.focus:
                 return "probe"
         new = findings.new
-        findings.group, findings.new, findings.focus = 0, 0, []
+        findings.group, findings.new, findings.focus = 0, 0, {}
         if not new:
             ubt.return_to_answer()
         return "repair" if new else None
@@ -169,19 +168,28 @@ class Verify(Scoring):
         before, after = (
             np.nan_to_num(seen[f"{model}/word"], nan=-1).astype(np.int64) for model in ("poisoned", "probed")
         )
-        judged = self.probe.chosen(findings).judged
-        verdicts = judge(judged, fall, before, after, len(findings.words), self.significance, self.min_variety)
+        groups = findings.words.groups(findings.captions)
+        verdicts = judge(
+            self.probe.chosen(findings).judged,
+            fall,
+            before,
+            after,
+            np.array([len(group) for group in groups]),
+            self.asked,
+            {piece.name: piece.variety_share for piece in self.probe.evidence},
+        )
         self._tell(findings, verdicts, repaired)
+        suspected = suspicions(self.probe.evidence, findings)
         if not repaired:
             # Of a pair with words of several groups, where it fell farthest.
             so_far = findings.suspicion.get("fall", np.full_like(fall, np.nan))
-            findings.suspicion = {**suspicions(self.probe.evidence, findings), "fall": np.fmax(so_far, fall)}
+            findings.suspicion = {**suspected, "fall": np.fmax(so_far, fall)}
         findings.about = self._heading(findings, repaired)
-        groups = findings.words.groups(findings.captions)
         for verdict in verdicts:
             if verdict.found:
                 findings.new += 1
-                self._add(findings, verdict.word, divide([groups[verdict.word]], fall, self.retained_share))
+                group, suspicion = groups[verdict.word], suspected[verdict.evidence]
+                self._add(findings, verdict.word, divide(group, fall, suspicion, self.retained_share))
 
     def _add(self, findings: Findings, word: int, decision: np.ndarray) -> None:
         """Take a word's decisions over where they are graver than what was known."""

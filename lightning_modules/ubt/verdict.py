@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import fisher_exact
+from scipy.stats import rankdata
 
 from .candidates import Indices, Judged
+from .destinations import Counts, exp_entropy, expected_variety, surprise_p
 from .findings import BENIGN, POISONED, SUSPICIOUS
 from .scores import Scores, otsu
 
@@ -24,16 +25,29 @@ class WordVerdict(NamedTuple):
     moved_others: float
     """The same of ordinary pairs of the word."""
     p: float
-    """Of Fisher's exact test that the former is no larger, times the number of tests (Bonferroni), at most 1."""
+    """Of ``surprise_p``, times the number of tests (Bonferroni), at most 1."""
     variety: float
     """To how many words the judged pairs went: the exponential of the entropy of their new best words; 0 where none
     has moved."""
     fall: float
     """Mean fall in similarity of the judged pairs."""
-    most: float
-    """The greatest such fall by any piece of evidence."""
+    excess: float
+    """How much farther than ordinary pairs the suspects by any piece of evidence fell, at most."""
+    fell_by: str
+    """That piece of evidence."""
     found: bool
     """Whether the word hides a backdoor."""
+
+
+class Judgement(NamedTuple):
+    """When a word is found to hide a backdoor."""
+
+    significance: float
+    """Largest p at which it is."""
+    min_moved: float
+    """Least share of the judged pairs that have moved."""
+    min_variety: float
+    """Least variety; with few words, at most half of the other ones."""
 
 
 def judge(
@@ -41,105 +55,103 @@ def judge(
     fall: Scores,
     before: npt.NDArray[np.int64],
     after: npt.NDArray[np.int64],
-    words: int,
-    significance: float,
-    min_variety: float,
+    frequencies: Counts,
+    asked: Judgement,
+    variety_shares: Mapping[str, float],
 ) -> list[WordVerdict]:
     """Judge every word by the pairs that were not pushed.
 
     Where pushing half of a word's suspects takes the other half along, they have something in common. That alone is no
-    backdoor: near-duplicates go along too. But pictures with a trigger show anything, so they go back to many
-    words, where odd pictures of a word go to its one neighbour. Only pairs whose best word was their own before count.
+    backdoor: near-duplicates go along too. But behind a trigger there is anything, so pictures with one go back to many
+    words, and to words that ordinary pictures of theirs do not go to, where odd pictures of a word go to its one
+    neighbour. Only pairs whose best word was their own before count.
 
     Args:
         judged: As ``candidates`` gives them.
         fall: ``(N,)``, by how much the similarity of each pair fell; NaN where it is not known.
         before: ``(N,)``, the best word of each picture before the probe.
         after: ``(N,)``, the same after it.
-        words: How many words there are.
-        significance: Largest p at which a word is found.
-        min_variety: Least variety at which it is; with few words, at most half of the other ones.
+        frequencies: ``(W,)``, how many captions have each word.
+        asked: When a word is found.
+        variety_shares: By piece of evidence, the least variety as a share of that of pictures of anything
+            (``Evidence.variety_share``).
 
     Returns:
-        For each word that is judged, what the evidence with the smallest p says, of equal ones the most variety.
+        For each word that is judged, what the evidence with the smallest p says, of equal ones the most variety; of
+        evidence by which it is found, where there is any.
     """
-    asked = min(min_variety, (words - 1) / 2)
+    words = len(frequencies)
+    least = min(asked.min_variety, (words - 1) / 2)
     by_word: dict[int, list[WordVerdict]] = {}
     for word, evidence, pairs, others in judged:
         mine, ordinary = (each[(before[each] == word) & ~np.isnan(fall[each])] for each in (pairs, others))
-        moved, moved_others = after[mine] != word, after[ordinary] != word
-        table = [
-            [int(moved.sum()), int((~moved).sum())],
-            [int(moved_others.sum()), int((~moved_others).sum())],
-        ]
-        p = min(1.0, float(fisher_exact(table, "greater").pvalue) * len(judged)) if len(mine) else 1.0
-        variety = exp_entropy(after[mine][moved])
-        by_word.setdefault(word, []).append(
-            WordVerdict(
-                word,
-                evidence,
-                _mean(moved),
-                _mean(moved_others),
-                p,
-                variety,
-                _mean(fall[mine]),
-                _mean(fall[mine]),
-                p <= significance and variety >= asked,
-            )
+        gone, others_gone = (
+            np.bincount(after[each][after[each] != word], minlength=words) for each in (mine, ordinary)
         )
-    return [min(each, key=_gravest)._replace(most=max(verdict.most for verdict in each)) for each in by_word.values()]
+        moved, others_moved = int(gone.sum()), int(others_gone.sum())
+        p = min(1.0, surprise_p(gone, len(mine) - moved, others_gone, len(ordinary) - others_moved) * len(judged))
+        variety = exp_entropy(gone)
+        share = moved / max(len(mine), 1)
+        found = p <= asked.significance and share > 0 and share >= asked.min_moved and variety >= least
+        if found and variety_shares[evidence]:
+            found = variety >= variety_shares[evidence] * expected_variety(frequencies, word, moved)
+        others_share, fallen = others_moved / max(len(ordinary), 1), _mean(fall[mine])
+        excess = fallen - _mean(fall[ordinary])
+        verdict = WordVerdict(word, evidence, share, others_share, p, variety, fallen, excess, evidence, found)
+        by_word.setdefault(word, []).append(verdict)
+    verdicts = []
+    for each in by_word.values():
+        farthest = max(each, key=lambda verdict: verdict.excess)
+        verdicts.append(min(each, key=_gravest)._replace(excess=farthest.excess, fell_by=farthest.evidence))
+    return verdicts
 
 
-def standing_out(words: Sequence[int], falls: Sequence[float]) -> list[int]:
-    """The words whose suspects fell farthest: an eighth of them, two at least.
+def standing_out(fell: Sequence[tuple[int, float, str]]) -> dict[int, str]:
+    """The words whose suspects fell farthest beyond ordinary pairs: an eighth of them, two at least.
 
     Args:
-        words: Indices of words.
-        falls: How far the suspects of each of them fell.
+        fell: For each word its index, ``WordVerdict.excess`` and ``WordVerdict.fell_by``.
+
+    Returns:
+        By word, the piece of evidence whose suspects did, the farthest first.
     """
-    ordered = sorted(zip(falls, words, strict=True), key=lambda each: (-each[0], each[1]))
-    return [word for _, word in ordered[: max(2, -(-len(words) // 8))]]
+    ordered = sorted(fell, key=lambda each: (-each[1], each[0]))
+    return {word: evidence for word, _, evidence in ordered[: max(2, -(-len(ordered) // 8))]}
 
 
 def _gravest(verdict: WordVerdict) -> tuple[bool, float, float]:
     return not verdict.found, verdict.p, -verdict.variety
 
 
-def exp_entropy(labels: npt.NDArray[np.int64]) -> float:
-    """The exponential of the entropy of some labels: k where k of them are equally frequent, 0 where there is none."""
-    shares = np.unique(labels, return_counts=True)[1] / max(len(labels), 1)
-    return float(np.exp(-(shares * np.log(shares)).sum())) if len(labels) else 0.0
+def divide(group: Indices, fall: Scores, suspicion: Scores, retained_share: float) -> npt.NDArray[np.int8]:
+    """Divide the pairs of a word that hides a backdoor into poisoned, suspicious and benign ones.
 
-
-def divide(groups: Sequence[Indices], fall: Scores, retained_share: float) -> npt.NDArray[np.int8]:
-    """Divide the data into poisoned, suspicious and benign pairs.
-
-    The pairs of a found word whose similarity fell beyond Otsu's threshold are taken for poisoned. The farther half of
-    them is to be unlearnt; the others, and what lies above the share that is retained, is suspicious: left out.
+    How many are poisoned is told by Otsu's threshold of the fall. Which ones, by the fall and by the evidence that
+    found the word, the mean of both ranks: either alone puts odd benign pictures among them. The foremost half of as
+    many is to be unlearnt; the others, and what is behind the share that is retained, is suspicious: left out.
 
     Args:
-        groups: For each found word the indices of its pairs.
-        fall: ``(N,)``; NaN counts as suspicious in these groups.
-        retained_share: Share of a word's pairs, those that fell least, that is retained at most, in (0, 1].
+        group: The indices of the word's pairs.
+        fall: ``(N,)``; a pair with NaN is suspicious.
+        suspicion: ``(N,)``, of that piece of evidence, the more the higher; NaN likewise.
+        retained_share: Share of the word's pairs, the least suspicious ones, that is retained at most, in (0, 1].
 
     Returns:
-        ``(N,)`` decisions; everything outside of the groups is benign.
+        ``(N,)`` decisions; everything outside of the group is benign.
     """
     decision = np.full(len(fall), BENIGN, dtype=np.int8)
-    for group in groups:
-        known = group[~np.isnan(fall[group])]
-        own = np.full(len(fall), BENIGN, dtype=np.int8)
-        own[group] = SUSPICIOUS
-        threshold, _ = otsu(fall[known])
-        if len(known):
-            retained = min(threshold, float(np.quantile(fall[known], retained_share)))
-            own[known[fall[known] <= retained]] = BENIGN
-        upper = known[fall[known] > threshold]
-        if len(upper):
-            own[upper[fall[upper] >= np.median(fall[upper])]] = POISONED
-        decision = np.maximum(decision, own)
+    decision[group] = SUSPICIOUS
+    known = group[~np.isnan(fall[group]) & ~np.isnan(suspicion[group])]
+    if not len(known):
+        return decision
+    threshold, _ = otsu(fall[known])
+    fallen = int((fall[known] > threshold).sum())
+    ordered = known[np.argsort(-(rankdata(fall[known]) + rankdata(suspicion[known])), kind="stable")]
+    retained = min(round(retained_share * len(known)), len(known) - fallen) if fallen else len(known)
+    decision[ordered[len(known) - retained :]] = BENIGN
+    decision[ordered[: -(-fallen // 2)]] = POISONED
     return decision
 
 
-def _mean(values: npt.NDArray[np.bool_] | Scores) -> float:
+def _mean(values: Scores) -> float:
     return float(values.mean()) if len(values) else 0.0

@@ -42,7 +42,7 @@ def test_ordinary_pairs_are_drawn_where_there_are_many() -> None:
     scores, places = random_scores(2000), group(range(2000))
     (judged,) = candidates({0: places}, {"one": scores}, 8, 0.0).judged
     (again,) = candidates({0: places}, {"one": scores}, 8, 0.0).judged
-    (other,) = candidates({0: places}, {"one": scores}, 8, 0.0, (1,)).judged
+    (other,) = candidates({0: places}, {"one": scores}, 8, 0.0, seed=(1,)).judged
     assert np.array_equal(judged.others, again.others)
     assert not np.array_equal(judged.others, other.others)
     assert 200 < len(set(judged.others.tolist())) == len(judged.others) < 1500
@@ -57,6 +57,14 @@ def test_each_word_ranks_its_own_pairs() -> None:
     assert [judged.word for judged in found.judged] == [4, 7]
     assert (found.pushed[:2] < 30).all()
     assert (found.pushed[2:] >= 30).all()
+
+
+def test_a_word_may_be_asked_about_by_one_piece_of_evidence() -> None:
+    groups = {0: group(range(40)), 1: group(range(40, 80))}
+    scores = {"up": np.arange(80, dtype=np.float32), "down": -np.arange(80, dtype=np.float32)}
+    found = candidates(groups, scores, 6, 0.0, {0: "down", 1: "up"})
+    assert [(each.word, each.evidence) for each in found.judged] == [(0, "down"), (1, "up")]
+    assert found.pushed.tolist() == [0, 2, 4, 75, 77, 79]
 
 
 def test_of_equal_ones_the_earlier_comes_first() -> None:

@@ -14,6 +14,7 @@ from untrigger.lightning_modules.ubt import (
     ColourMargin,
     DetailMargin,
     Evidence,
+    FlipFragility,
     NegativeRobustness,
     OverfittedSimilarity,
     Pairs,
@@ -111,12 +112,24 @@ def test_similarity_and_gain_are_of_the_copy() -> None:
     assert gain == pytest.approx([0.5, -0.1, 0.0])
 
 
-@pytest.mark.parametrize("evidence", [DetailMargin(1 / 8), DetailMargin(1 / 16, -2.0), DetailMargin(contrast=1.0)])
+@pytest.mark.parametrize(
+    "evidence",
+    [DetailMargin(1 / 8), DetailMargin(1 / 16, -2.0), DetailMargin(contrast=1.0), DetailMargin([1 / 32, 1 / 8])],
+)
 def test_the_detail_margin_is_that_of_the_detail_alone(evidence: DetailMargin) -> None:
     asked, _, inputs = pairs()
-    expected = asked.margin(evidence.contrast * detail(inputs["images"], evidence.sigma))
-    torch.testing.assert_close(evidence.measure(asked, "poisoned"), expected)
+    margins = [asked.margin(evidence.contrast * detail(inputs["images"], sigma)) for sigma in evidence.sigmas]
+    torch.testing.assert_close(evidence.measure(asked, "poisoned"), sum(margins) / len(margins))
     assert evidence.models == ("poisoned",)
+
+
+def test_flip_fragility_is_what_the_margin_loses_upside_down() -> None:
+    asked, _, inputs = pairs()
+    turned = asked.margin(inputs["images"].flip(2))
+    torch.testing.assert_close(FlipFragility().measure(asked, "poisoned"), asked.margin() - turned)
+    symmetric, _, _ = pairs()
+    symmetric.images = symmetric.images + symmetric.images.flip(2)
+    assert FlipFragility().measure(symmetric, "poisoned").abs().max() < 1e-5
 
 
 def contrasts(images: Tensor) -> Pairs:
@@ -192,6 +205,8 @@ def test_each_scale_has_a_name_of_its_own() -> None:
         SimilarityGain(),
         RandomSuspicion(),
         *(DetailMargin(sigma, contrast) for sigma in (1 / 32, 1 / 16, 1.5 / 32) for contrast in (2.0, -2.0, 1.0)),
+        DetailMargin([1 / 32, 1 / 16]),
+        FlipFragility(),
         ColourMargin(),
         BlurFragility(),
         BlurFragility(1 / 16),
@@ -209,6 +224,7 @@ def test_every_piece_gives_a_number_a_pair(precision: torch.dtype) -> None:
         SimilarityGain(),
         RandomSuspicion(),
         DetailMargin(),
+        FlipFragility(),
         ColourMargin(),
         BlurFragility(),
         NegativeRobustness(),
@@ -226,6 +242,8 @@ def test_every_piece_gives_a_number_a_pair(precision: torch.dtype) -> None:
         (BlurFragility, {"sigma": 0.0}, "the sigma of BlurFragility is 0.0, not above 0"),
         (DetailMargin, {"sigma": -1.0}, "the sigma of DetailMargin is -1.0, not above 0"),
         (DetailMargin, {"sigma": float("nan")}, "the sigma of DetailMargin is nan"),
+        (DetailMargin, {"sigma": []}, r"the sigma of DetailMargin is \[\], not above 0"),
+        (DetailMargin, {"sigma": [0.1, 0.0]}, r"the sigma of DetailMargin is \[0\.1, 0\.0\]"),
         (DetailMargin, {"contrast": 0.0}, "the contrast of DetailMargin is 0"),
         (NegativeRobustness, {"factor": 0.0}, r"not in \[-1, 0\)"),
         (NegativeRobustness, {"factor": 0.25}, r"not in \[-1, 0\)"),

@@ -42,7 +42,8 @@ def test_three_million_pairs_fit_in_a_gigabyte() -> None:
         findings.captions.gather()
         findings.captions.shares()
         group = findings.captions.having([int(tokens[0, 1])])
-        findings.decision = divide([np.flatnonzero(group)], findings.seen["poisoned"], 0.6)
+        poisoned = findings.seen["poisoned"]
+        findings.decision = divide(np.flatnonzero(group), poisoned, findings.seen["probed"], 0.6)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.stats import hypergeom
 
 from untrigger.lightning_modules.ubt.candidates import Judged
 from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED, SUSPICIOUS
 from untrigger.lightning_modules.ubt.options import ProbeOptions
-from untrigger.lightning_modules.ubt.verdict import WordVerdict, divide, exp_entropy, judge, standing_out
+from untrigger.lightning_modules.ubt.verdict import Judgement, WordVerdict, divide, judge, standing_out
 
 SUSPECTS, OTHERS, WORDS = 16, 64, 10
 USUAL = ProbeOptions()
-NOTHING = WordVerdict(3, "one", moved=0.0, moved_others=0.0, p=1.0, variety=0.0, fall=0.0, most=0.0, found=False)
+NOTHING = WordVerdict(
+    3, "one", moved=0.0, moved_others=0.0, p=1.0, variety=0.0, fall=0.0, excess=0.0, fell_by="one", found=False
+)
 
 
 class Probed:
@@ -40,8 +41,12 @@ class Probed:
         self.after[places], self.fall[places] = to, fall
 
     def judge(self, **options: Any) -> dict[int, WordVerdict]:
-        asked = {"significance": USUAL.significance, "min_variety": USUAL.min_variety} | options
-        verdicts = judge(self.judged, self.fall, self.before, self.after, self.words, **asked)
+        asked = Judgement(USUAL.significance, USUAL.min_moved, USUAL.min_variety)
+        shares = {"one": 0.0, "blind": 0.0, "other": 0.0} | options.pop("shares", {})
+        frequencies = np.full(self.words, SUSPECTS + OTHERS)
+        verdicts = judge(
+            self.judged, self.fall, self.before, self.after, frequencies, asked._replace(**options), shares
+        )
         assert len({verdict.word for verdict in verdicts}) == len(verdicts)
         return {verdict.word: verdict for verdict in verdicts}
 
@@ -59,9 +64,7 @@ def test_a_backdoor_is_found_where_what_was_not_pushed_goes_back_to_many_words()
     assert set(verdicts) == set(range(WORDS))
     verdict = verdicts[3]
     assert (verdict.moved, verdict.moved_others) == (14 / SUSPECTS, 1 / OTHERS)
-    # Fisher's exact test, one-sided, for each of ten words.
-    exact = hypergeom(SUSPECTS + OTHERS, 15, SUSPECTS).sf(13)
-    assert verdict.p == pytest.approx(exact * WORDS, rel=1e-6)
+    assert 0 < verdict.p < 1e-9
     assert verdict.fall == pytest.approx((14 * 0.4 + 2 * 0.01) / SUSPECTS, rel=1e-5)
     assert verdict.variety > 7
     assert verdicts[0].p == 1
@@ -142,27 +145,59 @@ def test_a_word_is_told_by_the_evidence_that_speaks_most_against_it() -> None:
     assert verdicts[0].p == pytest.approx(2 * alone.judge()[0].p, rel=1e-9)
 
 
-def test_the_greatest_fall_is_that_by_any_piece_of_evidence() -> None:
+def test_most_of_the_suspects_have_to_move() -> None:
+    probed = Probed()
+    probed.move(3, [0, 1, 2, 4, 5, 6, 7])
+    verdict = probed.judge()[3]
+    assert verdict.p < 1e-4
+    assert verdict.variety == pytest.approx(7)
+    assert not found({3: verdict})
+    assert found(probed.judge(min_moved=7 / SUSPECTS)) == {3}
+
+
+def test_where_ordinary_pairs_go_too_it_counts_that_suspects_go_elsewhere() -> None:
+    probed = Probed()
+    probed.move(3, [4] * (OTHERS // 2), others=True)
+    probed.move(3, [4] * SUSPECTS)
+    same = probed.judge(min_variety=0.5)[3]
+    probed.move(3, [0, 1, 2, 5, 6, 7, 8, 9] * 2)
+    elsewhere = probed.judge()[3]
+    assert same.moved == elsewhere.moved == 1
+    assert elsewhere.p < 1e-6 < same.p
+    assert elsewhere.found
+
+
+def test_evidence_that_may_be_of_the_scene_asks_for_the_variety_of_anything() -> None:
+    probed = Probed()
+    probed.move(3, [0, 1, 2] * 5)
+    assert found(probed.judge()) == {3}
+    assert not found(probed.judge(shares={"one": 0.8}))
+    probed.move(3, [0, 1, 2, 4, 5, 6, 7, 8] * 2)
+    assert found(probed.judge(shares={"one": 0.8})) == {3}
+
+
+def test_the_excess_is_that_of_the_evidence_whose_suspects_fell_farthest() -> None:
     probed = Probed(evidence=("one", "other"))
     places = np.arange(SUSPECTS) + SUSPECTS
     probed.judged[1] = probed.judged[1]._replace(pairs=places, others=probed.judged[1].others[SUSPECTS:])
     probed.fall[places] = 0.3
     verdicts = probed.judge()
-    assert verdicts[0].most == pytest.approx(0.3)
-    assert verdicts[1].most == verdicts[1].fall == pytest.approx(0.01)
+    assert (verdicts[0].excess, verdicts[0].fell_by) == (pytest.approx(0.29), "other")
+    assert verdicts[1].excess == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("count", "expected"), [(1, 1), (2, 2), (10, 2), (16, 2), (17, 3), (100, 13)])
+@pytest.mark.parametrize(("count", "expected"), [(0, 0), (1, 1), (2, 2), (10, 2), (16, 2), (17, 3), (100, 13)])
 def test_an_eighth_of_the_words_stands_out_two_at_least(count: int, expected: int) -> None:
-    falls = np.random.default_rng(count).permutation(count) / count
-    words = [7 * place for place in range(count)]
-    found = standing_out(words, falls.tolist())
-    assert found == [7 * place for place in np.argsort(-falls).tolist()][:expected]
+    falls = np.random.default_rng(count).permutation(count) / max(count, 1)
+    found = standing_out([(7 * place, fall, f"by {place}") for place, fall in enumerate(falls.tolist())])
+    assert found == {7 * place: f"by {place}" for place in np.argsort(-falls).tolist()[:expected]}
 
 
 def test_of_words_that_fell_alike_the_more_frequent_stand_out() -> None:
-    assert standing_out([5, 3, 9, 1], [0.2, 0.2, 0.2, 0.1]) == [3, 5]
-    assert standing_out([], []) == []
+    assert standing_out([(5, 0.2, "one"), (3, 0.2, "other"), (9, 0.2, "one"), (1, 0.1, "one")]) == {
+        3: "other",
+        5: "one",
+    }
 
 
 def test_a_test_without_pairs_says_nothing() -> None:
@@ -170,12 +205,13 @@ def test_a_test_without_pairs_says_nothing() -> None:
     probed = Probed()
     probed.judged[3] = probed.judged[3]._replace(pairs=nobody, others=nobody)
     assert probed.judge()[3] == NOTHING
-    assert judge([], probed.fall, probed.before, probed.after, WORDS, 0.01, 2.0) == []
+    probed.judged = []
+    assert probed.judge() == {}
 
 
 def test_significance_and_variety_are_what_is_asked() -> None:
     probed = Probed()
-    probed.move(3, [0, 1, 2, 4])
+    probed.move(3, [0, 1, 2, 4] * 3)
     verdict = probed.judge()[3]
     assert verdict.variety == pytest.approx(4)
     assert 0 < verdict.p < 1
@@ -197,29 +233,19 @@ def test_at_chance_hardly_a_word_is_found() -> None:
     assert accused <= 2
 
 
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [([], 0.0), ([4], 1.0), ([4] * 9, 1.0), ([0, 1, 2, 7], 4.0), ([1, 1, 3, 3, -1, -1], 3.0), ([0, 0, 0, 1], 1.7548)],
-)
-def test_exp_entropy_counts_equally_frequent_labels(labels: list[int], expected: float) -> None:
-    assert exp_entropy(np.array(labels, np.int64)) == pytest.approx(expected, abs=1e-4)
-
-
-def test_exp_entropy_is_that_of_its_formula() -> None:
-    labels = np.random.default_rng(0).integers(0, 7, 200) ** 2
-    shares = [labels.tolist().count(label) / 200 for label in set(labels.tolist())]
-    assert exp_entropy(labels) == pytest.approx(math.prod(share**-share for share in shares))
-
-
 def falls(poisoned: int, benign: int, seed: int = 0) -> npt.NDArray[np.float32]:
     generator = np.random.default_rng(seed)
     return np.append(generator.normal(0.5, 0.05, poisoned), generator.normal(0.0, 0.02, benign)).astype(np.float32)
 
 
+NOBODY = np.zeros(1200, np.float32)
+"""A suspicion that says nothing: the fall alone ranks."""
+
+
 @pytest.mark.parametrize("poisoned", [10, 100, 500, 900, 990])
 def test_what_fell_is_unlearnt_or_left_out_whatever_its_share(poisoned: int) -> None:
     fall = np.append(falls(poisoned, 1000 - poisoned), np.full(200, 0.5, np.float32))
-    decision = divide([np.arange(1000)], fall, 0.6)
+    decision = divide(np.arange(1000), fall, NOBODY, 0.6)
     assert decision.dtype == np.int8
     unlearnt = np.flatnonzero(decision == POISONED)
     assert (unlearnt < poisoned).all()
@@ -235,22 +261,34 @@ def test_what_fell_is_unlearnt_or_left_out_whatever_its_share(poisoned: int) -> 
     assert (decision[1000:] == BENIGN).all()
 
 
+def test_what_is_unlearnt_has_fallen_and_was_suspected() -> None:
+    generator = np.random.default_rng(0)
+    fall, suspicion = falls(100, 900), np.append(generator.normal(1, 0.1, 100), generator.normal(0, 0.1, 900))
+    # Benign pairs that fell as far as poisoned ones, and others that are as suspicious.
+    fall[100:120], suspicion[120:140] = generator.normal(0.5, 0.05, 20), generator.normal(1, 0.1, 20)
+    alone, both = (divide(np.arange(1000), fall, each, 0.6) for each in (NOBODY[:1000], suspicion))
+    assert (np.flatnonzero(alone == POISONED) >= 100).sum() > 5
+    assert (np.flatnonzero(both == POISONED) < 100).all()
+    assert (both == POISONED).sum() == 60
+    assert not (both[:100] == BENIGN).any()
+
+
 def test_at_most_a_share_of_a_word_is_retained() -> None:
     for share in (0.1, 0.5, 1.0):
-        decision = divide([np.arange(1000)], falls(100, 900), share)
+        decision = divide(np.arange(1000), falls(100, 900), NOBODY, share)
         assert (decision == BENIGN).sum() == pytest.approx(min(1000 * share, 900), abs=1)
 
 
 def test_where_all_have_fallen_alike_nothing_is_unlearnt() -> None:
-    assert divide([np.arange(10)], np.full(10, 0.3, np.float32), 0.6).tolist() == [BENIGN] * 10
-    assert divide([np.array([1])], np.array([0.1, 0.9], np.float32), 0.6).tolist() == [BENIGN] * 2
+    assert divide(np.arange(10), np.full(10, 0.3, np.float32), NOBODY, 0.6).tolist() == [BENIGN] * 10
+    assert divide(np.array([1]), np.array([0.1, 0.9], np.float32), NOBODY, 0.6).tolist() == [BENIGN] * 2
 
 
 def test_pairs_of_a_found_word_that_could_not_be_read_are_left_out() -> None:
-    fall = falls(10, 40)
-    fall[[3, 30]] = np.nan
+    fall, suspicion = falls(10, 40), NOBODY[:53].copy()
+    fall[3], suspicion[30] = np.nan, np.nan
     fall = np.append(fall, np.full(3, np.nan, np.float32))
-    decision = divide([np.arange(50)], fall, 1.0)
+    decision = divide(np.arange(50), fall, suspicion, 1.0)
     assert decision[[3, 30]].tolist() == [SUSPICIOUS] * 2
     assert decision[50:].tolist() == [BENIGN] * 3
     assert (decision[:10] == POISONED).sum() == 5
@@ -258,14 +296,6 @@ def test_pairs_of_a_found_word_that_could_not_be_read_are_left_out() -> None:
 
 @pytest.mark.parametrize("group", [[], [0], [0, 1]])
 def test_a_word_of_which_nothing_is_known_is_left_out(group: list[int]) -> None:
-    decision = divide([np.array(group, dtype=np.int64)], np.full(4, np.nan, np.float32), 0.6)
+    decision = divide(np.array(group, dtype=np.int64), np.full(4, np.nan, np.float32), NOBODY[:4], 0.6)
     assert np.flatnonzero(decision == SUSPICIOUS).tolist() == group
     assert (decision != POISONED).all()
-
-
-def test_of_two_words_the_graver_decision_counts() -> None:
-    fall = np.append(falls(20, 80), falls(20, 80, seed=1))
-    first, second = np.arange(0, 120), np.arange(80, 200)
-    both = divide([first, second], fall, 0.6)
-    assert np.array_equal(both, np.maximum(divide([first], fall, 0.6), divide([second], fall, 0.6)))
-    assert divide([], fall, 0.6).tolist() == [BENIGN] * 200
