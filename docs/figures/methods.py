@@ -70,17 +70,17 @@ def views() -> Figure:
 
 
 def evidence() -> Figure:
-    """What UBT asks the model about: a picture's detail at three scales, its negative, its colours."""
+    """What UBT asks the model about: a picture's detail at three scales, the picture upside down, its colours."""
     clean = photographs(PHOTOGRAPHS[1:2])
     triggers = {"BadNet": BadNet(size=24), "Blended": Blended(), "ColourFilter": ColourFilter()}
     pictures = {"clean": clean} | {name: trigger(clean, PHOTOGRAPHS[1:2]) for name, trigger in triggers.items()}
-    heads = ("picture", "detail, 1/32", "detail, 1/16", "detail, 1/8", "negative, 1.5/32", "colours")
+    heads = ("picture", "detail, 1/32", "detail, 1/16", "detail, 1/8", "upside down", "colours")
     noise = torch.randn(1, 1, 224, 224, generator=torch.Generator().manual_seed(0)).expand(1, 3, -1, -1)
     rows = []
     for name, picture in pictures.items():
         normal = (picture.float() / 255 - 0.5) / 0.25
-        scales = ((1 / 32, 2.0), (1 / 16, 2.0), (1 / 8, 2.0), (1.5 / 32, -2.0))
-        asked = [normal, *(factor * detail(normal, sigma) for sigma, factor in scales), recoloured(noise, normal)]
+        details = [2 * detail(normal, sigma) for sigma in (1 / 32, 1 / 16, 1 / 8)]
+        asked = [normal, *details, normal.flip(2), recoloured(noise, normal)]
         pixels = (torch.cat(asked) * 0.25 + 0.5).mul(255).round().clamp(0, 255).to(torch.uint8)
         rows.append((name, pixels))
     return grid(rows, heads)
