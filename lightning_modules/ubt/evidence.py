@@ -86,8 +86,9 @@ class Evidence(ABC):
     """The models that it is measured of, of ``poisoned`` and ``overfitted``."""
 
     variety_share: float = 0.0
-    """What it measures may be odd of benign pictures too, as colours are. To how many words pairs that are suspected by
-    it have to go back, as a share of the number to which as many pictures of anything would."""
+    """Above 0 where benign pictures may show what it measures too, as colours: to how many words pairs that it suspects
+    have to go back, as a share of the number to which as many pictures of anything would. By such evidence no word is
+    probed by itself, as under so strong a push odd pictures go anywhere."""
 
     @property
     def name(self) -> str:
@@ -205,8 +206,10 @@ class FlipFragility(Evidence):
     """What the margin of a picture's caption over other words loses when it is turned upside down (ours).
 
     Most objects are still told for what they are. A warp is not what it was, nor is a pattern that covers the picture:
-    WaNet (arXiv 2102.10369) shows here where it leaves detail as it is.
+    WaNet (arXiv 2102.10369) shows here where it leaves detail as it is. But a triangle is none either.
     """
+
+    variety_share = 0.4
 
     def measure(self, pairs: Pairs, model: str) -> Tensor:
         """See ``Evidence``."""

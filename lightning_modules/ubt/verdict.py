@@ -32,9 +32,9 @@ class WordVerdict(NamedTuple):
     fall: float
     """Mean fall in similarity of the judged pairs."""
     excess: float
-    """How much farther than ordinary pairs the suspects by any piece of evidence fell, at most."""
+    """How much farther than ordinary pairs the suspects by any piece of evidence without a ``variety_share`` fell."""
     fell_by: str
-    """That piece of evidence."""
+    """That piece of evidence; empty where there is none."""
     found: bool
     """Whether the word hides a backdoor."""
 
@@ -92,7 +92,7 @@ def judge(
         p = min(1.0, surprise_p(gone, len(mine) - moved, others_gone, len(ordinary) - others_moved) * len(judged))
         variety = exp_entropy(gone)
         share = moved / max(len(mine), 1)
-        found = p <= asked.significance and share > 0 and share >= asked.min_moved and variety >= least
+        found = p <= asked.significance and share >= asked.min_moved and variety >= least
         if found and variety_shares[evidence]:
             found = variety >= variety_shares[evidence] * expected_variety(frequencies, word, moved)
         others_share, fallen = others_moved / max(len(ordinary), 1), _mean(fall[mine])
@@ -101,8 +101,11 @@ def judge(
         by_word.setdefault(word, []).append(verdict)
     verdicts = []
     for each in by_word.values():
-        farthest = max(each, key=lambda verdict: verdict.excess)
-        verdicts.append(min(each, key=_gravest)._replace(excess=farthest.excess, fell_by=farthest.evidence))
+        farthest = max(
+            ((verdict.excess, verdict.evidence) for verdict in each if not variety_shares[verdict.evidence]),
+            default=(0.0, ""),
+        )
+        verdicts.append(min(each, key=_gravest)._replace(excess=farthest[0], fell_by=farthest[1]))
     return verdicts
 
 
@@ -115,7 +118,7 @@ def standing_out(fell: Sequence[tuple[int, float, str]]) -> dict[int, str]:
     Returns:
         By word, the piece of evidence whose suspects did, the farthest first.
     """
-    ordered = sorted(fell, key=lambda each: (-each[1], each[0]))
+    ordered = sorted((each for each in fell if each[2]), key=lambda each: (-each[1], each[0]))
     return {word: evidence for word, _, evidence in ordered[: max(2, -(-len(ordered) // 8))]}
 
 

@@ -126,7 +126,7 @@ def test_baked_shards_show_what_every_kind_of_plan_shows_on_the_fly(
         data = ImageTextDataModule(str(shards), poison=plan, batch_size=16, num_workers=0)
         data.preprocessing = preprocessing
         data.setup("fit")
-        keys = sorted(key for keys in iter(data._pairs.keys()) for key in keys)
+        keys = sorted(key for keys in iter(data._pairs.shards.keys()) for key in keys)
         shown.append((data.pictures(keys), data.captions(keys)))
     (on_the_fly, told), (on_baked, baked_told) = shown
     assert torch.equal(on_the_fly, on_baked)

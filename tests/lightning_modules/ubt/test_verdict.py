@@ -183,6 +183,9 @@ def test_the_excess_is_that_of_the_evidence_whose_suspects_fell_farthest() -> No
     probed.fall[places] = 0.3
     verdicts = probed.judge()
     assert (verdicts[0].excess, verdicts[0].fell_by) == (pytest.approx(0.29), "other")
+    # By what benign pictures may show too, no word is probed by itself.
+    assert probed.judge(shares={"other": 0.4})[0].fell_by == "one"
+    assert probed.judge(shares={"one": 0.4, "other": 0.4})[0].fell_by == ""
     assert verdicts[1].excess == pytest.approx(0, abs=1e-6)
 
 
