@@ -50,7 +50,7 @@ class ProbeOptions:
     epochs: int = 3
     steps: int = 40
     lr: float = 3e-3
-    significance: float = 0.001
+    significance: float = 0.0001
     min_moved: float = 0.5
     min_variety: float = 2.0
     retained_share: float = 0.6
