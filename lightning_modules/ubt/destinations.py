@@ -11,6 +11,7 @@ Counts = npt.NDArray[np.int64]
 _UNITS = 512
 """To how many parts of itself the greatest surprise that was seen is rounded."""
 _DRAWS = 4096
+"""Random samples of which the expected variety is the mean."""
 
 
 def surprise_p(gone: Counts, stayed: int, others_gone: Counts, others_stayed: int) -> float:
