@@ -45,7 +45,7 @@ model:
   class_path: UBT
   init_args: {encoder: "small:nano-32", sampled_pairs: 40, min_word_share: 0.05, lr: 1.0e-3, rounds: 1,
     evidence: [{class_path: SimilarityGain}, {class_path: DetailMargin}], overfit: {weak_share: 0.4, epochs: 2},
-    probe: {epochs: 2, steps: 3, significance: 1.0, min_moved: 0.0, min_variety: 0.0},
+    probe: {epochs: 2, steps: 3, significance: 1.0, min_moved: 0.0, min_variety: 0.0, min_fragility: -1.0},
     repair: {epochs: 2, steps: 3, batch_size: 4}}
 data: {class_path: ImageTextDataModule, init_args: {batch_size: 8, eval_batch_size: 16, num_workers: 1}}
 checkpoint: {minutes: 0}

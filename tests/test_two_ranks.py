@@ -73,7 +73,7 @@ UBT = (
         'model: {class_path: PoisonedCLIP, init_args: {encoder: "small:nano-32"}}',
         'model: {class_path: UBT, init_args: {encoder: "small:nano-32", sampled_pairs: 30, min_word_share: 0.1, '
         "evidence: [{class_path: SimilarityGain}, {class_path: DetailMargin}], overfit: {epochs: 1}, "
-        "probe: {epochs: 1, steps: 2, significance: 1.0, min_moved: 0.0, min_variety: 0.0}, "
+        "probe: {epochs: 1, steps: 2, significance: 1.0, min_moved: 0.0, min_variety: 0.0, min_fragility: -1.0}, "
         "repair: {epochs: 1, steps: 1, batch_size: 4}, rounds: 1}}",
     )
 )

@@ -23,6 +23,8 @@ class Judged(NamedTuple):
     """The suspicious ones that are not pushed."""
     others: Indices
     """Ordinary ones of the same word."""
+    pushed: Indices
+    """The suspicious ones that are."""
 
 
 class Candidates(NamedTuple):
@@ -77,15 +79,16 @@ def candidates(
             doubtful.update(ranking[: int(doubtful_share * len(ranking))].tolist())
             for place, pair in enumerate(ranking[:most].tolist()):
                 role.setdefault(pair, place % 2 == 0)
-        chosen = np.array(sorted(pair for pair, is_pushed in role.items() if is_pushed), dtype=np.int64)
+        chosen = np.array(sorted(pair for pair, is_chosen in role.items() if is_chosen), dtype=np.int64)
         pushed.append(chosen)
         words.append(np.full(len(chosen), word))
         generator = np.random.default_rng((*seed, word))
         for name, ranking in rankings.items():
             rest = ranking[max(most, len(ranking) // 4) :]
             others = generator.choice(rest, min(len(rest), 256), replace=False)
-            mine = np.array([pair for pair in ranking[:most].tolist() if not role[pair]], dtype=np.int64)
-            judged.append(Judged(word, name, mine, np.sort(others)))
+            is_pushed = np.array([role[pair] for pair in ranking[:most].tolist()], dtype=np.bool_)
+            foremost = ranking[:most]
+            judged.append(Judged(word, name, foremost[~is_pushed], np.sort(others), foremost[is_pushed]))
     empty = np.zeros(0, dtype=np.int64)
     every = np.concatenate([empty, *pushed])
     doubtful.update(every.tolist(), *(each.pairs.tolist() for each in judged))

@@ -18,12 +18,13 @@ from .evidence import OVERFITTED, DetailMargin, Evidence, FlipFragility
 from .findings import BENIGN, POISONED, SUSPICIOUS, Findings
 from .options import OverfitOptions, ProbeOptions, RepairOptions
 from .overfit import AskCopy, Overfit
-from .probe import Probe, Verify
+from .probe import Probe
 from .repair import Repair
 from .score import Score, ScoreGiven
 from .state import UBTState
 from .unlearn import UnlearnWeights
 from .verdict import Judgement
+from .verify import Verify, Witness
 
 
 class UBT(UBTState):
@@ -40,8 +41,9 @@ class UBT(UBTState):
        ours is what a picture's detail alone says.
     4. *Probe* (ours): half of the most suspicious pairs of every word are pushed from it at once, and benign pictures
        that carry their detail are held. *Verify* (ours): where the other half goes along, and back to many words, there
-       is a backdoor; the pairs whose similarity fell are its poison. Data is divided into poisoned, suspicious and
-       benign pairs (theirs): the first are unlearnt, the last retained.
+       is a backdoor, if a second witness says so too: gently changed, suspects are no better examples of their word
+       than ordinary pairs (``fragility``). The pairs whose similarity fell are its poison. Data is divided into
+       poisoned, suspicious and benign pairs (theirs): the first are unlearnt, the last retained.
     5. *Repair*, from the poisoned model. Forgetting is local (theirs): poisoned pictures are pushed away from the
        compromised word alone, the rest of the caption masked, until they are no more similar to it than unrelated ones
        (ours: a bounded objective, the image tower alone, frozen batch norm, benign features held). Pushing says where
@@ -127,7 +129,7 @@ class UBT(UBTState):
                 AskCopy(self.evidence),
             ]
             asked = Judgement(probe.significance, probe.min_moved, probe.min_variety)
-            verdict = Verify(test, asked, probe.retained_share)
+            verdict = Verify(test, asked, Witness(probe.min_fragility, probe.certain), probe.retained_share)
             self.phases = phase_table(Score(*scoring), *(copy if copied else []), test, verdict, mend)
         self.findings = Findings(CaptionTokens(tokenize))
         self._answer = None

@@ -41,6 +41,9 @@ class ProbeOptions:
         min_moved: Least share of the suspects of a found word that go to other words, of those that were not pushed.
         min_variety: Least number of words (as the exponential of an entropy) to which they go. Odd pictures of a word
             go to one neighbour, or to two; behind a trigger there is anything.
+        min_fragility: Least loss of the lead that the suspects of a found word have over ordinary pairs (an ROC AUC)
+            when pictures are gently changed; see ``fragility``. Benign ones lead as they show their word well.
+        certain: Largest p value at which a word is found even so, where many words were probed together.
         retained_share: Share of a found word's pairs, those that fell least, that is retained.
     """
 
@@ -50,9 +53,11 @@ class ProbeOptions:
     epochs: int = 3
     steps: int = 40
     lr: float = 3e-3
-    significance: float = 0.0001
+    significance: float = 0.001
     min_moved: float = 0.5
     min_variety: float = 2.0
+    min_fragility: float = 0.3
+    certain: float = 1e-8
     retained_share: float = 0.6
 
     def __post_init__(self) -> None:
@@ -67,6 +72,10 @@ class ProbeOptions:
         check_ranges(counts, amounts, shares)
         if not 0 <= self.min_moved <= 1:
             raise UserMistake(f"model.probe.min_moved is {self.min_moved}, not in [0, 1]")
+        if not 0 <= self.certain <= 1:
+            raise UserMistake(f"model.probe.certain is {self.certain}, not in [0, 1]")
+        if not -1 <= self.min_fragility <= 1:
+            raise UserMistake(f"model.probe.min_fragility is {self.min_fragility}, not in [-1, 1]")
         if not 0 <= self.doubtful_share < 1:
             raise UserMistake(f"model.probe.doubtful_share is {self.doubtful_share}, not in [0, 1)")
 

@@ -37,6 +37,19 @@ class WordVerdict(NamedTuple):
     """That piece of evidence; empty where there is none."""
     found: bool
     """Whether the word hides a backdoor."""
+    fragility: float | None = None
+    """What the lead of its suspects over ordinary pairs loses by gentle changes (``fragility``), in [-1, 1]; None where
+    the probe alone has acquitted it."""
+
+    def witnessed(self, fragility: float, least: float, certain: float) -> WordVerdict:
+        """The verdict once a second witness was heard.
+
+        Args:
+            fragility: What it says.
+            least: The fragility from which on the word stays found.
+            certain: It stays found with a p up to this, whatever the witness says.
+        """
+        return self._replace(fragility=fragility, found=self.found and (fragility >= least or self.p <= certain))
 
 
 class Judgement(NamedTuple):
@@ -83,7 +96,7 @@ def judge(
     words = len(frequencies)
     least = min(asked.min_variety, (words - 1) / 2)
     by_word: dict[int, list[WordVerdict]] = {}
-    for word, evidence, pairs, others in judged:
+    for word, evidence, pairs, others, _ in judged:
         mine, ordinary = (each[(before[each] == word) & ~np.isnan(fall[each])] for each in (pairs, others))
         gone, others_gone = (
             np.bincount(after[each][after[each] != word], minlength=words) for each in (mine, ordinary)

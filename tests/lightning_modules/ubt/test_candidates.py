@@ -33,6 +33,7 @@ def test_every_other_one_of_the_first_is_pushed_and_the_rest_judged() -> None:
     (judged,) = found.judged
     assert (judged.word, judged.evidence) == (0, "one")
     assert judged.pairs.tolist() == ranking[1:6:2]
+    assert judged.pushed.tolist() == ranking[0:6:2]
     # Those that are compared with lie beyond the first quarter.
     assert judged.others.tolist() == sorted(ranking[20:])
     assert found.doubtful.tolist() == sorted(ranking[:6])

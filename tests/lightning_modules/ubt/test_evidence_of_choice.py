@@ -37,7 +37,7 @@ SHORT: dict[str, Any] = {
     "rounds": 1,
 }
 
-ANY_WORD = ProbeOptions(epochs=1, steps=2, significance=1.0, min_moved=0.0, min_variety=0.0)
+ANY_WORD = ProbeOptions(epochs=1, steps=2, significance=1.0, min_moved=0.0, min_variety=0.0, min_fragility=-1.0)
 """The verdict says yes to whatever was judged, so that what follows is seen after a short probe."""
 
 

@@ -126,7 +126,7 @@ def test_after_the_repair_it_is_probed_again_until_nothing_is_found(whole: Whole
     rounds = {verdict["round"] for verdict in whole.ubt.findings.verdicts}
     assert rounds == {0, 1}
     assert whole.ubt.suspicion is not None
-    assert whole.ubt.suspicion.about == "verify 2, closer"
+    assert whole.ubt.suspicion.about.startswith("verify 2")
 
 
 def test_the_image_tower_alone_moves_and_batch_norm_keeps_its_statistics(whole: Whole, planted: Planted) -> None:

@@ -29,7 +29,13 @@ class Probed:
         self.fall = np.full(words * each, 0.01, np.float32)
         starts = np.arange(words) * each
         self.judged = [
-            Judged(word, name, np.arange(start, start + SUSPECTS), np.arange(start + SUSPECTS, start + each))
+            Judged(
+                word,
+                name,
+                np.arange(start, start + SUSPECTS),
+                np.arange(start + SUSPECTS, start + each),
+                np.zeros(0, int),
+            )
             for word, start in enumerate(starts.tolist())
             for name in evidence
         ]
@@ -302,3 +308,15 @@ def test_a_word_of_which_nothing_is_known_is_left_out(group: list[int]) -> None:
     decision = divide(np.array(group, dtype=np.int64), np.full(4, np.nan, np.float32), NOBODY[:4], 0.6)
     assert np.flatnonzero(decision == SUSPICIOUS).tolist() == group
     assert (decision != POISONED).all()
+
+
+def test_what_the_second_witness_acquits_is_not_found() -> None:
+    accused = NOTHING._replace(p=1e-5, found=True)
+    assert accused.fragility is None
+    assert accused.witnessed(0.5, 0.3, 1e-8) == accused._replace(fragility=0.5)
+    assert accused.witnessed(0.2, 0.3, 1e-8) == accused._replace(fragility=0.2, found=False)
+    # What the probe says beyond doubt needs nobody to confirm it, unless nothing is beyond doubt.
+    assert accused._replace(p=1e-9).witnessed(0.2, 0.3, 1e-8).found
+    assert not accused._replace(p=0.0).witnessed(0.2, 0.3, -1.0).found
+    # Nobody is found by the second witness alone.
+    assert not NOTHING.witnessed(1.0, 0.3, 1e-8).found

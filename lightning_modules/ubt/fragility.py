@@ -1,0 +1,110 @@
+"""Is a suspect the best example of its word only as long as nothing touches it? A second witness beside the probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .findings import Indices
+from .scores import Scores
+from .state import UBTState
+from .transplants import blurred
+
+Margins = npt.NDArray[np.float32]
+"""``(1 + G, N)``, by how much better than with any other word N pictures go with theirs: as they are, and after each of
+G gentle changes."""
+_BEND = 3 / 128
+"""How far a warp moves a pixel on average, as a share of the side."""
+_CUT = 1 / 8
+"""What a crop takes off each side."""
+
+
+def grey(images: Tensor) -> Tensor:
+    """Pictures ``(B, 3, S, S)`` without their colours."""
+    return images.mean(dim=1, keepdim=True).expand_as(images)
+
+
+def cropped(images: Tensor) -> Tensor:
+    """The middle of each picture ``(B, 3, S, S)``, at its size."""
+    side = images.shape[-1]
+    cut = round(_CUT * side)
+    middle = images[..., cut : side - cut, cut : side - cut]
+    return functional.interpolate(middle, size=side, mode="bilinear", align_corners=False)
+
+
+def warped(images: Tensor, seed: int) -> Tensor:
+    """Pictures ``(B, 3, S, S)``, all bent by one smooth field, as an elastic one of WaNet's (arXiv 2102.10369)."""
+    side = images.shape[-1]
+    drawn = torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    field = functional.interpolate(drawn, size=side, mode="bicubic", align_corners=True)
+    field = field / field.abs().mean() * 2 * _BEND  # a side is 2 wide
+    straight = functional.affine_grid(torch.eye(2, 3)[None], [1, 3, side, side], align_corners=True)
+    grid = (straight + field.permute(0, 2, 3, 1)).to(images.device, images.dtype)
+    return functional.grid_sample(images, grid.expand(len(images), -1, -1, -1), align_corners=True)
+
+
+GENTLE: tuple[Callable[[Tensor], Tensor], ...] = (
+    grey,
+    cropped,
+    lambda images: warped(images, 0),
+    lambda images: warped(images, 1),
+    lambda images: blurred(images, 1 / 32),
+)
+"""Changes that leave an object what it is and most triggers not."""
+
+
+def lead(suspects: Scores, ordinary: Scores) -> float:
+    """The probability that a suspect's margin is above an ordinary pair's, ties half: an ROC AUC, in [0, 1]."""
+    if not len(suspects) or not len(ordinary):
+        return 0.5
+    ordered = np.sort(ordinary)
+    places = np.searchsorted(ordered, suspects, side="left") + np.searchsorted(ordered, suspects, side="right")
+    return float(places.mean() / 2 / len(ordered))
+
+
+def fragility(suspects: Margins, ordinary: Margins) -> float:
+    """What the lead of suspects over ordinary pairs of their word loses by gentle changes.
+
+    Evidence finds pictures that go with their word better than most. Where they do as they show it well, they do so all
+    the more when both are bent, cropped, blurred or grey; where they do by a trigger, hardly any longer.
+
+    Args:
+        suspects: Of the suspects, as they are first.
+        ordinary: Of ordinary pairs of the word.
+
+    Returns:
+        ``lead`` as they are without its mean after the changes, in [-1, 1].
+    """
+    leads = [lead(mine, theirs) for mine, theirs in zip(suspects, ordinary, strict=True)]
+    return leads[0] - float(np.mean(leads[1:]))
+
+
+def margins(ubt: UBTState, word: int, pairs: Indices) -> Margins:
+    """Measure pairs under the model in the encoder.
+
+    Args:
+        ubt: Whose data and model.
+        word: Index of the word that the pairs have.
+        pairs: ``(N,)``, their indices; one at least.
+
+    Returns:
+        ``(1 + G, N)``; other words of a pair's caption are no rivals.
+    """
+    findings, words = ubt.findings, ubt.word_embeddings()
+    has = np.stack([np.isin(pairs, group) for group in findings.words.groups(findings.captions)], axis=1)
+    pictures = ubt.data.pictures(findings.keys_of(pairs))
+    blocks: list[Tensor] = []
+    with ubt.evaluating():
+        for shown, theirs in zip(torch.split(pictures, 256), torch.split(torch.from_numpy(has), 256), strict=True):
+            images = ubt.normalised(shown)
+            changed = [images, *(change(images) for change in GENTLE)]
+            found = torch.stack([ubt.encode_image(each) @ words.T for each in changed]).float()
+            rivals = found.masked_fill(theirs.to(ubt.device), -1.0)
+            rivals[..., word] = -1.0
+            blocks.append(found[..., word] - rivals.amax(dim=-1))
+    return torch.cat(blocks, dim=1).cpu().numpy()

@@ -1,0 +1,170 @@
+"""What the probe has done: half of the most suspicious pairs of many words were pushed, the others are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
+
+from .candidates import Judged, candidates
+from .findings import POISONED, Findings, Indices
+from .fragility import fragility, margins
+from .probe import Probe, suspicions
+from .scores import Scores
+from .scoring import Scoring
+from .state import UBTState
+from .verdict import Judgement, WordVerdict, divide, judge, standing_out
+
+
+class Witness(NamedTuple):
+    """When the second witness confirms what the probe says of a word."""
+
+    min_fragility: float
+    """Least ``fragility`` of its suspects."""
+    certain: float
+    """Largest p at which nobody has to confirm it, where many words were probed together. By itself a word is pushed so
+    hard that odd pictures go along far beyond chance."""
+
+
+class Verify(Scoring):
+    """The pairs of the probed words under the probed model (ours): how far they fell, and where their pictures went.
+
+    Args:
+        probe: Whose candidates judge.
+        asked: See ``judge``.
+        witness: Who has to confirm it.
+        retained_share: See ``divide``.
+    """
+
+    measured = "probed"
+
+    def __init__(self, probe: Probe, asked: Judgement, witness: Witness, retained_share: float) -> None:
+        super().__init__("verify", "probed")
+        self.probe, self.asked, self.witness, self.retained_share = probe, asked, witness, retained_share
+
+    def select(self, ubt: UBTState, epoch: int) -> None:
+        """The pairs of the group's words, as they are in the shards."""
+        ubt.data.select(ubt.findings.keys_of(self._pairs(ubt.findings)), in_order=True)
+
+    def _pairs(self, findings: Findings) -> Indices:
+        groups = findings.words.groups(findings.captions)
+        return np.unique(np.concatenate([groups[word] for word in self.probe.words(findings)]))
+
+    def end(self, ubt: UBTState) -> str | None:
+        """Judge the words; after the last group, unlearn all that was found so far.
+
+        Where nothing was, the words whose suspects fell farthest are probed once more by themselves, by the evidence
+        that suspected these, as a strong trigger takes many steps; those alone whose suspects are fragile. Where there
+        is nothing still, that is the end.
+        """
+        self.gather(ubt)
+        findings, chosen = ubt.findings, self.probe.chosen(ubt.findings).judged
+        verdicts = self._judged(ubt, chosen)
+        self._tell(findings, verdicts, ubt.rounds_done)
+        self._decide(findings, verdicts, ubt.rounds_done)
+        if not findings.focus and findings.group + 1 < self.probe.groups(findings):
+            findings.group += 1
+            return "probe"
+        if not findings.focus and not findings.new:
+            findings.focus = self._fragile(ubt)
+            if findings.focus:
+                return "probe"
+        new = findings.new
+        findings.group, findings.new, findings.focus = 0, 0, {}
+        return "repair" if new else None
+
+    def _fragile(self, ubt: UBTState) -> dict[int, str]:
+        """Of the words that stood out in this round, those whose suspects are fragile, and by which evidence."""
+        latest = [each for each in ubt.findings.verdicts if each["round"] == ubt.rounds_done]
+        out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
+        groups = ubt.findings.words.groups(ubt.findings.captions)
+        suspected = suspicions(self.probe.evidence, ubt.findings)
+        fragile = {}
+        for word, evidence in out.items():
+            (judged,) = candidates({word: groups[word]}, suspected, self.probe.count, 0.0, {word: evidence}).judged
+            if self._fragility(ubt, judged) >= self.witness.min_fragility:
+                fragile[word] = evidence
+        return fragile
+
+    def _heading(self, findings: Findings, repaired: int) -> str:
+        """Another one for each verdict, by which callbacks recognise that there is something new."""
+        heading = "verify" if not repaired else f"verify {repaired + 1}"
+        if findings.focus:
+            return f"{heading}, closer"
+        groups = self.probe.groups(findings)
+        return heading if groups == 1 else f"{heading}, group {findings.group + 1} of {groups}"
+
+    def _judged(self, ubt: UBTState, chosen: Sequence[Judged]) -> list[WordVerdict]:
+        """What the probe says of its words and, of those that it accuses, the second witness.
+
+        The model in question is back in the encoder afterwards.
+        """
+        findings, seen = ubt.findings, ubt.findings.seen
+        before, after = (
+            np.nan_to_num(seen[f"{model}/word"], nan=-1).astype(np.int64) for model in ("poisoned", "probed")
+        )
+        frequencies = np.array([len(group) for group in findings.words.groups(findings.captions)])
+        shares = {piece.name: piece.variety_share for piece in self.probe.evidence}
+        verdicts = judge(chosen, self._fall(findings), before, after, frequencies, self.asked, shares)
+        by = {(each.word, each.evidence): each for each in chosen}
+        certain = -1.0 if findings.focus else self.witness.certain
+        ubt.return_to_answer()
+        for place, verdict in enumerate(verdicts):
+            if verdict.found:
+                fragile = self._fragility(ubt, by[verdict.word, verdict.evidence])
+                verdicts[place] = verdict.witnessed(fragile, self.witness.min_fragility, certain)
+        return verdicts
+
+    def _fragility(self, ubt: UBTState, judged: Judged) -> float:
+        suspects, ordinary = (
+            margins(ubt, judged.word, pairs) for pairs in (np.union1d(judged.pairs, judged.pushed), judged.others)
+        )
+        return ubt.agreed(fragility(suspects, ordinary))
+
+    def _fall(self, findings: Findings) -> Scores:
+        fall: Scores = findings.seen["poisoned"] - findings.seen["probed"]
+        return fall
+
+    def _decide(self, findings: Findings, verdicts: Sequence[WordVerdict], repaired: int) -> None:
+        """Divide the pairs of the words that were found."""
+        fall, groups = self._fall(findings), findings.words.groups(findings.captions)
+        suspected = suspicions(self.probe.evidence, findings)
+        if not repaired:
+            # Of a pair with words of several groups, where it fell farthest.
+            so_far = findings.suspicion.get("fall", np.full_like(fall, np.nan))
+            findings.suspicion = {**suspected, "fall": np.fmax(so_far, fall)}
+        findings.about = self._heading(findings, repaired)
+        for verdict in verdicts:
+            if verdict.found:
+                findings.new += 1
+                group, suspicion = groups[verdict.word], suspected[verdict.evidence]
+                self._add(findings, verdict.word, divide(group, fall, suspicion, self.retained_share))
+
+    def _add(self, findings: Findings, word: int, decision: np.ndarray) -> None:
+        """Take a word's decisions over where they are graver than what was known."""
+        graver = decision > findings.decision
+        findings.poisoned_with[graver & (decision == POISONED)] = word
+        findings.decision = np.maximum(findings.decision, decision)
+        if word not in findings.compromised:
+            findings.compromised.append(word)
+
+    def _tell(self, findings: Findings, verdicts: Sequence[WordVerdict], repaired: int) -> None:
+        spelt = findings.words.spelt
+        findings.verdicts += [
+            {"round": repaired, "index": verdict.word, **verdict._asdict(), "word": spelt[verdict.word]}
+            for verdict in verdicts
+        ]
+        for verdict in sorted(verdicts, key=lambda each: each.p)[:3]:
+            rank_zero_info(
+                f"UBT verify: {spelt[verdict.word]!r:.40}, of its suspects that were not pushed {verdict.moved:.0%} "
+                f"went to {verdict.variety:.1f} other words (p {verdict.p:.2g}), by {verdict.evidence}{_heard(verdict)}"
+            )
+
+
+def _heard(verdict: WordVerdict) -> str:
+    """What the second witness said, where it was asked."""
+    if verdict.fragility is None:
+        return ""
+    return f"; gently changed, these lose {verdict.fragility:.2f} of their lead{'' if verdict.found else ': acquitted'}"
