@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 import warnings
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,9 @@ from .lightning_modules.encoders.traits import check_traits
 from .mistakes import OneLineErrors, told_mistake
 from .number_formats import slow_precision
 from .own_modules import Imports, asked_imports, import_modules
-from .reading import reason
+from .reading import reading, reason
 from .refusals import refused_option
-from .run_lock import held_folder
+from .run_lock import claimed_folder, held_folder
 from .settled_trainer import settle_trainer
 from .slurm_tasks import settle_tasks
 
@@ -111,7 +111,8 @@ class UntriggerCLI(LightningCLI):
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
         _quieten()
         try:
-            self._run(args, run)
+            with ExitStack() as self._alone:
+                self._run(args, run)
         except Exception as error:
             told = None if isinstance(error, UserMistake) else told_mistake(error) or refused_option(error)
             if told is None:
@@ -206,15 +207,18 @@ class UntriggerCLI(LightningCLI):
             config["ckpt_path"] = None
         if trainer["default_root_dir"] is None:
             beside = checkpoint and not fits and Path(checkpoint).is_file()
-            folder = str(Path(checkpoint).parent) if beside else _new_run_folder(self.subcommand or "run")
+            new = (self.subcommand or "run", self._alone)
+            folder = str(Path(checkpoint).parent) if beside else _new_run_folder(*new)
             trainer["default_root_dir"] = folder
         folder = trainer["default_root_dir"]
         if self.subcommand in ("validate", "test", "predict") and not checkpoint:
             rank_zero_info(f"{self.subcommand} has no --ckpt_path: {_weights_without_checkpoint(config)}")
         # SLURM starts a job again with the same command, after a requeue or when a node has failed.
         requeued = fits and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-        taken = Path(folder, "config.yaml").exists() and rank_zero_only.rank == 0  # type: ignore[attr-defined]
-        if fits and taken and not checkpoint and not requeued and not trainer["fast_dev_run"]:
+        first = rank_zero_only.rank == 0 and not trainer["fast_dev_run"]  # type: ignore[attr-defined]
+        if fits and first:
+            self._alone.enter_context(held_folder(folder))
+        if fits and first and not checkpoint and not requeued and Path(folder, "config.yaml").exists():
             raise UserMistake(
                 f"{folder} already holds a run: continue it with --ckpt_path {folder}/last.ckpt, "
                 "or give another --trainer.default_root_dir"
@@ -226,15 +230,16 @@ class UntriggerCLI(LightningCLI):
         if checkpoint:
             _check_checkpoint(checkpoint, fits)
         self._checkpoint: str | None = checkpoint
-        first = rank_zero_only.rank == 0 and not trainer["fast_dev_run"]  # type: ignore[attr-defined]
-        self._alone = held_folder(folder) if fits and first else nullcontext()
 
     def instantiate_classes(self) -> None:
         """Build everything, and see that a checkpoint fits."""
         torch.set_float32_matmul_precision("high")
         super().instantiate_classes()
         if self._checkpoint and self._checkpoint not in _CHECKPOINT_NAMES:
-            _compare(self._checkpoint, self.model)
+            content = _compare(self._checkpoint, self.model)
+            if self.subcommand == "fit" and isinstance(self.datamodule, datamodules.ImageTextDataModule):
+                with reading("checkpoint", self._checkpoint):
+                    self.datamodule.check_poison(content.get(type(self.datamodule).__qualname__) or {})
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Put logs and whole checkpoints into the run folder; leave out the callbacks that switches turn off.
@@ -278,8 +283,7 @@ class UntriggerCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it; what a checkpoint holds and cannot be restored is a fault of the file."""
         try:
-            with self._alone:
-                super()._run_subcommand(subcommand)
+            super()._run_subcommand(subcommand)
         except Exception as error:
             if self._checkpoint and told_mistake(error) is None and _is_restoring(error):
                 raise UserMistake(
@@ -362,10 +366,10 @@ def _check_checkpoint(path: str, fits: bool) -> None:
             )
 
 
-def _compare(path: str, model: LightningModule) -> None:
-    """See that a checkpoint is one of this model's."""
-    found = read_pickled(Path(path))["state_dict"]
-    wanted = model.state_dict()
+def _compare(path: str, model: LightningModule) -> dict[str, Any]:
+    """Read a checkpoint, and see that it is one of this model's."""
+    content: dict[str, Any] = read_pickled(Path(path))
+    found, wanted = content["state_dict"], model.state_dict()
     for name in (*wanted, *found):
         shapes = [tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (found, wanted)]
         if shapes[0] != shapes[1]:
@@ -375,6 +379,7 @@ def _compare(path: str, model: LightningModule) -> None:
     encoder = getattr(model, "encoder", None)
     if isinstance(encoder, Encoder):
         check_traits(encoder, Path(path))
+    return content
 
 
 def _loggers(folder: str) -> list[Logger]:
@@ -385,8 +390,11 @@ def _loggers(folder: str) -> list[Logger]:
     return [CSVLogger(folder, name="", version=version), TensorBoardLogger(folder, name="", version=version)]
 
 
-def _new_run_folder(command: str) -> str:
+def _new_run_folder(command: str, until_the_end: ExitStack) -> str:
     # The processes of a job agree on it: those that Lightning starts inherit it, those of SLURM and torchrun share ids.
     ids = [os.environ[name] for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "TORCHELASTIC_RUN_ID") if name in os.environ]
-    stamp = "-".join(ids) or os.environ.setdefault("UNTRIGGER_RUN", datetime.now().strftime("%Y%m%d-%H%M%S"))
+    stamp = "-".join(ids) or os.environ.get("UNTRIGGER_RUN")
+    if stamp is None:
+        folder = until_the_end.enter_context(claimed_folder(f"runs/{command}-{datetime.now():%Y%m%d-%H%M%S}"))
+        stamp = os.environ["UNTRIGGER_RUN"] = folder.name.removeprefix(f"{command}-")
     return str(Path("runs", f"{command}-{stamp}"))

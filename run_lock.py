@@ -1,4 +1,4 @@
-"""One run at a time in a folder."""
+"""One run at a time in a folder, and one command that writes to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .contracts import UserMistake
@@ -19,36 +19,90 @@ _held: set[str] = set()
 
 
 @contextmanager
-def held_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a run folder for the block; it is made where it is missing.
+def held_folder(folder: str | os.PathLike[str], option: str = "--trainer.default_root_dir") -> Iterator[None]:
+    """Hold a run folder for the block; it is made where it is missing, and goes again if nothing was written to it.
 
     The lock is the system's and goes with the process, however that ends. Where a file system has none, nothing is
-    held. In a process that holds the folder already, the block is part of that.
+    held. In a process that holds the folder already, the block is part of that. What a folder holds may be asked for
+    within the block alone: before it, another run may be about to write there.
 
     Args:
         folder: The run folder.
+        option: By which the user gave it, for the message.
 
     Raises:
-        UserMistake: If another process has a run there.
+        UserMistake: If another process has a run there, or it is a file.
         OSError: If it cannot be made.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
     name = os.path.realpath(folder)
     if name in _held:
         yield
         return
-    descriptor = os.open(name, os.O_RDONLY)
+    made = not os.path.exists(name)
+    if not made and not os.path.isdir(name):
+        raise UserMistake(f"{shown(folder)} is a file, and no folder: give another {option}")
+    descriptor = _locked(name, option)
+    _held.add(name)
     try:
-        _lock(descriptor, name)
-        _held.add(name)
         yield
     finally:
+        if made:
+            with suppress(OSError):  # it holds something
+                os.rmdir(name)
         _held.discard(name)
         os.close(descriptor)
 
 
-def _lock(descriptor: int, name: str) -> None:
+@contextmanager
+def claimed_folder(wanted: str) -> Iterator[Path]:
+    """Make a new folder, which goes again after the block if nothing was written to it.
+
+    Args:
+        wanted: Its name; it gets a number where another run has taken that.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    folder = _new(Path(wanted))
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
+
+
+def _new(wanted: Path) -> Path:
+    folder, number = wanted, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+
+
+def _locked(name: str, option: str) -> int:
+    """The descriptor of the folder, locked, which stands under its name."""
     until = time.monotonic() + _PATIENCE
+    while True:
+        Path(name).mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(name, os.O_RDONLY)
+        except FileNotFoundError:  # an empty one that another run has just given up
+            continue
+        try:
+            _lock(descriptor, name, option, until)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(name)):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, name: str, option: str, until: float) -> None:
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,8 +110,7 @@ def _lock(descriptor: int, name: str) -> None:
         except BlockingIOError as error:
             if time.monotonic() > until:
                 raise UserMistake(
-                    f"another run is going on in {shown(name)}: wait for its end, or give another "
-                    "--trainer.default_root_dir"
+                    f"another run is going on in {shown(name)}: wait for its end, or give another {option}"
                 ) from error
             time.sleep(0.2)
         except OSError:  # a file system without locks

@@ -24,6 +24,7 @@ from .loader import StreamLoader
 from .order import Order, SequentialOrder
 from .pairs import MANIFEST, TrainingPairs
 from .poisoning import Poison, PoisonPlan, PoisonSpec, named, plans_of, poison_of, write_manifest
+from .poisoning.resumed import poison_state, told_other_poison
 from .preprocessing import asked_preprocessing
 from .shard_data import ShardDataModule
 from .shards import ShardSet
@@ -87,6 +88,7 @@ class ImageTextDataModule(ShardDataModule):
         self._views = Views(augmentation, image_view, text_view, self.seed)
         self._training: TrainingPairs | None = None
         self._streamed: dict[str, Any] = {}
+        self._stamped: dict[str, Any] = {}
         self._evaluation: ZeroShotSet | None = None
         self._attacks: dict[str, PoisonPlan] = {}
         self._held_out: ShardSet | None = None
@@ -246,6 +248,7 @@ class ImageTextDataModule(ShardDataModule):
             self._order(self._pairs.shards, self.batch_size)
             if self.trainer is None or self.trainer.is_global_zero:
                 self._streamed = shards_state(self._pairs.shards)
+                self._stamped = poison_state(self._pairs.poison, self.poison)
             self._announce()
 
     def train_dataloader(self) -> StreamLoader:
@@ -284,18 +287,39 @@ class ImageTextDataModule(ShardDataModule):
         """Marks the checkpoint of a model that was poisoned, and tells its shards from others."""
         marked = self._is_baked or (self._training is not None and self._training.poison)
         mark = {"warning": "This model was trained on deliberately poisoned data."} if marked else {}
-        return mark | ({"shards": self._streamed} if self._streamed else {})
+        return mark | ({"shards": self._streamed, "poison": self._stamped} if self._streamed else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare the shards with those of the checkpoint.
 
         Warns:
             UserWarning: If they are others, or have other content.
+
+        Raises:
+            UserMistake: As ``check_poison``.
         """
+        self.check_poison(state_dict)
         before = state_dict.get("shards")  # not in the checkpoints of earlier releases
         changed = told_changes(before, self._streamed) if before and self._streamed else ""
         if changed:
             rank_zero_warn(f"The run resumes with other training pairs than those of its checkpoint: {changed}")
+
+    def check_poison(self, state_dict: dict[str, Any]) -> None:
+        """See that what is stamped into the training stream is what it was in a run that is resumed.
+
+        Args:
+            state_dict: Of the checkpoint; those of earlier releases do not say.
+
+        Raises:
+            UserMistake: If it is another plan, or a manifest of other pairs.
+        """
+        before = state_dict.get("poison")
+        changed = told_other_poison(before, self.poison) if before else ""
+        if changed:
+            raise UserMistake(
+                f"the run would resume with other poison than that of its checkpoint: {changed}; give the same "
+                "data.poison, or start another run from its weights with model.init_from"
+            )
 
     def _read_pairs(self, train_shards: str | list[str]) -> TrainingPairs:
         """Index the training shards, and settle who is poisoned and who is left out."""

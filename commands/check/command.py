@@ -13,6 +13,7 @@ from ...contracts import UserMistake
 from ...files import write_text
 from ...interrupt import ended_by_ctrl_c
 from ...reading import read_json, read_text, reading, user_path
+from ...run_lock import held_folder
 from ..declaration import Command
 
 _ASKED, _ANSWER = "asked.json", "check.json"
@@ -66,24 +67,25 @@ def check(
     _, name = open_encoder(model, encoder)  # a model that cannot be read is reported before anything starts
     given = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}
     asked = given | {"content": content_of(model, shards, pictures)}
-    if (answer := _take(folder, asked)) is not None:
-        print(f"{folder / 'check.html'} has the answer to that: {answer['verdict']}")
-        return int(answer["exit_code"])
-    subject, console = Subject(user_path(model, "model"), name, folder), Console()
-    console.print(f"{escape(name_of(model))}: {escape(name)}")
-    pairs = inversion = None
-    if shards is not None:
-        console.rule("Looking for poisoned pairs with UBT")
-        pairs = examine_pairs(subject, shards, ubt)
-    if shards is None or invert:
-        console.rule("Inverting the trigger with DECREE")
-        inversion = invert_trigger(subject, pictures or shards)
-    verdict = Verdict(model, name, pairs, inversion, shards, time.perf_counter() - started)
-    _collect(folder)
-    write_page(verdict, folder)
-    write_text(folder / _ANSWER, json.dumps(verdict.as_json(), indent=2) + "\n")
-    tell(verdict, folder, console)
-    return verdict.exit_code
+    with held_folder(folder, "--out"):
+        if (answer := _take(folder, asked)) is not None:
+            print(f"{folder / 'check.html'} has the answer to that: {answer['verdict']}")
+            return int(answer["exit_code"])
+        subject, console = Subject(user_path(model, "model"), name, folder), Console()
+        console.print(f"{escape(name_of(model))}: {escape(name)}")
+        pairs = inversion = None
+        if shards is not None:
+            console.rule("Looking for poisoned pairs with UBT")
+            pairs = examine_pairs(subject, shards, ubt)
+        if shards is None or invert:
+            console.rule("Inverting the trigger with DECREE")
+            inversion = invert_trigger(subject, pictures or shards)
+        verdict = Verdict(model, name, pairs, inversion, shards, time.perf_counter() - started)
+        _collect(folder)
+        write_page(verdict, folder)
+        write_text(folder / _ANSWER, json.dumps(verdict.as_json(), indent=2) + "\n")
+        tell(verdict, folder, console)
+        return verdict.exit_code
 
 
 def _take(folder: Path, asked: Mapping[str, object]) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...interrupt import ended_by_ctrl_c
+from ...run_lock import held_folder
 from ..declaration import Command
 
 
@@ -22,7 +23,8 @@ def demo(out: str = "runs/demo", seed: int = 0) -> None:
     with ended_by_ctrl_c():  # torch comes along
         from .story import tell_story
 
-    tell_story(Path(out), seed)
+    with held_folder(out, "--out"):
+        tell_story(Path(out), seed)
 
 
 COMMAND = Command(demo)

@@ -8,6 +8,7 @@ from ...contracts import UserMistake
 from ...datamodules.poisoning import PoisonSpec, poison_of
 from ...datamodules.shards import ShardSet, expand_shards
 from ...datamodules.shards.remote import is_remote
+from ...run_lock import held_folder
 from ..declaration import Command
 from .baking import bake
 from .preview import write_preview
@@ -49,18 +50,19 @@ def poison(
     if len({Path(path).name for path in paths}) != len(paths):
         raise UserMistake("two shards have the same file name: bake them into folders of their own")
     target = Path(out)
-    if target.exists() and (not target.is_dir() or any(path.name != PREVIEW for path in target.iterdir())):
-        raise UserMistake(f"{out} is not an empty folder: give an output folder that is new or empty")
-    source = ShardSet(paths)
-    source.check_not_empty()
-    chosen = poison_of(plan, source, image_size)
-    if chosen is None:
-        raise UserMistake("there is no plan: give --plan a class, or the path of a poison.json")
-    if preview:
-        write_preview(source, chosen, image_size, target / PREVIEW)
-        print(f"wrote {target / PREVIEW}")
-    else:
-        bake(source, chosen, image_size, target)
+    with held_folder(target, "--out"):
+        if any(path.name != PREVIEW for path in target.iterdir()):
+            raise UserMistake(f"{out} is not an empty folder: give an output folder that is new or empty")
+        source = ShardSet(paths)
+        source.check_not_empty()
+        chosen = poison_of(plan, source, image_size)
+        if chosen is None:
+            raise UserMistake("there is no plan: give --plan a class, or the path of a poison.json")
+        if preview:
+            write_preview(source, chosen, image_size, target / PREVIEW)
+            print(f"wrote {target / PREVIEW}")
+        else:
+            bake(source, chosen, image_size, target)
 
 
 COMMAND = Command(poison, switches=["preview"])

@@ -24,6 +24,7 @@ from ...datamodules.shards.writer import (
 )
 from ...datamodules.templates import CIFAR10_TEMPLATES
 from ...reading import read_lines
+from ...run_lock import held_folder
 from .class_order import named_positions
 
 T = TypeVar("T")
@@ -130,7 +131,7 @@ def write_counted(
     """Write rows under a progress bar and say in one line what was written and skipped."""
     skipped: Counter[str] = Counter()
     # On the error stream, so that the line on the output stream stands alone.
-    with Progress(console=Console(stderr=True)) as progress:
+    with held_folder(output, "output folder"), Progress(console=Console(stderr=True)) as progress:
         shown = progress.track(rows, total=total, description="writing shards")
         shards = write(_within_limit(shown, total, max_bad_share, skipped))
     bad = skipped.total()
