@@ -8,6 +8,10 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # its __all__ is made at run time
 
+from .contracts import UserMistake
+from .nearest import meant
+from .reading import shown
+
 _FOLDER = "configs"
 
 
@@ -31,10 +35,35 @@ def packaged_config(name: str) -> str:
     return name
 
 
+def nearest_config(name: str) -> str:
+    """The end of a complaint: the package's config whose name is nearest; nothing where none is near.
+
+    Args:
+        name: As the user wrote it.
+    """
+    own = Path(str(files("untrigger") / _FOLDER))
+    prefix = f"{_FOLDER}/" if name.startswith(f"{_FOLDER}/") else ""
+    return meant(name, [prefix + path.relative_to(own).as_posix() for path in sorted(own.rglob("*.yaml"))])
+
+
+def _names_no_file(text: str) -> bool:
+    """Whether a text is the path of nothing; a config written out is none."""
+    try:
+        return text.isprintable() and not any(mark in text for mark in (": ", "{", "[")) and not Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
 class ConfigFile(ActionConfigFile):
     """``--config``, which finds the package's own files too."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        """Read the file into the options."""
+        """Read the file into the options.
+
+        Raises:
+            UserMistake: If there is no such file, with the nearest of the package's.
+        """
         found = packaged_config(values) if isinstance(values, str) else values
+        if isinstance(found, str) and _names_no_file(found):
+            raise UserMistake(f"config {shown(found)} does not exist{nearest_config(found)}")
         super().__call__(parser, cfg, found, option_string)  # type: ignore[no-untyped-call]  # jsonargparse's

@@ -151,3 +151,21 @@ def test_configs_of_the_package_are_found_in_any_folder(tmp_path: Path, monkeypa
     Path("ubt/cifar10.yaml").write_text("mine")
     for name in ("ubt/cifar10.yaml", "configs/../../x.yaml", "missing.yaml", "configs", "/etc/passwd", "a: {b: c}"):
         assert packaged_config(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("ubt/cifar1.yaml", "; did you mean ubt/cifar10.yaml?"),
+        ("configs/utb/cifar10.yml", "; did you mean configs/ubt/cifar10.yaml?"),
+        ("ubt/cifar10", "; did you mean ubt/cifar10.yaml?"),
+        ("quite/another.yaml", ""),
+    ],
+)
+def test_the_packages_config_that_is_nearest_to_a_missing_one_is_named(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["untrigger"])
+    with pytest.raises(UserMistake) as mistake:
+        cli.run(["fit", "--config", name])
+    assert str(mistake.value).endswith(f"{name} does not exist{meant}")
