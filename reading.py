@@ -54,8 +54,9 @@ def reading(what: str, path: str | os.PathLike[str], passing: tuple[type[Excepti
         passing: Further errors that pass, which the caller handles.
 
     Raises:
-        UserMistake: If the block raises any other exception, which is its cause.
+        UserMistake: If the block raises any other exception, which is its cause; or as ``check_ends``.
     """
+    check_ends(what, path)
     try:
         yield
     except UserMistake:
@@ -67,6 +68,23 @@ def reading(what: str, path: str | os.PathLike[str], passing: tuple[type[Excepti
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise UserMistake(f"{what} {shown(path)} cannot be read: {reason(error)}") from error
+
+
+def check_ends(what: str, path: str | os.PathLike[str]) -> None:
+    """See that something is no pipe and no device, which whoever opens it may wait for without end.
+
+    Args:
+        what: What it is, for the message.
+        path: The file or folder, if there is one of that name.
+
+    Raises:
+        UserMistake: If it is one.
+    """
+    mode = stat.S_IFREG
+    with suppress(OSError, ValueError):
+        mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserMistake(f"{what} {shown(path)} is not a regular file; give one")
 
 
 def read_bytes(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) -> bytes:
@@ -103,12 +121,14 @@ def read_text(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES, e
         errors: What becomes of bytes that are not UTF-8: ``surrogateescape`` for names of files.
 
     Raises:
-        UserMistake: As ``read_bytes``, or if it is not UTF-8.
+        UserMistake: As ``read_bytes``, or if it is not UTF-8, or of another format.
     """
     content = read_bytes(path, what, most)
     with reading(what, path):
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             errors = "strict"  # reported as what it is
+        elif b"\0" in content and (kind := looks_like(content)):
+            raise UserMistake(f"{what} {shown(path)} is no text{kind}")
         return content.decode("utf-8-sig", errors)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..contracts import Attack, UserMistake
 from ..files import open_whole
-from ..reading import reason, shown
+from ..reading import check_ends, reason, shown
 
 EVALUATION = "evaluation.npz"
 """The name of the file."""
@@ -90,6 +90,7 @@ def read_evaluation(folder: Path) -> Evaluation | None:
     path = folder / EVALUATION
     if not path.exists():
         return None
+    check_ends("evaluation", path)
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > _LARGEST:

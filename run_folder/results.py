@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..contracts import UserMistake
 from ..files import write_text
-from ..reading import reason, shown
+from ..reading import check_ends, reason, shown
 from ..tables import plain_cell, text_cell
 
 RESULTS = "results.csv"
@@ -58,6 +58,7 @@ def read_results(folder: Path) -> list[dict[str, str]]:
     path = folder / RESULTS
     if not path.exists():
         return []
+    check_ends("results file", path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)

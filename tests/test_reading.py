@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from untrigger.contracts import UserMistake
+from untrigger.datamodules.shards.tar import tar_members
+from untrigger.datamodules.triggers import GivenPicture
+from untrigger.lightning_modules.encoders.checkpoint_files import read_tensors
 from untrigger.reading import read_bytes, read_json, read_lines, read_text, reading, shown, user_path
+from untrigger.run_folder.curves import read_curves
+from untrigger.run_folder.evaluation import read_evaluation
+from untrigger.run_folder.results import read_results
+from untrigger.tables import open_table
 
 
 @pytest.mark.parametrize(
@@ -88,3 +96,29 @@ def test_a_path_in_a_message_steers_no_terminal() -> None:
     assert shown("plain name é.csv") == "plain name é.csv"
     assert shown("red \x1b[31m\udce9") == r"'red \x1b[31m\udce9'"
     assert len(shown("x" * 5_000)) < 350
+
+
+def test_a_pipe_is_told_at_every_door_before_it_is_opened(tmp_path: Path) -> None:
+    doors: dict[str, Callable[[Path], object]] = {
+        "results.csv": lambda path: read_results(path.parent),
+        "evaluation.npz": lambda path: read_evaluation(path.parent),
+        "metrics.csv": lambda path: read_curves(path.parent),
+        "0.tar": lambda path: list(tar_members(str(path))),
+        "given.tar": lambda path: GivenPicture(["a.png"], str(path)),
+        "table.csv": lambda path: open_table(str(path), "table").__enter__(),
+        "weights.safetensors": read_tensors,
+        "model.ckpt": read_tensors,
+    }
+    for name, read in doors.items():
+        path = tmp_path / name.partition(".")[0] / name
+        path.parent.mkdir()
+        os.mkfifo(path)
+        with pytest.raises(UserMistake, match=rf"{name} is not a|there is no checkpoint .*{name}"):
+            read(path)
+
+
+def test_a_pointer_in_the_place_of_a_checkpoint_is_told(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "model.ckpt"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")
+        with pytest.raises(UserMistake, match=rf"{name} .*a pointer of Git LFS"):
+            read_tensors(tmp_path / name)

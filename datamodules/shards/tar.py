@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...contracts import UserMistake
-from ...reading import looks_like, reading, shown
+from ...reading import check_ends, looks_like, reading, shown
 
 BLOCK = tarfile.BLOCKSIZE
 FILE, HARD_LINK, SYMBOLIC_LINK, FOLDER, SPARSE, OTHER = (
@@ -105,6 +105,7 @@ def tar_members(path: str, name: str | None = None) -> Iterator[TarMember]:
         UserMistake: If the file cannot be read, is no uncompressed tar, or has more members than any shard should.
     """
     name = shown(path) if name is None else name
+    check_ends("shard", path)
     with reading("shard", name, passing=(TarFault,)), open(path, "rb", buffering=0) as stream:
         file, size = stream.fileno(), os.fstat(stream.fileno()).st_size
         position = count = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...contracts import UserMistake
-from ...reading import read_json, reading, reason, shown
+from ...reading import looks_like, read_json, reading, reason, shown
 from .messages import one_line, some
 from .pickles import PickleTooCostly, check_pickle
 
@@ -63,7 +64,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path, device="cpu")
     except Exception as error:  # a damaged file can make its reader fail in any way
-        raise UserMistake(f"{path} cannot be read as safetensors: {one_line(error)}") from error
+        raise UserMistake(f"{path} cannot be read as safetensors: {one_line(error)}{_seen(path)}") from error
+
+
+def _seen(path: Path) -> str:
+    """What a file that is no checkpoint looks like, such as a pointer of Git LFS."""
+    with suppress(OSError), path.open("rb") as stream:
+        return looks_like(stream.read(64))
+    return ""
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
@@ -137,7 +145,7 @@ def check_pickled(path: Path) -> bool:
                 _check_archive(path, size)
                 return True
             if head != _FORMER:
-                raise UserMistake(f"{path} does not load as tensors alone (it is no file of torch.save's)")
+                raise UserMistake(f"{path} does not load as tensors alone (it is no file of torch.save's{_seen(path)})")
             stream.seek(0)
             beside = [check_pickle(stream).bytes_beside for _ in range(_FORMER_PICKLES)]
     except UserMistake:

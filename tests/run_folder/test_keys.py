@@ -58,6 +58,7 @@ def test_keys_that_are_not_utf8_are_the_ones_of_the_shards(tmp_path: Path) -> No
         ("keys.txt", b"\xff\xfea\0\n\0", "it looks like UTF-16 text"),
         ("keys.csv", b"PK\x03\x04", "is no table; it looks like a zip archive, as torch.save and Excel write"),
         ("keys.txt", b" \n", "names no keys"),
+        ("keys.parquet", b"PAR1\x15\x04\0", "is no text; it looks like Parquet"),
     ],
 )
 def test_a_list_that_is_not_what_it_seems_is_told(name: str, content: bytes, said: str, tmp_path: Path) -> None:
