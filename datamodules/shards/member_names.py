@@ -1,9 +1,11 @@
-"""What the name of a shard's member says."""
+"""What the name of a shard's member says, and how large such a member may be."""
 
 from __future__ import annotations
 
 from collections.abc import Container
 
+MOST_BYTES = {"picture": 64 << 20, "txt": 1 << 16, "json": 1 << 20, "cls": 64}
+"""That a member may have, as it is read and so as it is written."""
 _MOST_SUFFIXES = 8
 _LONGEST_SUFFIX = 24
 

@@ -18,6 +18,7 @@ from ...reading import shown
 from ..bad_samples import BadSample
 from .cache import ShardCache
 from .index import MEMBERS, ShardIndex, index_shard
+from .member_names import MOST_BYTES
 from .remote import RemoteShards, is_remote, redacted
 from .samples import decode_caption
 
@@ -31,7 +32,6 @@ _TOLD = 8
 """Kinds of members that a message names."""
 _NEAR = 1 << 16
 """Bytes from the first to the last that are read for one sample at once."""
-_MAX_BYTES = {"picture": 64 << 20, "txt": 1 << 16, "json": 1 << 20, "cls": 64}
 
 
 class _OpenShard(NamedTuple):
@@ -241,7 +241,7 @@ class ShardSet:
         places = []
         for member in members:
             column = MEMBERS.index(member)
-            if sizes[column] > _MAX_BYTES[member]:
+            if sizes[column] > MOST_BYTES[member]:
                 raise BadSample(f"oversized {member}", f"{sizes[column]} bytes")
             places.append((offsets[column], offsets[column] + sizes[column]))
         first, last = min(start for start, _ in places), max(end for _, end in places)

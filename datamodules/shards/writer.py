@@ -20,6 +20,7 @@ from ...contracts import UserMistake
 from ...files import open_whole, write_text
 from ..templates import check_templates
 from .encoded import EncodedPicture
+from .member_names import MOST_BYTES
 
 T = TypeVar("T")
 
@@ -81,7 +82,8 @@ def write_training_shards(folder: Path, pairs: Iterable[Pair | Skipped], shard_s
         The number of shards.
 
     Raises:
-        UserMistake: If the folder holds anything or ``shard_size`` is not positive.
+        UserMistake: If the folder holds anything, ``shard_size`` is not positive, or a sample is larger than what is
+            read.
     """
     _make_empty_folder(folder, shard_size)
     # As in img2dataset the width follows the size; four digits are the width for its 10,000.
@@ -94,7 +96,7 @@ def write_training_shards(folder: Path, pairs: Iterable[Pair | Skipped], shard_s
             with open_shard(path) as tar:
                 for count, pair in enumerate(rows, start=1):
                     if isinstance(pair, Pair):
-                        tar.write(_training_sample(f"{shard:05d}{count - 1:0{digits}d}", pair))
+                        tar.write(_readable(_training_sample(f"{shard:05d}{count - 1:0{digits}d}", pair)))
                         successes += 1
             written.append(path)
             stats = folder / f"{shard:05d}_stats.json"
@@ -150,7 +152,7 @@ def write_zero_shot_set(
             with open_shard(path) as tar:
                 for index, sample in enumerate(rows, start=shard * shard_size):
                     if isinstance(sample, Labelled):
-                        tar.write(_zero_shot_sample(f"s{index:07d}", sample, len(classnames)))
+                        tar.write(_readable(_zero_shot_sample(f"s{index:07d}", sample, len(classnames))))
             written.append(path)
             shards = shard + 1
         # Last the number of shards, since readers start from it: a set without it is not complete.
@@ -204,6 +206,18 @@ def _training_sample(key: str, pair: Pair) -> dict[str, str | bytes]:
         "txt": pair.caption.encode(),
         "json": json.dumps((pair.meta or {}) | known).encode(),
     }
+
+
+def _readable(sample: dict[str, str | bytes]) -> dict[str, str | bytes]:
+    """A sample none of whose members is larger than what is read."""
+    for suffix, data in sample.items():
+        most = MOST_BYTES.get(suffix, MOST_BYTES["picture"])
+        if len(data) > most:
+            raise UserMistake(
+                f"the {suffix} of sample {sample['__key__']!r} would have {len(data):,} bytes, and none above {most:,} "
+                "is read"
+            )
+    return sample
 
 
 def _zero_shot_sample(key: str, sample: Labelled, classes: int) -> dict[str, str | bytes]:

@@ -78,3 +78,18 @@ def test_what_img2dataset_writes_as_files_is_no_folder_of_classes(tmp_path: Path
         (tmp_path / "out" / "00000" / f"{number:09d}.txt").write_text("a caption")
     with pytest.raises(UserMistake, match=r"captions beside 4 of 4 pictures.*tar -cf 00000\.tar -C .*/out/00000 \."):
         shards_from_folder(tmp_path / "out", tmp_path / "shards")
+
+
+def test_a_caption_that_is_too_large_to_be_read_is_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards_from_csv(table(tmp_path, {1: "x" * 65_537, 2: "x" * 65_536}, 4), tmp_path / "out", max_bad_share=0.5)
+    assert "wrote 3 pictures in 1 shards" in (said := capsys.readouterr().out)
+    assert "skipped 1 (caption too large 1)" in said
+    picture(tmp_path / "classes" / "cat" / "a.png")
+    (tmp_path / "names.txt").write_text("x" * 65_536)
+    with pytest.raises(
+        UserMistake, match=r"the txt of sample '000000000' would have 65,\d+ bytes, and none above 65,536"
+    ):
+        shards_from_folder(tmp_path / "classes", tmp_path / "more", classnames=tmp_path / "names.txt")
+    assert not files(tmp_path / "more")
