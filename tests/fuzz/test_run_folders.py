@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from fuzz.mutations import JSON, TEXT, ZIP
+from fuzz.mutations import JSON, TEXT, ZIP, Mutation
 from fuzz.trial import Door, runs, try_door
 
 from untrigger.commands.bench.console import _figures
@@ -120,7 +120,9 @@ def test_the_answer_of_a_check(tmp_path: Path) -> None:
     assert try_door(Door(question, lambda: _take(tmp_path, asked), JSON), runs(60), "question")[1]
 
 
-@pytest.mark.parametrize("file", ["metrics.csv"])
-def test_a_report_of_a_broken_run(file: str, run: Path, tmp_path: Path) -> None:
-    mutations = ZIP if file.endswith("npz") else TEXT
-    try_door(Door(run / file, lambda: write_report([run], tmp_path / "report.html"), mutations), runs(1), file)
+@pytest.mark.parametrize(("file", "mutations"), [("metrics.csv", TEXT), ("evaluation.npz", ZIP)])
+def test_a_report_of_a_broken_run(file: str, mutations: tuple[Mutation, ...], run: Path, tmp_path: Path) -> None:
+    tries = min(runs(1), 20)  # each draws all figures
+    assert sum(
+        try_door(Door(run / file, lambda: write_report([run], tmp_path / "report.html"), mutations), tries, file)
+    )
