@@ -20,6 +20,7 @@ from typing import Any
 from ...checkpoints import LAST, last_checkpoint
 from ...contracts import UserMistake
 from ...files import write_text
+from ...printable import printable
 from ...reading import read_json
 from ...run_folder.cell import CELL, read_record, write_record
 from ...run_folder.results import read_results
@@ -292,4 +293,4 @@ def _last_line(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _ERROR_TAIL))
         lines = file.read().decode("utf-8", "replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return next((printable(line.strip()) for line in reversed(lines) if line.strip()), "")

@@ -31,6 +31,7 @@ _COSTS = {"seconds": "seconds", "samples_seen": "samples seen", "peak_memory_mb"
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+    | {"[": "{[}", "*": "{*}"}  # which the end of the row before would take for its own
 )
 _STALE = (
     "Seeds marked as stale were run by other code than this, or start from such a run: `--rerun stale` runs them anew."

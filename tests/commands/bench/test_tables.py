@@ -106,8 +106,8 @@ def test_several_attacks_of_a_run_have_a_row_each() -> None:
 def test_names_are_text_not_markup() -> None:
     rows = summarise(labelled_rows([record("a_1%|*", "none", 0, 0.8, 1.0)]))
     assert "a\\_1%\\|\\*" in markdown_table(rows)
-    assert "a\\_1\\%|*" in latex_table(rows)
+    assert "a\\_1\\%|{*}" in latex_table(rows)
     assert "80.0 & 100.0" in latex_table(rows)
     rows = summarise(labelled_rows([record("\\input{x}\x1b[2J\n", "<b>\u202e", 0, 0.8, 1.0)]))
-    assert "\\textbackslash{}input\\{x\\} [2J  & <b> " in latex_table(rows)
+    assert "\\textbackslash{}input\\{x\\} {[}2J  & <b> " in latex_table(rows)
     assert "| \\\\input{x} \\[2J  | \\<b\\>  |" in markdown_table(rows)
