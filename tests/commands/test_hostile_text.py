@@ -50,6 +50,7 @@ TEXTS = [
     "\udce9\udc9b\udcff",
 ]
 CLASSES = ['=HYPERLINK("http://x") <img src=x onerror=alert(1)>', r"\input{x} & 100% \x1b[31m[red]"]
+KEYS = [text + end for text in TEXTS for end in ("", "0", "1")]
 PLACE = "=<script>[red]"
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
 """What steers a terminal or turns a line; line ends and tabs stand in every file."""
@@ -98,26 +99,45 @@ def picture(label: int, draws: np.random.Generator) -> bytes:
     return encode_picture((colour + draws.normal(0, 12, (32, 32, 3))).clip(0, 255).astype(np.uint8))
 
 
-def test_hostile_text_is_only_text_in_whatever_the_commands_leave(
-    tmp_path: Path,
-    write_shard: WriteShard,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+@pytest.fixture
+def place(tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shards, beside a zero-shot set, in a folder whose name is hostile too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["untrigger"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     draws = np.random.default_rng(0)
-    keys = [text + end for text in TEXTS for end in ("", "0", "1")]
     pairs = [
         (key, {"png": picture(n % 2, draws), "txt": f"a {CLASSES[n % 2]} {key}".encode("utf-8", "replace")})
-        for n, key in enumerate(keys)
+        for n, key in enumerate(KEYS)
     ]
     data = Path(write_shard(Path(PLACE, "train", "00000.tar"), pairs)).parent
     tested = [Labelled(check_picture(picture(n % 2, draws)), n % 2) for n in range(16)]
     write_zero_shot_set(Path(PLACE), tested, CLASSES, ["a {c}"])
-    shown = ["--data.train_shards", str(data), "--data.zero_shot", PLACE]
+    return data
+
+
+def assert_only_text() -> dict[Path, str]:
+    """See that nothing in the working folder is more than text, and return what there is."""
+    left = {
+        path: path.read_text("utf-8", "surrogateescape")
+        for path in Path().rglob("*")
+        if path.suffix in (".csv", ".html", ".json", ".md", ".tex", ".yaml")
+    }
+    assert not {path: found for path, text in left.items() if (found := CONTROLS.findall(text))}
+    for path in (path for path in left if path.suffix == ".html"):
+        assert not Page(left[path]).active
+    for path in (path for path in left if path.suffix == ".csv"):
+        cells = [cell for row in csv.reader(left[path].splitlines()) for cell in row]
+        formulas = [cell for cell in cells if cell.lstrip().startswith(("=", "+", "-", "@"))]
+        assert not [cell for cell in formulas if not re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell)]
+    return left
+
+
+def test_hostile_text_is_only_text_in_whatever_the_commands_leave(
+    place: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = ["--data.train_shards", str(place), "--data.zero_shot", PLACE]
     ubt = config(
         Path("ubt.yaml"),
         "UBT",
@@ -128,48 +148,59 @@ def test_hostile_text_is_only_text_in_whatever_the_commands_leave(
         probe={"candidates": 8, "epochs": 1, "steps": 4, "lr": 1e-2, "significance": 1.0, "min_moved": 0.0},
         repair={"epochs": 1, "steps": 1, "batch_size": 4},
     )
-
     poison = {"trigger": "BadNet", "target": CLASSES[0], "count": "9"}
     attack = [word for name, value in poison.items() for word in (f"--data.poison.{name}", value)]
     planted = ["--config", config(Path("planted.yaml"), "PoisonedCLIP"), "--trainer.default_root_dir", "planted"]
     cli.run(["fit", *planted, *shown, "--data.poison", "PoisonPlan", *attack])
     unlearn = ["--config", ubt, "--model.init_from", "planted/last.ckpt", "--trainer.default_root_dir", "unlearnt"]
     cli.run(["fit", *unlearn, *shown, "--data.poison", "planted/poison.json"])
-    cli.run(["clean", "planted/last.ckpt", str(data), "cleaned", "--ubt", ubt])
+    cli.run(["clean", "planted/last.ckpt", str(place), "cleaned", "--ubt", ubt])
     cli.run(["report", "planted", "unlearnt", "--out", "report.html"])
     printed = "\n".join([*capfd.readouterr(), *caplog.messages])
 
     assert not CONTROLS.findall(printed)
     assert "target '=HYPERLINK(" in printed
-    left = {
-        path: path.read_text("utf-8", "surrogateescape")
-        for path in Path().rglob("*")
-        if path.suffix in (".csv", ".html", ".json", ".md", ".yaml")
-    }
-    assert not {path: found for path, text in left.items() if (found := CONTROLS.findall(text))}
-    assert {path.name for path in left} >= {
-        "check.html",
-        "check.json",
-        "report.html",
-        "README.md",
-        "results.csv",
-        "suspects.csv",
-    }
-    for path in (path for path in left if path.suffix == ".html"):
-        assert not Page(left[path]).active
-    for path in (path for path in left if path.suffix == ".csv"):
-        cells = [cell for row in csv.reader(left[path].splitlines()) for cell in row]
-        formulas = [cell for cell in cells if cell.lstrip().startswith(("=", "+", "-", "@"))]
-        assert not [cell for cell in formulas if not re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell)]
+    left = assert_only_text()
+    wanted = {"check.html", "check.json", "report.html", "README.md", "results.csv", "suspects.csv"}
+    assert {path.name for path in left} >= wanted
     card = left[Path("cleaned/model/README.md")]
     assert "<img" not in card
     assert "<script" not in card
+    assert_left_out(place, ["fit", *planted[:2], *shown], caplog)
 
+
+def assert_left_out(place: Path, fit: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """See that the table of suspects names the very keys."""
     suspects = "cleaned/check-before/suspects.csv"
     named = excluded_keys(suspects)
-    shards = ShardSet([str(data / "00000.tar")])
-    assert 8 <= len(named) < len(keys)
-    assert named < set(keys)
-    assert set(next(shards.without(named).keys())) == set(keys) - named
-    cli.run(["fit", *planted[:2], *shown, "--data.exclude", suspects, "--trainer.default_root_dir", "without"])
+    assert 8 <= len(named) < len(KEYS)
+    assert named < set(KEYS)
+    assert set(next(ShardSet([str(place / "00000.tar")]).without(named).keys())) == set(KEYS) - named
+    cli.run([*fit, "--data.exclude", suspects, "--trainer.default_root_dir", "without"])
     assert f"({len(named)} left out by {suspects})" in caplog.text
+
+
+def test_hostile_text_is_only_text_in_what_a_bench_leaves(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    plan = {"target": CLASSES[0], "count": 9, "trigger": "BadNet"}
+    spec = {
+        "name": "tiny",
+        "data": PLACE,
+        "every": {"data": {"zero_shot": "${data}", "train_shards": "${data}/train"}},
+        "train": {"config": config(Path("planted.yaml"), "PoisonedCLIP")},
+        "attacks": {
+            "BadNet": {"poison": {"class_path": "PoisonPlan", "init_args": plan}},
+            "broken": {"poison": {"class_path": "PoisonPlan", "init_args": plan | {"target": TEXTS[12] + TEXTS[14]}}},
+        },
+        "seeds": [0],
+        "twins": False,
+    }
+    Path("bench.yaml").write_text(yaml.safe_dump(spec))
+    with pytest.raises(SystemExit):
+        cli.run(["bench", "--config", "bench.yaml"])
+    printed = "".join(capfd.readouterr())
+    assert not CONTROLS.findall(printed)
+    assert "1 cells failed" in printed
+    assert "Traceback" not in "".join(path.read_text() for path in Path("runs/bench/tiny/logs").glob("*.log"))
+    left = assert_only_text()
+    assert {path.name for path in left} >= {"results.csv", "results.md", "results.tex", "report.html"}
+    assert "\\input" not in left[Path("runs/bench/tiny/results.tex")]
