@@ -39,6 +39,8 @@ MORE_ATTACK_MEASURES = (
 """What is measured of an attack beside these, likewise."""
 
 _IDENTITY = COLUMNS[:4]
+_MOST_ROWS = 2_000
+"""Of a run, which has one for each attack, or of a table of runs."""
 _TEXTS = COLUMNS[:3]
 """Names that are other people's text: in the file they stand as `tables.text_cell` has them, in rows as they are."""
 
@@ -69,6 +71,10 @@ def read_results(folder: Path) -> list[dict[str, str]]:
     known = columns[: len(COLUMNS)] == COLUMNS and len(set(columns)) == len(columns) and all(columns)
     if not known or any(None in row or None in row.values() for row in rows):
         raise UserMistake(f"{path} is not a results file: its columns must begin {','.join(COLUMNS)}; move it away")
+    if len(rows) > _MOST_ROWS:
+        raise UserMistake(
+            f"{shown(path)} has {len(rows):,} rows, and no more than {_MOST_ROWS:,} are read: move it away"
+        )
     return [row | {column: plain_cell(row[column]) for column in _TEXTS} for row in rows]
 
 

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from math import inf
 from pathlib import Path
 from random import SystemRandom
@@ -160,10 +161,20 @@ def _try(url: str, path: Path, timeout: float, progress: _Progress) -> None:
     if scheme in ("http", "https"):
         # trust_env: proxies from the environment, passwords from ~/.netrc.
         limits = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
-        options["client_kwargs"] = {"timeout": limits, "trust_env": True}
+        # The file as it lies there: what a server compresses on the way has another size than it says.
+        as_it_is = {"headers": {"Accept-Encoding": "identity"}, "auto_decompress": False}
+        options["client_kwargs"] = {"timeout": limits, "trust_env": True, "raise_for_status": _whole, **as_it_is}
     # An instance of its own: the cached ones do not outlive a fork.
     store = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
     _watch(lambda: store.get_file(url, str(path), callback=progress), timeout, progress)
+
+
+async def _whole(response: aiohttp.ClientResponse) -> None:
+    """Refuse the part of a file: nobody asked for one, and it would pass for the whole."""
+    if response.status == HTTPStatus.PARTIAL_CONTENT:
+        raise aiohttp.ClientResponseError(
+            response.request_info, response.history, status=response.status, message="with a part of the file"
+        )
 
 
 def _copy_pipe(url: str, path: Path, progress: fsspec.Callback) -> None:
@@ -203,6 +214,8 @@ def _told(error: Exception) -> str:
     """What an error of a store says; the library of HTTP names no more than the URL where a server has no such file."""
     if isinstance(error, aiohttp.TooManyRedirects):
         return f"the server redirects without end ({len(error.history)} times)"
+    if isinstance(error, aiohttp.InvalidURL) and "Redirect" in type(error).__name__:
+        return f"the server redirects to {error.url}, which is no address of a web server"
     if isinstance(error, FileNotFoundError) and error.errno is None:
         return "there is no such file (404 of a web server)"
     if isinstance(error, aiohttp.ClientResponseError):

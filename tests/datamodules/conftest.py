@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,7 +21,8 @@ class ShardServer(ThreadingHTTPServer):
         faults: By file name, what happens at each request in turn; afterwards the file is served. ``503`` and the like
             are statuses, ``stall`` sends half of the file and then nothing, ``cut`` half and hangs up, ``drip`` a byte
             at a time, ``page`` is a web page in its place; without a length, ``short`` sends half of the file and
-            ``endless`` does not end. A name with one fault in a tuple has it at every request.
+            ``endless`` does not end; ``gzip`` compresses for who takes that, ``zipped`` for everybody, ``part`` sends
+            some of the file as that. A name with one fault in a tuple has it at every request.
         asked: Requests by file name.
     """
 
@@ -59,6 +61,12 @@ class _Handler(SimpleHTTPRequestHandler):
         fault = self.server.fault(name)
         if fault.isdigit():
             self.send_error(int(fault))
+        elif fault == "part":
+            content = Path(self.translate_path(self.path)).read_bytes()[:5120]
+            self.send_response(206)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
         elif fault == "page":
             self.send_response(200)
             self.end_headers()
@@ -71,6 +79,16 @@ class _Handler(SimpleHTTPRequestHandler):
             with suppress(OSError):  # who has had enough hangs up
                 while fault == "endless" and not self.server.over.is_set():
                     self.wfile.write(bytes(1 << 20))
+        elif fault in ("gzip", "zipped"):
+            content = Path(self.translate_path(self.path)).read_bytes()
+            compressed = fault == "zipped" or "gzip" in self.headers.get("Accept-Encoding", "gzip")
+            content = gzip.compress(content) if compressed else content
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            if compressed:
+                self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            self.wfile.write(content)
         elif fault:
             content = Path(self.translate_path(self.path)).read_bytes()
             self.send_response(200)

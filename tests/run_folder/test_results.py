@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from untrigger.contracts import UserMistake
 from untrigger.run_folder.results import COLUMNS, add_results, read_results
 
 ROW = dict.fromkeys(COLUMNS, "0.1")
@@ -31,3 +32,13 @@ def test_names_come_back_as_they_were_and_are_no_formulas(tmp_path: Path, name: 
     assert not cells["dataset"].startswith(("=", "-", "\t"))
     assert "\x1b" not in cells["attack"]
     assert cells["mine"] == "-0.5"
+
+
+def test_a_table_of_more_rows_than_any_has_is_not_drawn(tmp_path: Path) -> None:
+    row = ",".join(ROW.values())
+    (tmp_path / "results.csv").write_text("\n".join([",".join(COLUMNS), *[row] * 2000]))
+    assert len(read_results(tmp_path)) == 2000
+    with (tmp_path / "results.csv").open("a") as file:
+        file.write(f"\n{row}\n")
+    with pytest.raises(UserMistake, match=r"results\.csv has 2,001 rows, and no more than 2,000 are read"):
+        read_results(tmp_path)

@@ -13,10 +13,11 @@ from fsspec.implementations.local import LocalFileSystem
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.shards import RemoteShards, ShardSet, expand_shards
 from untrigger.datamodules.shards.remote import ShardUnavailable, fetch, redacted
+from untrigger.datamodules.shards.tar import tar_members
 
 QUICK = RemoteShards(retries=1, timeout=1.0)
 ONCE = RemoteShards(retries=0, timeout=0.3)
-FAULTS = ["503", "stall", "cut"]
+FAULTS = ["503", "stall", "cut", "part"]
 
 
 @pytest.fixture
@@ -39,6 +40,16 @@ def test_a_fault_that_stays_is_told_with_the_shard(fault: str, server: Any, shar
         fetch(f"{server.url}/train/00000.tar", tmp_path / "copy", QUICK)
     assert "\n" not in str(error.value)
     assert str(error.value).rpartition(": ")[2]
+
+
+def test_a_shard_comes_as_it_lies_there_and_is_never_unpacked(server: Any, shard: Path, tmp_path: Path) -> None:
+    server.faults["00000.tar"] = ["gzip", "zipped"]
+    fetch(f"{server.url}/train/00000.tar", tmp_path / "copy", QUICK)
+    assert (tmp_path / "copy").read_bytes() == shard.read_bytes()
+    fetch(f"{server.url}/train/00000.tar", tmp_path / "packed", QUICK)
+    assert (tmp_path / "packed").read_bytes()[:2] == b"\x1f\x8b"
+    with pytest.raises(UserMistake, match=r"packed is not an uncompressed tar.*gzip"):
+        list(tar_members(str(tmp_path / "packed")))
 
 
 def test_a_server_that_drips_is_given_up(server: Any, tmp_path: Path) -> None:
