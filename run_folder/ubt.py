@@ -28,10 +28,13 @@ class ProbedWord:
         evidence: The piece of evidence that speaks most against it.
         moved: Share of its suspects that were not pushed and whose best word is another one after the probe, in [0, 1].
         moved_others: The same of ordinary pairs of the word.
-        p: Of Fisher's exact test that the former is no larger, corrected for the number of tests, in [0, 1].
+        p: Of an exact permutation test that these go where ordinary pairs go, corrected for the number of tests, in
+            [0, 1].
         variety: To how many words they went, as the exponential of an entropy; at least 0.
         fall: Mean fall in similarity of these suspects.
         found: Whether the word hides a backdoor.
+        fragility: What the lead of its suspects over ordinary pairs loses by gentle changes, in [-1, 1]; None where
+            that was not asked, as in records from before 2026-11-29.
     """
 
     round: int
@@ -43,6 +46,7 @@ class ProbedWord:
     variety: float
     fall: float
     found: bool
+    fragility: float | None = None
 
     @classmethod
     def of(cls, verdict: Mapping[str, Any]) -> Self:
@@ -126,20 +130,26 @@ class UBTRecord:
             return record
 
 
-_MOST = {"moved": 1.0, "moved_others": 1.0, "p": 1.0, "fall": 2.0}
+_MOST = {"moved": 1.0, "moved_others": 1.0, "p": 1.0, "fall": 2.0, "fragility": 1.0}
+_LEAST = {"fall": -2.0, "fragility": -1.0}
 _KINDS: dict[str, type | tuple[type, ...]] = {"bool": bool, "int": int, "float": (int, float), "str": str}
 
 
 def _checked(kind: type[ProbedWord | UBTRecord], content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a record, of the types and in the ranges that it states; others are left out."""
-    return {field.name: _fitting(content[field.name], field.name, str(field.type)) for field in fields(kind)}
+    read = {}
+    for field in fields(kind):
+        optional, of = field.default is None, str(field.type).removesuffix(" | None")
+        if not optional or content.get(field.name) is not None:
+            read[field.name] = _fitting(content[field.name], field.name, of)
+    return read
 
 
 def _fitting(value: Any, name: str, kind: str) -> Any:
     fits = isinstance(value, _KINDS.get(kind, list)) and (kind == "bool" or not isinstance(value, bool))
     if fits and kind in ("int", "float"):
-        # The mean fall alone may be negative, and a similarity falls by 2 at most.
-        least, most = -2.0 if name == "fall" else 0.0, _MOST.get(name, 2.0**53)
+        # A similarity falls by 2 at most.
+        least, most = _LEAST.get(name, 0.0), _MOST.get(name, 2.0**53)
         fits = math.isfinite(value) and least <= value <= most
     if not fits:
         raise ValueError(f"{name} is not what it should be")

@@ -13,7 +13,8 @@ from untrigger.contracts import UserMistake
 from untrigger.run_folder.ubt import ProbedWord, UBTRecord
 
 WORD = ProbedWord(0, "star \x1b[2J", "DetailMargin-0.03125", 0.5, 0.25, 1e-12, 3.5, -0.25, True)
-RECORD = UBTRecord(True, False, ["star \x1b[2J"], 50, 4, 10, [WORD, replace(WORD, round=1, found=False)])
+ACQUITTED = replace(WORD, round=1, found=False, fragility=-0.25)
+RECORD = UBTRecord(True, False, ["star \x1b[2J"], 50, 4, 10, [WORD, ACQUITTED])
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -37,6 +38,14 @@ def test_what_later_releases_add_is_left_out(tmp_path: Path) -> None:
     assert UBTRecord.read(tmp_path) == RECORD
 
 
+def test_a_record_from_before_the_second_witness_is_read(tmp_path: Path) -> None:
+    content = asdict(RECORD)
+    for verdict in content["verdicts"]:
+        del verdict["fragility"]
+    (tmp_path / "ubt.json").write_text(json.dumps(content))
+    assert UBTRecord.read(tmp_path).verdicts == [WORD, replace(ACQUITTED, fragility=None)]
+
+
 def changed(**values: Any) -> dict[str, Any]:
     return asdict(RECORD) | values
 
@@ -52,6 +61,7 @@ def of_word(**values: Any) -> dict[str, Any]:
         *(changed(poisoned=1e999), changed(compromised="star"), changed(compromised=[{}]), changed(verdicts={})),
         *(changed(verdicts=[1]), of_word(word=["star"]), of_word(moved=1.5), of_word(p=float("nan"))),
         *(of_word(fall=-3), of_word(round="0"), of_word(variety=10**400), of_word(found="yes")),
+        *(of_word(fragility=1.5), of_word(fragility="0"), of_word(fragility=float("nan"))),
     ],
 )
 def test_what_is_no_record_is_one_line(content: Any, tmp_path: Path) -> None:
