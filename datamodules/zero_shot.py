@@ -45,10 +45,17 @@ class ZeroShotSet:
             raise UserMistake(
                 f"{root / 'test' / 'nshards.txt'} holds {count!r:.40}, not a number up to {_MOST_SHARDS:,}"
             )
-        self.shards = ShardSet(
-            expand_shards([str(root / "test" / f"{shard}.tar") for shard in range(int(count))]), "cls"
-        )
+        self.shards = ShardSet(expand_shards(_shards(root / "test", int(count))), "cls")
         self.shards.check_not_empty()
+
+
+def _shards(folder: Path, count: int) -> list[str]:
+    """The shards that a number stands for; what it costs is bounded by those that there are."""
+    there = {path.name for path in folder.iterdir()}
+    missing = next((shard for shard in range(count) if f"{shard}.tar" not in there), None)
+    if missing is not None:
+        raise UserMistake(f"shard {folder / f'{missing}.tar'} does not exist, and nshards.txt says {count:,}")
+    return [str(folder / f"{shard}.tar") for shard in range(count)]
 
 
 def _lines(path: Path) -> list[str]:

@@ -282,6 +282,7 @@ def test_mistakes_are_told_at_set_up(
         ("classnames.txt", "red\n \nblue", r"classnames\.txt: line 2 of 3 is blank"),
         ("test/nshards.txt", "many", "not a number"),
         ("test/nshards.txt", "3", r"2\.tar does not exist"),
+        ("test/nshards.txt", "999999", r"2\.tar does not exist, and nshards.txt says 999,999"),
     ],
 )
 def test_a_broken_zero_shot_set_is_told_of(
