@@ -17,6 +17,7 @@ from .precision import similarities
 from .ranges import check_ranges
 
 _BLOCK = 256
+_EPS = 1e-8  # of Adam
 
 
 class BadCLIP(BaseCLIPModule):
@@ -55,7 +56,6 @@ class BadCLIP(BaseCLIPModule):
         init_from: Weights of the clean model; None where the encoder's name stands for pretrained ones.
         lr: Learning rate of Adam, for pixels in [0, 1].
         betas: Of Adam.
-        eps: Of Adam.
         patch_size: Side of the patch, in pixels of the input.
         image_text_weight: Weight of the image-text term.
         image_image_weight: Weight of the image-image term.
@@ -77,7 +77,6 @@ class BadCLIP(BaseCLIPModule):
         init_from: str | None = None,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
         patch_size: int = 16,
         image_text_weight: float = 1.0,
         image_image_weight: float = 500.0,
@@ -86,7 +85,7 @@ class BadCLIP(BaseCLIPModule):
         target_pairs: int = 2000,
         seed: int = 0,
     ) -> None:
-        super().__init__(encoder, init_from, lr, 0.0, betas, eps)
+        super().__init__(encoder, init_from, lr, 0.0, betas, _EPS)
         side = self.encoder.image_size
         if not 1 <= patch_size <= side:
             raise UserMistake(f"model.patch_size is {patch_size}: a patch has 1 to {side} pixels, as the input")

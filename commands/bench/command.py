@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...contracts import UserMistake
 from ...interrupt import ended_by_ctrl_c
 from ..declaration import Command
 from .specification import BenchSpec
+
+if TYPE_CHECKING:
+    from .session import Session
 
 
 def bench(
@@ -56,8 +59,7 @@ def bench(
     """
     if jobs < 1:
         raise UserMistake(f"--jobs is {jobs}, not at least 1")
-    with ended_by_ctrl_c():  # they bring torch and matplotlib along
-        from .runner import BenchStopped
+    with ended_by_ctrl_c():  # it brings torch and matplotlib along
         from .session import Session
 
     session = Session(spec, out, cells, [only] if isinstance(only, str) else only, part, rerun)
@@ -65,19 +67,26 @@ def bench(
         session.submit(slurm)
         return
     failed: dict[str, str] = {}
-    try:
-        if run:
-            failed = session.run(jobs)
-        else:
-            session.list_cells()
-    except BenchStopped as stopped:
-        print(f"untrigger: {stopped}: the same command resumes the cells that were running", file=sys.stderr)
-        sys.exit(128 + stopped.number)
+    if run:
+        failed = _run(session, jobs)
+    else:
+        session.list_cells()
     if tables:
         session.write_tables()
     if failed:
         print(f"untrigger: {len(failed)} cells failed; their output is in {session.places.runs}/logs", file=sys.stderr)
         sys.exit(1)
+
+
+def _run(session: Session, jobs: int) -> dict[str, str]:
+    """Run what is due; end with the signal that asked for it."""
+    from .runner import BenchStopped  # it brings torch along
+
+    try:
+        return session.run(jobs)
+    except BenchStopped as stopped:
+        print(f"untrigger: {stopped}: the same command resumes the cells that were running", file=sys.stderr)
+        sys.exit(128 + stopped.number)
 
 
 COMMAND = Command(bench, unfolded="spec")

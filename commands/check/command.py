@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...contracts import UserMistake
 from ...files import write_text
@@ -15,6 +15,9 @@ from ...interrupt import ended_by_ctrl_c
 from ...reading import read_json, read_text, reading, user_path
 from ...run_lock import held_folder
 from ..declaration import Command
+
+if TYPE_CHECKING:
+    from .examination import Subject
 
 _ASKED, _ANSWER = "asked.json", "check.json"
 
@@ -55,15 +58,10 @@ def check(
         pictures: Shards with the pictures for that; those of the data, or else generated ones, unless given.
     """
     with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
-        from rich.console import Console
-        from rich.markup import escape
-
         from ...lightning_modules.encoders.identify import open_encoder
-        from .examination import Subject, content_of, examine_pairs, invert_trigger
-        from .page import tell, write_page
-        from .verdict import Verdict, name_of
+        from .examination import Subject, content_of
 
-    started, folder = time.perf_counter(), user_path(out, "folder")
+    folder = user_path(out, "folder")
     _, name = open_encoder(model, encoder)  # a model that cannot be read is reported before anything starts
     given = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}
     asked = given | {"content": content_of(model, shards, pictures)}
@@ -71,21 +69,36 @@ def check(
         if (answer := _take(folder, asked)) is not None:
             print(f"{folder / 'check.html'} has the answer to that: {answer['verdict']}")
             return int(answer["exit_code"])
-        subject, console = Subject(user_path(model, "model"), name, folder), Console()
-        console.print(f"{escape(name_of(model))}: {escape(name)}")
-        pairs = inversion = None
-        if shards is not None:
-            console.rule("Looking for poisoned pairs with UBT")
-            pairs = examine_pairs(subject, shards, ubt)
-        if shards is None or invert:
-            console.rule("Inverting the trigger with DECREE")
-            inversion = invert_trigger(subject, pictures or shards)
-        verdict = Verdict(model, name, pairs, inversion, shards, time.perf_counter() - started)
-        _collect(folder)
-        write_page(verdict, folder)
-        write_text(folder / _ANSWER, json.dumps(verdict.as_json(), indent=2) + "\n")
-        tell(verdict, folder, console)
-        return verdict.exit_code
+        return _examine(Subject(user_path(model, "model"), name, folder), model, shards, ubt, pictures, invert)
+
+
+def _examine(
+    subject: Subject, model: str, shards: str | None, ubt: str | None, pictures: str | None, invert: bool
+) -> int:
+    """Ask what is to be asked, and leave the answer in the folder; the exit code."""
+    with ended_by_ctrl_c():
+        from rich.console import Console
+        from rich.markup import escape
+
+        from .examination import examine_pairs, invert_trigger
+        from .page import tell, write_page
+        from .verdict import Verdict, name_of
+
+    started, folder, console = time.perf_counter(), subject.folder, Console()
+    console.print(f"{escape(name_of(model))}: {escape(subject.encoder)}")
+    pairs = inversion = None
+    if shards is not None:
+        console.rule("Looking for poisoned pairs with UBT")
+        pairs = examine_pairs(subject, shards, ubt)
+    if shards is None or invert:
+        console.rule("Inverting the trigger with DECREE")
+        inversion = invert_trigger(subject, pictures or shards)
+    verdict = Verdict(model, subject.encoder, pairs, inversion, shards, time.perf_counter() - started)
+    _collect(folder)
+    write_page(verdict, folder)
+    write_text(folder / _ANSWER, json.dumps(verdict.as_json(), indent=2) + "\n")
+    tell(verdict, folder, console)
+    return verdict.exit_code
 
 
 def _take(folder: Path, asked: Mapping[str, object]) -> dict[str, Any] | None:

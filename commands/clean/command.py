@@ -74,8 +74,7 @@ def clean(
     exporter = exporter_for(opened, name, format)  # a format that cannot hold it is reported before anything starts
     verdict = check(model, shards, str(target / _BEFORE), name, ubt)
     if verdict == CLEAN:
-        _copy(source, back)
-        console.print(f"{back}: the model as it came", soft_wrap=True)
+        _copy(source, back, console)
         return verdict
     cleaned = target / _BEFORE / "ubt" / "last.ckpt"
     if clean_shards is not None:
@@ -85,28 +84,29 @@ def clean(
     load_weights(opened, str(cleaned))
     checks = Checks(*(UBTRecord.read(target / step / "ubt") for step in (_BEFORE, _AFTER)))
     hand_back(exporter, cleaned, back, checks)
-    _tell_of_data(checks.before, target / _BEFORE / SUSPECTS, console)
-    if verdict != CLEAN:
-        console.print("It is still suspicious: see the second check. Do not trust it.")
+    _tell(checks.before, target / _BEFORE / SUSPECTS, verdict == CLEAN, console)
     return verdict
 
 
-def _tell_of_data(found: UBTRecord, suspects: Path, console: Console) -> None:
-    """Say which pairs are to be left out of the next training, and what that costs."""
+def _tell(found: UBTRecord, suspects: Path, is_clean: bool, console: Console) -> None:
+    """Say which pairs to leave out of the next training, what that costs, and whether to trust the model."""
     console.print(
         f"The data is not clean yet. To train without what was found, and {found.left_out:,} of {found.pairs:,} pairs "
         f"fewer:\n    --data.exclude {escape(shlex.quote(str(suspects)))}",
         soft_wrap=True,
     )
+    if not is_clean:
+        console.print("It is still suspicious: see the second check. Do not trust it.")
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file into a new folder, or a folder as a whole."""
+def _copy(source: Path, target: Path, console: Console) -> None:
+    """Copy a file into a new folder, or a folder as a whole, and say so."""
     with new_folder(target) as unfinished:
         if source.is_dir():
             shutil.copytree(source, unfinished, dirs_exist_ok=True)
         else:
             shutil.copyfile(source, unfinished / source.name)
+    console.print(f"{target}: the model as it came", soft_wrap=True)
 
 
 COMMAND = Command(clean, words={"model": None, "shards": None, "folder": None})

@@ -1,6 +1,6 @@
-"""Draws the figures that need runs: ``python docs/figures/demo.py [FOLDER]``.
+"""Draws the figures that need runs: ``python docs/figures/demo.py FOLDER [FIGURE...]``, all of them unless said.
 
-The runs are those of ``untrigger demo --out demo`` and, beside it,
+The runs are those of ``untrigger demo --out demo``, which ``story`` is content with, and, beside it,
 
     untrigger predict --model LocalDensityCLIP --model.encoder small:base-32 --data ImageTextDataModule \
       --model.init_from demo/poisoned_clip/last.ckpt --data.poison demo/poisoned_clip/poison.json \
@@ -19,6 +19,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,8 +38,9 @@ from untrigger.callbacks.artefacts.figures import DPI, trigger_gallery
 from untrigger.datamodules import ImageTextDataModule, Patch
 from untrigger.lightning_modules import PoisonedCLIP
 
-MODELS = {"poisoned_clip": "poisoned CLIP", "cleanclip": "after CleanCLIP"}
-COLOURS = ("tab:red", "tab:blue")
+STORY = {"poisoned_clip": "poisoned CLIP", "cleanclip": "after CleanCLIP", "ubt": "after UBT"}
+INVERTED = ("poisoned_clip", "cleanclip")
+COLOURS = ("tab:red", "tab:blue", "tab:green")
 MEASURES = {
     "clean_accuracy": "clean\naccuracy",
     "attack_success_rate": "attack\nsuccess",
@@ -86,13 +88,13 @@ def measured(demo: Path, model: str) -> list[float]:
 
 def story(demo: Path) -> Figure:
     """The same triggered pictures as the models see them, and three figures of each model."""
-    models = {model: seen_by(demo, model) for model in MODELS}
+    models = {model: seen_by(demo, model) for model in STORY}
     seen, names = models["poisoned_clip"]
     others = (seen.labels != names.index("star")).nonzero()[:PICTURES, 0]
     figure = Figure(figsize=(11.5, 3.6), dpi=DPI, facecolor="white")
     for column, picture in enumerate(others.tolist()):
         for row, images in enumerate((seen.clean, seen.triggered)):
-            axes = figure.add_axes((0.115 + 0.078 * column, 0.66 - 0.25 * row, 0.072, 0.23))
+            axes = figure.add_axes((0.115 + 0.078 * column, 0.67 - 0.235 * row, 0.072, 0.22))
             axes.imshow(images[picture].permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest", aspect="auto")
             axes.set_axis_off()
         middle = 0.151 + 0.078 * column
@@ -101,16 +103,16 @@ def story(demo: Path) -> Figure:
         for row, (colour, (by, _)) in enumerate(zip(COLOURS, models.values(), strict=True)):
             taken = int(by.taken_for[picture])
             weight = "bold" if taken != label else "normal"
-            figure.text(middle, 0.3 - 0.11 * row, names[taken], ha="center", fontsize=10, color=colour, weight=weight)
-    for height, text in ((0.77, "clean"), (0.52, "with the\ntrigger")):
+            figure.text(middle, 0.32 - 0.1 * row, names[taken], ha="center", fontsize=10, color=colour, weight=weight)
+    for height, text in ((0.78, "clean"), (0.545, "with the\ntrigger")):
         figure.text(0.105, height, text, ha="right", va="center", fontsize=10)
     axes = figure.add_axes((0.72, 0.2, 0.275, 0.7))
-    for number, (colour, (model, name)) in enumerate(zip(COLOURS, MODELS.items(), strict=True)):
-        figure.text(0.105, 0.3 - 0.11 * number, name, ha="right", fontsize=10, color=colour)
-        places = [place + 0.4 * number for place in range(len(MEASURES))]
-        bars = axes.bar(places, measured(demo, model), 0.37, color=colour, label=name)
+    for number, (colour, (model, name)) in enumerate(zip(COLOURS, STORY.items(), strict=True)):
+        figure.text(0.105, 0.32 - 0.1 * number, name, ha="right", fontsize=10, color=colour)
+        at = [each + 0.29 * number for each in range(len(MEASURES))]
+        bars = axes.bar(at, measured(demo, model), 0.27, color=colour, label=name)
         axes.bar_label(bars, fmt="%.0f", fontsize=9)
-    axes.set_xticks([place + 0.2 for place in range(len(MEASURES))], list(MEASURES.values()), fontsize=9)
+    axes.set_xticks([each + 0.29 for each in range(len(MEASURES))], list(MEASURES.values()), fontsize=9)
     axes.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="%")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -119,13 +121,13 @@ def story(demo: Path) -> Figure:
 def decree(demo: Path) -> Figure:
     """The inverted trigger of each model: its mask, its pattern under the mask, and its norm."""
     figure = Figure(figsize=(6, 3.4), dpi=DPI, facecolor="white", layout="constrained")
-    for axes, (model, name) in zip(figure.subplots(1, len(MODELS)), MODELS.items(), strict=True):
+    for axes, model in zip(figure.subplots(1, len(INVERTED)), INVERTED, strict=True):
         folder = demo.with_name(f"{demo.name}-decree-{model}")
         found = safetensors.torch.load_file(folder / "trigger.safetensors")
         share = json.loads((folder / "decree.json").read_text())["p_l1_norm"]
         shown = found["mask"] * found["pattern"] + (1 - found["mask"])
         axes.imshow(shown.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes.set_title(f"{name}\nP-L1 {share:.3f}", fontsize=10)
+        axes.set_title(f"{STORY[model]}\nP-L1 {share:.3f}", fontsize=10)
         axes.set(xticks=[], yticks=[])
     return figure
 
@@ -159,16 +161,20 @@ def badclip(demo: Path) -> Figure:
         return trigger_gallery(clean, {"BadCLIP": Patch(str(file))(clean, PHOTOGRAPHS)})
 
 
-def main(demo: Path) -> None:
+def main(demo: Path, wanted: Collection[str]) -> None:
     """Write the figures."""
     folder = HERE / "demo"
     folder.mkdir(exist_ok=True)
-    story(demo).savefig(folder / "story.png", dpi=DPI)
-    decree(demo).savefig(folder / "decree.png", dpi=DPI)
-    badclip(demo).savefig(folder / "badclip.jpg", dpi=DPI, pil_kwargs=JPEG)
-    with mpl.rc_context({"svg.hashsalt": "untrigger"}):
-        density(demo).savefig(folder / "local_density.svg", metadata={"Date": None})
+    if "story" in wanted:
+        story(demo).savefig(folder / "story.png", dpi=DPI)
+    if "decree" in wanted:
+        decree(demo).savefig(folder / "decree.png", dpi=DPI)
+    if "badclip" in wanted:
+        badclip(demo).savefig(folder / "badclip.jpg", dpi=DPI, pil_kwargs=JPEG)
+    if "local_density" in wanted:
+        with mpl.rc_context({"svg.hashsalt": "untrigger"}):
+            density(demo).savefig(folder / "local_density.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("demo"))
+    main(Path(sys.argv[1]), sys.argv[2:] or ("story", "decree", "badclip", "local_density"))
