@@ -145,7 +145,15 @@ def test_hostile_text_is_only_text_in_whatever_the_commands_leave(
         sampled_pairs=64,
         min_word_share=0.1,
         evidence=[{"class_path": "DetailMargin"}],
-        probe={"candidates": 8, "epochs": 1, "steps": 4, "lr": 1e-2, "significance": 1.0, "min_moved": 0.0},
+        probe={
+            "candidates": 8,
+            "epochs": 1,
+            "steps": 4,
+            "lr": 1e-2,
+            "significance": 1.0,
+            "min_moved": 0.0,
+            "min_fragility": -1.0,
+        },
         repair={"epochs": 1, "steps": 1, "batch_size": 4},
     )
     poison = {"trigger": "BadNet", "target": CLASSES[0], "count": "9"}

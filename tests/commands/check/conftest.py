@@ -63,7 +63,15 @@ def ubt(tmp_path: Path) -> Any:
     def write(alarm: bool) -> str:
         # Every p is small enough, or none on 64 pairs is.
         significance = 1.0 if alarm else 1e-300
-        probe = {"candidates": 4, "epochs": 1, "steps": 4, "lr": 1e-2, "significance": significance, "min_moved": 0.0}
+        probe = {
+            "candidates": 4,
+            "epochs": 1,
+            "steps": 4,
+            "lr": 1e-2,
+            "significance": significance,
+            "min_moved": 0.0,
+            "min_fragility": -1.0,
+        }
         arguments = {"encoder": "small:nano-32", **UBT, "probe": probe}
         config = {
             "seed_everything": 0,
