@@ -24,8 +24,8 @@ class Witness(NamedTuple):
     min_fragility: float
     """Least ``fragility`` of its suspects."""
     certain: float
-    """Largest p at which nobody has to confirm it, where many words were probed together. By itself a word is pushed so
-    hard that odd pictures go along far beyond chance."""
+    """Largest p at which nobody has to confirm it. It is that small since odd pictures go along far beyond chance where
+    they are pushed hard."""
 
 
 class Verify(Scoring):
@@ -56,8 +56,8 @@ class Verify(Scoring):
         """Judge the words; after the last group, unlearn all that was found so far.
 
         Where nothing was, the words whose suspects fell farthest are probed once more by themselves, by the evidence
-        that suspected these, as a strong trigger takes many steps; those alone whose suspects are fragile. Where there
-        is nothing still, that is the end.
+        that suspected these, as a strong trigger takes many steps; those alone whose suspects are fragile, or that the
+        probe has accused already. Where there is nothing still, that is the end.
         """
         self.gather(ubt)
         findings, chosen = ubt.findings, self.probe.chosen(ubt.findings).judged
@@ -68,25 +68,26 @@ class Verify(Scoring):
             findings.group += 1
             return "probe"
         if not findings.focus and not findings.new:
-            findings.focus = self._fragile(ubt)
+            findings.focus = self._doubtful(ubt)
             if findings.focus:
                 return "probe"
         new = findings.new
         findings.group, findings.new, findings.focus = 0, 0, {}
         return "repair" if new else None
 
-    def _fragile(self, ubt: UBTState) -> dict[int, str]:
-        """Of the words that stood out in this round, those whose suspects are fragile, and by which evidence."""
+    def _doubtful(self, ubt: UBTState) -> dict[int, str]:
+        """The words of this round that are probed by themselves, and by which evidence."""
         latest = [each for each in ubt.findings.verdicts if each["round"] == ubt.rounds_done]
-        out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
         groups = ubt.findings.words.groups(ubt.findings.captions)
         suspected = suspicions(self.probe.evidence, ubt.findings)
-        fragile = {}
+        accused = {each["index"] for each in latest if each["p"] <= self.asked.significance}
+        doubtful = {}
+        out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
         for word, evidence in out.items():
             (judged,) = candidates({word: groups[word]}, suspected, self.probe.count, 0.0, {word: evidence}).judged
-            if self._fragility(ubt, judged) >= self.witness.min_fragility:
-                fragile[word] = evidence
-        return fragile
+            if word in accused or self._fragility(ubt, judged) >= self.witness.min_fragility:
+                doubtful[word] = evidence
+        return doubtful
 
     def _heading(self, findings: Findings, repaired: int) -> str:
         """Another one for each verdict, by which callbacks recognise that there is something new."""
@@ -109,12 +110,11 @@ class Verify(Scoring):
         shares = {piece.name: piece.variety_share for piece in self.probe.evidence}
         verdicts = judge(chosen, self._fall(findings), before, after, frequencies, self.asked, shares)
         by = {(each.word, each.evidence): each for each in chosen}
-        certain = -1.0 if findings.focus else self.witness.certain
         ubt.return_to_answer()
         for place, verdict in enumerate(verdicts):
             if verdict.found:
                 fragile = self._fragility(ubt, by[verdict.word, verdict.evidence])
-                verdicts[place] = verdict.witnessed(fragile, self.witness.min_fragility, certain)
+                verdicts[place] = verdict.witnessed(fragile, *self.witness)
         return verdicts
 
     def _fragility(self, ubt: UBTState, judged: Judged) -> float:

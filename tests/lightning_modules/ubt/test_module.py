@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy
 from untrigger.contracts import CLIPModule, DetectingModule, PhasedModule, UserMistake
 from untrigger.lightning_modules import UBT
-from untrigger.lightning_modules.ubt import DetailMargin
+from untrigger.lightning_modules.ubt import DetailMargin, ProbeOptions
 from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED
 
 
@@ -184,6 +184,19 @@ def test_a_clean_model_ends_as_it_began(never_planted: Planted, tmp_path: Path) 
     assert not ubt.suspicion.decision.any()
     assert ubt.findings.compromised_words == []
     assert not any(verdict["found"] for verdict in ubt.findings.verdicts)
+
+
+def test_a_word_whose_suspects_are_fragile_is_probed_by_itself_once_more(
+    planted: Planted, never_planted: Planted, tmp_path: Path
+) -> None:
+    nothing_is_found = ProbeOptions(epochs=1, steps=2, significance=1e-300)
+    for plant, expected in ((planted, [TARGET]), (never_planted, [])):
+        ubt, diary = plant.ubt(probe=nothing_is_found), Diary()
+        phased_trainer(tmp_path / str(len(expected)), diary).fit(ubt, plant.data())
+        assert diary.phases == ["score", "probe", "verify"] + ["probe", "verify"] * len(expected)
+        judged = [verdict["word"] for verdict in ubt.findings.verdicts]
+        assert judged[len(ubt.findings.words) :] == expected
+        assert not ubt.alarm
 
 
 @pytest.mark.parametrize(("epoch", "batch"), MOMENTS)

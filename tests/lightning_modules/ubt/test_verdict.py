@@ -315,8 +315,7 @@ def test_what_the_second_witness_acquits_is_not_found() -> None:
     assert accused.fragility is None
     assert accused.witnessed(0.5, 0.3, 1e-8) == accused._replace(fragility=0.5)
     assert accused.witnessed(0.2, 0.3, 1e-8) == accused._replace(fragility=0.2, found=False)
-    # What the probe says beyond doubt needs nobody to confirm it, unless nothing is beyond doubt.
+    # What the probe says beyond doubt needs nobody to confirm it.
     assert accused._replace(p=1e-9).witnessed(0.2, 0.3, 1e-8).found
-    assert not accused._replace(p=0.0).witnessed(0.2, 0.3, -1.0).found
     # Nobody is found by the second witness alone.
     assert not NOTHING.witnessed(1.0, 0.3, 1e-8).found
