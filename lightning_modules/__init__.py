@@ -1,13 +1,18 @@
 """What is trained: poisoned CLIP, its defences, and the encoders and losses they share."""
 
+from .abl import ABL
 from .badclip import BadCLIP
 from .base import BaseCLIPModule
 from .cleanclip import CleanCLIP
 from .decree import DECREE
 from .density import LocalDensityCLIP
+from .fine_pruning import FinePruning
+from .linear_probe import LinearProbe
+from .par import PAR
 from .phased import Phase, PhasedCLIPModule, phase_table
 from .poisoned_clip import PoisonedCLIP
 from .supervised_finetune import SupervisedFinetune
+from .tbar import TBAR
 from .ubt import (
     UBT,
     BlurFragility,
@@ -26,7 +31,10 @@ from .ubt import (
 )
 
 __all__ = [
+    "ABL",
     "DECREE",
+    "PAR",
+    "TBAR",
     "UBT",
     "BadCLIP",
     "BaseCLIPModule",
@@ -35,7 +43,9 @@ __all__ = [
     "ColourMargin",
     "DetailMargin",
     "Evidence",
+    "FinePruning",
     "FlipFragility",
+    "LinearProbe",
     "LocalDensityCLIP",
     "NegativeRobustness",
     "OverfitOptions",

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint
 from PIL import Image
 from torch import Tensor
 from training import quiet_trainer
 
+from untrigger.callbacks import AttackSuccessRate, CleanAccuracy
 from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
 from untrigger.datamodules.shards.encoded import EncodedPicture
 from untrigger.datamodules.shards.writer import Labelled, Pair, write_training_shards, write_zero_shot_set
@@ -77,6 +78,15 @@ def phased_trainer(root: Path, *callbacks: Callback, **arguments: Any) -> Traine
         "callbacks": list(callbacks),
     }
     return quiet_trainer(root, **(defaults | arguments))
+
+
+def figures(module: LightningModule, planted: Planted, root: Path) -> tuple[float, float]:
+    """Clean accuracy and attack success of a module's weights, in [0, 1]."""
+    run = quiet_trainer(root, callbacks=[CleanAccuracy(), AttackSuccessRate()])
+    run.validate(module, planted.data(poison=None, attack=plan()), verbose=False)
+    named = ("val/clean_accuracy", "val/attack_success_rate")
+    accuracy, success = (float(run.callback_metrics[name]) for name in named)
+    return accuracy, success
 
 
 def weights(ubt: UBT) -> dict[str, Tensor]:

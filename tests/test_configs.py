@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tarfile
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,15 @@ def adapted(config: str, data: Path, folder: Path) -> Path:
     return folder / "config.yaml"
 
 
+def _some_keys(folder: Path) -> Path:
+    """A list of pairs, for a method that is told which ones to look at."""
+    (shard,) = (folder / "data" / "train").glob("*.tar")
+    with tarfile.open(shard) as tar:
+        keys = sorted({name.partition(".")[0] for name in tar.getnames()})
+    (folder / "keys.txt").write_text("\n".join(keys[:4]))
+    return folder / "keys.txt"
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_config_builds_and_takes_a_step(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["untrigger"])
@@ -61,6 +71,7 @@ def test_a_config_builds_and_takes_a_step(config: str, tmp_path: Path, monkeypat
         *(("--model.target", "star") if "patch_size:" in text else ()),
         *(("--model.num_classes", "10") if "num_classes:" in text else ()),
         *(("--data.label_field", "label") if "label_field:" in text else ()),
+        *(("--model.given", str(_some_keys(tmp_path))) if "given: null" in text else ()),
     ]
     cli = UntriggerCLI(["fit", "--config", str(adapted(config, tmp_path / "data", tmp_path)), *overlay])
     assert isinstance(cli.model, LightningModule)

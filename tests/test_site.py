@@ -110,7 +110,7 @@ def test_a_page_has_a_formula_a_figure_its_source_and_when_to_use_it(folder: str
             assert re.search(r"\*\*When to use (it|which)\*\*", text), page
 
 
-@pytest.mark.parametrize("script", ["attacks", "methods"])
+@pytest.mark.parametrize("script", ["attacks", "methods", "reference"])
 def test_the_figures_are_what_their_script_draws_today(
     tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

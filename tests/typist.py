@@ -26,6 +26,12 @@ SHORT_UBT = [
     *("--model.probe.epochs", "1", "--model.probe.steps", "2", "--model.probe.candidates", "8", "--model.rounds", "1"),
     *("--model.repair.epochs", "1", "--model.repair.steps", "2", "--model.sampled_pairs", "64"),
 ]
+SHORT_PHASED = {
+    "ubt": SHORT_UBT,
+    "abl": [*SMALL, "--model.isolation_epochs", "1", "--model.unlearn_epochs", "1", "--model.isolated_share", "0.1"],
+    "tbar": [*SMALL, "--model.epochs", "1", "--model.others_per_given", "20"],
+}
+"""For runs that end by themselves, by the folder of their configs."""
 SERVER = """
 import json, os, sys
 from untrigger import cli, lightning_cli
@@ -122,4 +128,4 @@ def shortened(command: str) -> list[str]:
     """Options that make a command of minutes or days a matter of seconds."""
     if command.split()[1] != "fit":
         return []
-    return SHORT_UBT if "configs/ubt" in command else SHORT
+    return next((short for name, short in SHORT_PHASED.items() if f"configs/{name}/" in command), SHORT)

@@ -2,7 +2,9 @@
 
 from .contrastive import ContrastiveLoss
 from .forgetting import ForgettingLoss
+from .pair_losses import PairLosses
+from .perturbation import PerturbationLoss
 from .retention import RetentionLoss
 from .self_supervised import SelfSupervisedLoss
 
-__all__ = ["ContrastiveLoss", "ForgettingLoss", "RetentionLoss", "SelfSupervisedLoss"]
+__all__ = ["ContrastiveLoss", "ForgettingLoss", "PairLosses", "PerturbationLoss", "RetentionLoss", "SelfSupervisedLoss"]

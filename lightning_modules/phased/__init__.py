@@ -1,6 +1,7 @@
 """What defences share whose run has several phases, each with its own data, objective and end."""
 
+from .mixture import among_others
 from .module import PhasedCLIPModule
 from .phase import Phase, phase_table
 
-__all__ = ["Phase", "PhasedCLIPModule", "phase_table"]
+__all__ = ["Phase", "PhasedCLIPModule", "among_others", "phase_table"]

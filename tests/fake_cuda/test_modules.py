@@ -21,11 +21,16 @@ from untrigger.datamodules import (
     TransformView,
 )
 from untrigger.lightning_modules import (
+    ABL,
     DECREE,
+    PAR,
+    TBAR,
     UBT,
     BadCLIP,
     BaseCLIPModule,
     CleanCLIP,
+    FinePruning,
+    LinearProbe,
     LocalDensityCLIP,
     PhasedCLIPModule,
     PoisonedCLIP,
@@ -40,19 +45,24 @@ MODULES: dict[str, Callable[[], BaseCLIPModule]] = {
     "PoisonedCLIP, ViT-B-32": lambda: PoisonedCLIP("open_clip:ViT-B-32", channels_last=True),
     "CleanCLIP": lambda: CleanCLIP(NANO),
     "CleanCLIP, joint": lambda: CleanCLIP(NANO, joint_batch_norm=True),
+    "PAR": lambda: PAR(NANO),
+    "ABL": lambda: ABL(NANO),
+    "TBAR": lambda: TBAR(NANO, given=__file__),  # any lines are keys
+    "FinePruning": lambda: FinePruning(NANO, pruning_pairs=16),
+    "LinearProbe": lambda: LinearProbe(NANO, num_classes=10),
     "SupervisedFinetune": lambda: SupervisedFinetune(NANO, num_classes=10),
     "BadCLIP": lambda: BadCLIP(NANO, target="heart"),
     "DECREE": lambda: DECREE(NANO),
     "LocalDensityCLIP": lambda: LocalDensityCLIP(NANO, neighbours=4, reference_size=32),
     "UBT": lambda: UBT(NANO),
 }
-TRAINED = [name for name in MODULES if name not in ("UBT", "LocalDensityCLIP")]
+TRAINED = [name for name in MODULES if name not in ("UBT", "ABL", "TBAR", "LocalDensityCLIP")]
 
 
 def data_for(name: str, folder: Path) -> Any:
     arguments: dict[str, Any] = {"zero_shot": str(folder), "batch_size": 8, "eval_batch_size": 16, "num_workers": 0}
     plans = [PoisonPlan(BadNet(), "heart", count=4), PoisonPlan(BadNet(size=6), "heart", count=4)]
-    if name == "SupervisedFinetune":
+    if name in ("SupervisedFinetune", "LinearProbe"):
         return LabelledDataModule(str(folder / "train"), attack=plans, label_field="label", **arguments)
     if name.startswith("CleanCLIP"):
         arguments |= {"image_view": TransformView(), "text_view": EDA()}
@@ -72,6 +82,7 @@ def test_no_module_is_left_out() -> None:
     assert modules - {BaseCLIPModule.__name__, PhasedCLIPModule.__name__} == named
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # PAR keeps a copy of the encoder
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_training_step(name: str, bench: Bench, folder: Path) -> None:
     module, data = MODULES[name](), data_for(name, folder)

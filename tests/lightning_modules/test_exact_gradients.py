@@ -17,7 +17,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 from training import without_batch_norm
 
-from untrigger.lightning_modules import BaseCLIPModule, CleanCLIP, PoisonedCLIP
+from untrigger.lightning_modules import PAR, BaseCLIPModule, CleanCLIP, PoisonedCLIP
 from untrigger.lightning_modules.ubt.repair import Repair
 from untrigger.lightning_modules.ubt.unlearn import UnlearnWeights
 
@@ -47,6 +47,13 @@ def forgetting() -> Case:
     return Case(make, forgets=True)
 
 
+def moved_from_where_it_was() -> PAR:
+    """PAR with a poisoned model that is another one: at the start, nothing has moved."""
+    clip = without_batch_norm(PAR("small:nano-32"))
+    clip._poisoned = (without_batch_norm(PAR("small:nano-32")).encoder.double().requires_grad_(False),)
+    return clip
+
+
 CASES = {
     "contrastive": Case(lambda: without_batch_norm(PoisonedCLIP("small:nano-32"))),
     "contrastive-local": Case(lambda: without_batch_norm(PoisonedCLIP("small:nano-32", local_loss=True))),
@@ -54,6 +61,7 @@ CASES = {
     "cleanclip-local": Case(
         lambda: without_batch_norm(CleanCLIP("small:nano-32", self_supervised_weight=0.7, local_loss=True))
     ),
+    "par": Case(moved_from_where_it_was),
     "forgetting": forgetting(),
     "micro-batches": Case(lambda: without_batch_norm(PoisonedCLIP("small:nano-32", micro_batch_size=3))),
     "micro-batches-local-cleanclip": Case(

@@ -1,4 +1,4 @@
-"""Two models for all tests of UBT."""
+"""Two models for the tests of defences."""
 
 from __future__ import annotations
 

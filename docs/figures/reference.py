@@ -1,0 +1,127 @@
+"""Draws what the reference methods do, as schemes: ``python docs/figures/reference.py [FOLDER]``.
+
+Nothing in them is measured: they show the methods' formulas.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from attacks import HERE
+from matplotlib.figure import Figure
+
+
+def panels(*labels: tuple[str, str]) -> tuple[Figure, list[Any]]:
+    """A row of axes, each with the names of its two axes."""
+    figure = Figure(figsize=(4 * len(labels), 2.6), facecolor="white", layout="constrained")
+    row = list(figure.subplots(1, len(labels), squeeze=False)[0])
+    for axes, (across, up) in zip(row, labels, strict=True):
+        axes.set(xlabel=across, ylabel=up)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, row
+
+
+def par() -> Figure:
+    """How far a tower is pushed, and the learning rate of a run."""
+    figure, (term, rate) = panels(
+        ("mean squared distance S to the poisoned model", "what S takes off the loss"),
+        ("steps, of all", "learning rate"),
+    )
+    threshold = 2.15
+    below = np.linspace(0, threshold, 50)
+    term.plot(below, below / 2, color="tab:red")
+    term.plot([threshold, 4], [0, 0], color="tab:red")
+    term.axvline(threshold, color="grey", linestyle=":")
+    term.text(threshold + 0.05, 0.9, "tau", color="grey")
+    half = np.linspace(0, 1, 50)
+    rate.plot(half / 2, 1 - 0.9 * half, color="tab:blue", label="perturb")
+    rate.plot(0.5 + half / 2, 0.1 * (1 + np.cos(np.pi * half)) / 2, color="tab:green", label="recover")
+    rate.set(yticks=[0, 0.1, 1], yticklabels=["0", "lr / 10", "lr"])
+    rate.legend(fontsize=8)
+    return figure
+
+
+def abl() -> Figure:
+    """What the loss of a pair counts: in the trap, and in the unlearning."""
+    names = ("contrastive loss of a pair, of chance", "what it counts")
+    figure, (trap, unlearn) = panels(names, names)
+    gamma = 0.5
+    below, above = np.linspace(0, gamma, 20), np.linspace(gamma, 1.3, 20)
+    trap.plot(below, -below, color="tab:red")
+    trap.plot(above, above, color="tab:blue")
+    trap.axvline(gamma, color="grey", linestyle=":")
+    trap.text(gamma + 0.03, 1.1, "gamma", color="grey")
+    trap.set_title("isolate", fontsize=10)
+    loss = np.linspace(0, 1.3, 40)
+    unlearn.plot(loss, loss, color="tab:blue", label="another pair")
+    unlearn.plot(loss, -np.minimum(loss, 1), color="tab:red", label="an isolated pair")
+    unlearn.set_title("unlearn", fontsize=10)
+    unlearn.legend(fontsize=8)
+    return figure
+
+
+def tbar() -> Figure:
+    """The way of the weights."""
+    figure, (axes,) = panels(("a direction in the space of the weights", "another one"))
+    poisoned, vector = np.array([1.0, 1.0]), np.array([0.8, 0.5])
+    for colour, name, times in (("tab:red", "finetuned on triggered pairs", 1.0), ("tab:green", "cleaned", -1.0)):
+        end = poisoned + times * vector
+        axes.annotate("", end, poisoned, arrowprops={"arrowstyle": "->", "color": colour, "shrinkA": 4})
+        axes.scatter(*end, color=colour)
+        axes.annotate(name, end, (0, -14), textcoords="offset points", ha="center", fontsize=9)
+    axes.scatter(*poisoned, color="black")
+    axes.annotate("poisoned", poisoned, (0, -14), textcoords="offset points", ha="left", fontsize=9)
+    axes.set(xlim=(-0.5, 2.6), ylim=(0.1, 1.8), xticks=[], yticks=[])
+    return figure
+
+
+def fine_pruning() -> Figure:
+    """Units by their activity on clean pictures, and those that are removed."""
+    figure, (axes,) = panels(("units, the least active first", "activity on clean pictures"))
+    places = np.arange(32)
+    activity = np.exp(places / 12) - 0.9
+    removed = places < 12
+    axes.bar(places[removed], activity[removed], color="tab:red", label="removed, as long as the loss allows it")
+    axes.bar(places[~removed], activity[~removed], color="tab:blue", label="kept, and finetuned")
+    axes.set(xticks=[], yticks=[])
+    axes.legend(fontsize=8)
+    return figure
+
+
+def linear_probe() -> Figure:
+    """What is frozen, and what is trained."""
+    figure = Figure(figsize=(6, 1.4), facecolor="white", layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(0, 4), ylim=(0, 1))
+    axes.set_axis_off()
+    names = (
+        *(("picture", "white"), ("image tower\n(frozen)", "lightgrey")),
+        *(("features", "white"), ("head\n(trained)", "salmon")),
+    )
+    for place, (name, colour) in enumerate(names):
+        box = {"boxstyle": "round", "facecolor": colour}
+        axes.text(place + 0.5, 0.5, name, ha="center", va="center", bbox=box, fontsize=10)
+        if place:
+            axes.annotate("", (place + 0.12, 0.5), (place - 0.12, 0.5), arrowprops={"arrowstyle": "->"})
+    return figure
+
+
+DRAWINGS = {"par": par, "abl": abl, "tbar": tbar, "fine_pruning": fine_pruning, "linear_probe": linear_probe}
+
+
+def main(folder: Path) -> None:
+    """Write the figures to a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # The same file each time: otherwise names of shapes are drawn, and the date is written.
+    with mpl.rc_context({"svg.hashsalt": "untrigger"}):
+        for name, draw in DRAWINGS.items():
+            draw().savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "reference")
