@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
@@ -290,14 +291,16 @@ class ImageTextDataModule(ShardDataModule):
         return mark | ({"shards": self._streamed, "poison": self._stamped} if self._streamed else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare the shards with those of the checkpoint.
+        """Compare the pairs with those of the checkpoint, where training resumes; an evaluation may be on others.
 
         Warns:
-            UserWarning: If they are others, or have other content.
+            UserWarning: If the shards are others, or have other content.
 
         Raises:
             UserMistake: As ``check_poison``.
         """
+        if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            return
         self.check_poison(state_dict)
         before = state_dict.get("shards")  # not in the checkpoints of earlier releases
         changed = told_changes(before, self._streamed) if before and self._streamed else ""
