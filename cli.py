@@ -11,11 +11,11 @@ from .interrupt import SAID, STATUS, ended_by_ctrl_c
 with ended_by_ctrl_c():
     from .commands import COMMANDS, command
     from .contracts import UserMistake
+    from .duplicate_keys import check_said_once
     from .nearest import meant
     from .printable import printable
-    from .said_twice import check_said_once
 
-_LINES = "\n".join(f"  {name:<31}{told}" for name, told in COMMANDS.items())
+_LINES = "\n".join(f"  {name:<31}{description}" for name, description in COMMANDS.items())
 USAGE = f"""\
 usage: untrigger COMMAND [options]
 
@@ -77,12 +77,12 @@ def main() -> None:
         print(SAID, file=sys.stderr)
         sys.exit(STATUS)
     except Exception as error:
-        from .mistakes import told_mistake  # brings the parser along, which help alone does without
+        from .error_lines import user_message  # brings the parser along, which help alone does without
 
-        told = told_mistake(error)
-        if told is None:
+        message = user_message(error)
+        if message is None:
             raise
-        print(f"untrigger: error: {' '.join(printable(told).split())}", file=sys.stderr)
+        print(f"untrigger: error: {' '.join(printable(message).split())}", file=sys.stderr)
         sys.exit(2)
     if code:
         sys.exit(code)

@@ -47,17 +47,17 @@ from .callbacks import (
 )
 from .checkpoints import WholeCheckpointIO, last_checkpoint, whole_checkpoint
 from .contracts import UserMistake
+from .error_lines import OneLineErrors, user_message
+from .library_errors import refused_option
 from .lightning_modules.encoders import Encoder
 from .lightning_modules.encoders.checkpoint_files import read_pickled
 from .lightning_modules.encoders.traits import check_traits
-from .mistakes import OneLineErrors, told_mistake
 from .number_formats import slow_precision
 from .own_modules import Imports, asked_imports, import_modules
 from .reading import reading, reason
-from .refusals import refused_option
 from .run_lock import claimed_folder, held_folder
-from .settled_trainer import settle_trainer
 from .slurm_tasks import settle_tasks
+from .trainer_options import settle_trainer
 
 _CHECKPOINT_NAMES = ("best", "hpc", "registry")
 """What Lightning finds by itself when it is given as a checkpoint's path."""
@@ -114,10 +114,10 @@ class UntriggerCLI(LightningCLI):
             with ExitStack() as self._alone:
                 self._run(args, run)
         except Exception as error:
-            told = None if isinstance(error, UserMistake) else told_mistake(error) or refused_option(error)
-            if told is None:
+            message = None if isinstance(error, UserMistake) else user_message(error) or refused_option(error)
+            if message is None:
                 raise
-            raise UserMistake(told) from error
+            raise UserMistake(message) from error
 
     def _run(self, args: list[str] | None, run: bool) -> None:
         super().__init__(
@@ -285,7 +285,7 @@ class UntriggerCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
-            if self._checkpoint and told_mistake(error) is None and _is_restoring(error):
+            if self._checkpoint and user_message(error) is None and _is_restoring(error):
                 raise UserMistake(
                     f"checkpoint {self._checkpoint} cannot be restored: {reason(error)}; it is damaged, or of another "
                     "model, data set or version"

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from .contracts import UserMistake
-from .mistakes import not_imported
-from .refusals import own_place
+from .error_lines import not_imported
+from .library_errors import own_place
 
 Imports = str | list[str] | None
 """Names of modules: one, a list, or none."""
@@ -46,8 +46,8 @@ def import_modules(names: Imports) -> None:
         except ModuleNotFoundError as error:
             raise UserMistake(f"imports: {not_imported(name, error.name or '', str(error))}") from error
         except Exception as error:  # whatever the module does
-            told = f"{type(error).__name__}: {error}{own_place(error)}"
-            raise UserMistake(f"imports: {not_imported(name, '', told)}") from error
+            message = f"{type(error).__name__}: {error}{own_place(error)}"
+            raise UserMistake(f"imports: {not_imported(name, '', message)}") from error
 
 
 def module_names(names: Imports) -> list[str]:

@@ -262,7 +262,7 @@ def compare(title: str, sides: Iterable[str], rounds: int, measure: Callable[[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=3, help="of a round of training, behind the first")
+    parser.add_argument("--steps", type=int, default=3, help="of a round of training, after the first")
     parser.add_argument("--batch_size", type=int, default=8, help="of training")
     parser.add_argument("--pairs", type=int, default=1200, help="of a round of loading")
     parser.add_argument("--only", nargs="*", default=["loading", "training"], choices=["loading", "training"])

@@ -82,7 +82,7 @@ class Steps:
         self.optimizer.step()
 
     def seconds(self, steps: int) -> float:
-        """Of a step, the mean of several behind three that warm up."""
+        """Of a step, the mean of several after three that warm up."""
         for _ in range(3):
             self.step()
         self.wait()
@@ -150,7 +150,7 @@ def main() -> None:
         options = ", ".join(f"{name} {value}" for name, value in setting.options.items())
         try:
             figures = measured(setting, chosen.device, chosen.steps, peak)
-        except torch.OutOfMemoryError:  # a smaller card; what it can do is told all the same
+        except torch.OutOfMemoryError:  # a smaller card; what it can do is reported all the same
             figures = ["out of memory"]
         table.add_row(setting.encoder, str(setting.batch_size), options, *figures)
     Console(width=120).print(table)

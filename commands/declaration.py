@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from docstring_parser import DocstringStyle, parse
 from jsonargparse import DefaultHelpFormatter
 
-from ..mistakes import OneLineErrors
+from ..error_lines import OneLineErrors
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -54,18 +54,18 @@ class Command:
     def parser(self, prog: str) -> OneLineErrors:
         """A parser of the arguments, whose help has the docstring's example."""
         doc = inspect.getdoc(self.function) or ""
-        told = {found.arg_name: found.description for found in parse(doc, DocstringStyle.GOOGLE).params}
+        descriptions = {found.arg_name: found.description for found in parse(doc, DocstringStyle.GOOGLE).params}
         description = doc.partition("\nArgs:")[0]
         parser = OneLineErrors(prog=prog, description=description, formatter_class=_Help)
         parser.add_argument("--config", action="config", help="YAML file with these options")
         for name in self.switches:
-            parser.add_argument(f"--{name}", action="store_true", help=told[name])
+            parser.add_argument(f"--{name}", action="store_true", help=descriptions[name])
         counted = {name: often for name, often in self.words.items() if often is not None}
         settled: set[str | int] = {*self.switches, *counted, *([self.unfolded] if self.unfolded else [])}
         parser.add_function_arguments(self.function, as_positional=bool(self.words), skip=settled or None)
         for name, often in counted.items():
             metavar = name.removesuffix("s").upper() if often == "+" else None
-            parser.add_argument(name, nargs=often, metavar=metavar, help=told[name])
+            parser.add_argument(name, nargs=often, metavar=metavar, help=descriptions[name])
         if self.unfolded:
             parser.add_class_arguments(self._unfolded_class(self.unfolded))
         return parser

@@ -245,7 +245,7 @@ class ImageTextDataModule(ShardDataModule):
             for view in (self._views.augmentation, self._views.image):
                 if view is not None:
                     view.check(self._asked.image_size)
-            # Too few pairs for a batch are a mistake to be told of now.
+            # Too few pairs for a batch are a mistake to be reported now.
             self._order(self._pairs.shards, self.batch_size)
             if self.trainer is None or self.trainer.is_global_zero:
                 self._streamed = shards_state(self._pairs.shards)

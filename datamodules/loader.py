@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from ..all_ranks import all_ranks
 from ..contracts import UserMistake
 from .bad_samples import BadSampleLog
-from .parcels import pack, unpack
+from .batch_packing import pack, unpack
 from .stream import ShardStream, StreamItem
 from .workers import outlive_signals
 

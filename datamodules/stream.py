@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..contracts import UserMistake
-from .ahead import Ahead
 from .bad_samples import BadSample, BadSampleReport
 from .keyed import keyed_integers
 from .order import Order, Places, Share
 from .poisoning import Poison
+from .prefetch import Prefetch
 from .shards import ShardSet
 from .shards.samples import caption_lines, decode_caption, decode_label, decode_picture
 from .views import ImageView, TextView
@@ -115,7 +115,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         first = len(range(worker, done, workers))
         spares, bad = int(self._control[2 + worker]), 0
         share = self.order.share(epoch, worker, workers)
-        ahead = Ahead(self.shards)
+        ahead = Prefetch(self.shards)
         loaded: list[_Loaded] = []
         try:
             for index in range(first, share.batches):

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..contracts import ImageTextBatch, LabelledBatch, UserMistake
-from ..counterparts import folder_to_write
 from ..files import open_whole
 from ..run_folder.decree import DECREERecord
+from ..trainer_lookup import folder_to_write
 from .base import BaseCLIPModule
 from .detection import AdaptiveCost
 

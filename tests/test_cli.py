@@ -17,8 +17,8 @@ from PIL import Image
 from untrigger import cli
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
+from untrigger.error_lines import shortened_complaint, user_message
 from untrigger.lightning_cli import UntriggerCLI
-from untrigger.mistakes import shortened_complaint, told_mistake
 
 CONFIG = """
 seed_everything: 0
@@ -292,8 +292,8 @@ def test_a_mistake_in_a_list_of_plans_is_one_line_too(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(Exception) as mistake:  # noqa: PT011  what a user is told is what main() makes of it
         UntriggerCLI(["fit", *base])
-    assert str(told_mistake(mistake.value)).startswith(message)
-    assert "\n" not in str(told_mistake(mistake.value))
+    assert str(user_message(mistake.value)).startswith(message)
+    assert "\n" not in str(user_message(mistake.value))
 
 
 @pytest.mark.parametrize(

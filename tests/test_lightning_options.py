@@ -15,11 +15,11 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
+from untrigger.error_lines import user_message
+from untrigger.library_errors import refused_option
 from untrigger.lightning_cli import UntriggerCLI
 from untrigger.lightning_modules import PoisonedCLIP
-from untrigger.mistakes import told_mistake
-from untrigger.refusals import refused_option
-from untrigger.settled_trainer import settle_trainer
+from untrigger.trainer_options import settle_trainer
 
 Fit = Callable[..., UntriggerCLI]
 
@@ -233,7 +233,7 @@ def test_a_fault_keeps_its_traceback(wrong: str, fit: Fit, monkeypatch: pytest.M
     with pytest.raises(Exception) as fault:  # noqa: PT011  which kind it is does not matter
         fit(*(stopping if wrong == "callback" else ("--model", "own_faults.Faulty")))
     assert not isinstance(fault.value, UserMistake)
-    assert told_mistake(fault.value) is None
+    assert user_message(fault.value) is None
     assert refused_option(fault.value) is None
 
 

@@ -15,7 +15,7 @@ from untrigger.contracts import Preprocessing, UserMistake
 from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.datamodules.poisoning import Poison, write_manifest
-from untrigger.mistakes import OneLineErrors
+from untrigger.error_lines import OneLineErrors
 
 HOSTILE = {"class_path": "leaves_a_mark.Thing"}
 FILES = [

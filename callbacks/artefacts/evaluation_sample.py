@@ -17,8 +17,8 @@ from torch import Tensor
 from ...all_ranks import all_ranks
 from ...contracts import Attack, UserMistake, ZeroShotBatch, ZeroShotOutputs
 from ...run_folder.evaluation import Evaluation, write_evaluation
-from ..counterparts import zero_shot_data
 from ..evaluation_hooks import EvaluationHooks
+from ..requirements import zero_shot_data
 
 _Arrays = dict[str, NDArray[Any]]
 

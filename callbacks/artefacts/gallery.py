@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from ...contracts import Preprocessing, ZeroShotBatch
-from ..counterparts import clip_module, zero_shot_data
+from ..requirements import clip_module, zero_shot_data
 from .figures import DPI, trigger_gallery
 
 

@@ -13,11 +13,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from ...contracts import CLIPModule, HeadModule, HeldOutData, PhasedModule, PictureAttackData, ZeroShotData
-from ...counterparts import data_of, folder_to_write
 from ...run_folder.results import ATTACK_MEASURES, MORE_ATTACK_MEASURES, RETRIEVAL_MEASURES, add_results, read_results
-from ..counterparts import clip_module, zero_shot_data
+from ...trainer_lookup import data_of, folder_to_write
 from ..measures.retrieval import Retrieval
 from ..measures.zero_shot_measure import ZeroShotMeasure
+from ..requirements import clip_module, zero_shot_data
 
 
 class ResultsWriter(Callback):

@@ -13,8 +13,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from ...contracts import DECISIONS, DetectingModule, GroundTruth, Suspicion
-from ...counterparts import data_of
 from ...tables import text_cell
+from ...trainer_lookup import data_of
 
 
 class BackdoorDetection(Callback):

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from ...contracts import HeldOutData, PhasedModule, RetrievalModule, UserMistake
-from ...counterparts import data_of
 from ...run_folder.results import KS
+from ...trainer_lookup import data_of
 
 _ROWS = 1024
 """Pictures that are compared with all captions at once."""

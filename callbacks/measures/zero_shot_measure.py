@@ -9,8 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from ...contracts import ClassLogits, HeadModule, PhasedModule, ZeroShotBatch, ZeroShotData, ZeroShotOutputs
-from ..counterparts import zero_shot_data
 from ..evaluation_hooks import EvaluationHooks
+from ..requirements import zero_shot_data
 from .rate import Rate
 
 

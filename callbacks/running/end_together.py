@@ -16,8 +16,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
 from ...contracts import UserMistake
-from ...mistakes import told_mistake
-from ...refusals import refused_option
+from ...error_lines import user_message
+from ...library_errors import refused_option
 from .whereabouts import Whereabouts
 
 _FAILED, _SEEN, _FIRST = "untrigger/failed", "untrigger/seen", "untrigger/first"
@@ -111,19 +111,19 @@ class EndTogether(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tell the other ranks, and wait until they know: the store may end with this process."""
-        told = self._reason(trainer, exception)  # while this rank can still be heard
+        message = self._reason(trainer, exception)  # while this rank can still be heard
         self._over.set()
         if self._told.is_set() and self._watch is not None:
             self._watch.join()  # this process ends with that thread
-        if told is None:
+        if message is None:
             return  # an interruption, which reaches every rank by itself
         code = _ERROR if _mistake(exception) is None else _MISTAKE
         try:
-            self._spread(_get_default_store(), trainer, f"{code} {told}", self._grace)
+            self._spread(_get_default_store(), trainer, f"{code} {message}", self._grace)
         except RuntimeError:
             return  # the process that kept the store is gone
         self._outlive_starter()
-        end = Timer(self._grace, _end, (told, code))
+        end = Timer(self._grace, _end, (message, code))
         end.daemon = True
         end.start()
 
@@ -141,9 +141,9 @@ class EndTogether(Callback):
             missing = "the process that kept the store is gone"
         return f"rank {trainer.global_rank} waited in vain at {self._at.step}: {missing} ({kind}{said})"
 
-    def _spread(self, store: Store, trainer: Trainer, told: str, seconds: float) -> None:
+    def _spread(self, store: Store, trainer: Trainer, message: str, seconds: float) -> None:
         last = time.monotonic() + seconds
-        store.set(_FAILED, told)
+        store.set(_FAILED, message)
         store.add(_SEEN, 1)
         while store.add(_SEEN, 0) < trainer.world_size and time.monotonic() < last:
             time.sleep(self._poll / 10)
@@ -171,24 +171,24 @@ class EndTogether(Callback):
             try:
                 at.tell()
                 if store.check([_FAILED]):
-                    code, _, told = store.get(_FAILED).decode().partition(" ")
+                    code, _, message = store.get(_FAILED).decode().partition(" ")
                     self._told.set()
                     store.add(_SEEN, 1)
                     break
                 if time.monotonic() > end_by:
                     code = str(_TERMINATED)
-                    told = f"rank {rank}: SIGTERM {self._terminate:g} s ago at {at.step}; {at.missing(self._poll)}"
-                    self._spread(store, trainer, f"{code} {told}", 2.0)
+                    message = f"rank {rank}: SIGTERM {self._terminate:g} s ago at {at.step}; {at.missing(self._poll)}"
+                    self._spread(store, trainer, f"{code} {message}", 2.0)
                     break
             except RuntimeError:
                 # The process that kept the store is gone. A collective fails then, but not every rank is in one.
                 if self._over.wait(self._grace):
                     return
-                code, told = str(_ERROR), "the end of the rank that kept the store of the process group"
+                code, message = str(_ERROR), "the end of the rank that kept the store of the process group"
                 break
         else:
             return
-        _tell(told if told.startswith(f"rank {rank}:") else f"rank {rank} ends because of {told}")
+        _tell(message if message.startswith(f"rank {rank}:") else f"rank {rank} ends because of {message}")
         self._outlive_starter()
         if int(code) == _TERMINATED:
             for process in self._started:  # one that is stopped, or hangs where no thread runs
@@ -221,15 +221,15 @@ def _is_timeout(said: str) -> bool:
     return any(words in said.lower() for words in ("timed out", "timeout"))
 
 
-def _tell(told: str) -> None:
-    print(f"untrigger: error: {told}", file=sys.stderr, flush=True)
+def _tell(message: str) -> None:
+    print(f"untrigger: error: {message}", file=sys.stderr, flush=True)
 
 
-def _end(told: str, code: int) -> None:
-    _tell(told)
+def _end(message: str, code: int) -> None:
+    _tell(message)
     os._exit(code)
 
 
 def _mistake(exception: BaseException) -> str | None:
     """The message for a user, where it is she who has to change something."""
-    return told_mistake(exception) or refused_option(exception)
+    return user_message(exception) or refused_option(exception)

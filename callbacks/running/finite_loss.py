@@ -80,9 +80,9 @@ class FiniteLoss(Callback):
         losses = {name: float(value) for name, value in first.losses.items()}
         name = f"not_finite-{trainer.global_rank}.json" if trainer.global_rank else "not_finite.json"
         path = Path(trainer.default_root_dir, name)
-        told = {"step": first.number, "losses": {part: str(value) for part, value in losses.items()}}
+        report = {"step": first.number, "losses": {part: str(value) for part, value in losses.items()}}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(told | {"keys": list(first.keys)}, indent=1) + "\n")
+        write_text(path, json.dumps(report | {"keys": list(first.keys)}, indent=1) + "\n")
         parts = ", ".join(f"{part} {value:g}" for part, value in losses.items())
         # Keys are hostile text: repr keeps escape codes out of a terminal.
         keys = ", ".join(repr(key[:80]) for key in first.keys[:_SHOWN])

@@ -57,7 +57,7 @@ class CompactProgressBar(RichProgressBar):
         """The phase in place of the epoch, where there are phases: nobody knows their last epoch."""
         module = self.trainer.lightning_module
         if isinstance(module, PhasedModule):
-            told = f"{module.phase.capitalize():{len(self.validation_description)}}"
+            description = f"{module.phase.capitalize():{len(self.validation_description)}}"
         else:
-            told = super()._get_train_description(current_epoch)
-        return f"{self.label} {told}" if self.label else told
+            description = super()._get_train_description(current_epoch)
+        return f"{self.label} {description}" if self.label else description

@@ -53,8 +53,8 @@ class ResumedSettings(Callback):
             rank_zero_warn(f"model.init_from {start} is not read: the checkpoint has the weights")
         if not changed:
             return
-        told = ", ".join(f"model.{name} {now[name]} instead of {before[name]}" for name in changed)
-        rank_zero_warn(f"The run resumes with other settings than those of the checkpoint: {told}")
+        changes = ", ".join(f"model.{name} {now[name]} instead of {before[name]}" for name in changed)
+        rank_zero_warn(f"The run resumes with other settings than those of the checkpoint: {changes}")
         for optimizer, groups in zip(trainer.optimizers, self._asked, strict=True):
             for group, asked in zip(optimizer.param_groups, groups, strict=True):
                 peak, new = group.get("initial_lr", group["lr"]), asked.get("initial_lr", asked["lr"])

@@ -84,8 +84,8 @@ class ConsoleProgress(Progress):
     def _show(self) -> None:
         names = ", ".join(self._waiting[cell].name for cell in self._started if cell in self._waiting)
         left = self.seconds_left()
-        told = "" if left is None else f"about {max(round(left / 60), 1)} min left" if self._waiting else ""
-        self._bar.update(self._task, description=escape(names), left=told)
+        remaining = "" if left is None else f"about {max(round(left / 60), 1)} min left" if self._waiting else ""
+        self._bar.update(self._task, description=escape(names), left=remaining)
 
 
 def _figures(row: dict[str, str]) -> str:

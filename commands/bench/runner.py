@@ -19,12 +19,12 @@ from typing import Any
 
 from ...checkpoints import LAST, last_checkpoint
 from ...contracts import UserMistake
+from ...duplicate_keys import with_last_ones
 from ...files import write_text
 from ...printable import printable
 from ...reading import read_json
 from ...run_folder.cell import CELL, read_record, write_record
 from ...run_folder.results import read_results
-from ...said_twice import with_last_ones
 from ...tables import number
 from .code import code_after, code_of
 from .grid import Cell, config_path

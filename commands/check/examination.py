@@ -20,7 +20,7 @@ from ...reading import reading, user_path
 from ...run_folder.similarities import read_similarities
 from ...run_folder.suspects import poisoned_keys
 from ...run_folder.ubt import ProbedWord, UBTRecord
-from ..own_runs import fit_or_go_on, run_trainer
+from ..trainer_runs import fit_or_go_on, run_trainer
 
 DENSITIES = ("k_distance", "slof", "dao")
 _PICTURES, _STEPS, _BATCH = 2_000, 1_200, 128

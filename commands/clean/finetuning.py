@@ -7,7 +7,7 @@ from pathlib import Path
 from ...packaged_configs import packaged_config
 from ...reading import user_path
 from ..check.examination import Subject
-from ..own_runs import fit_or_go_on
+from ..trainer_runs import fit_or_go_on
 
 _CLEANED = "cleanclip"
 

@@ -16,8 +16,8 @@ from ...datamodules.generated import write_generated_data
 from ...number_formats import slow_precision
 from ...run_folder.results import RESULTS, read_results, write_results
 from ...tables import number
-from ..own_runs import run_trainer
 from ..report.document import write_report
+from ..trainer_runs import run_trainer
 from .time_left import minutes_left
 
 STAGES = {

@@ -109,11 +109,11 @@ def _done(history: History | None, name: str) -> str:
     """What was done to a model whose encoder has this name."""
     if history is None:
         return "Nothing that is known: no files of a run lay beside the checkpoint."
-    told = _DONE.get(history.method, f"It was trained with {plain(history.method)}.")
+    training = _DONE.get(history.method, f"It was trained with {plain(history.method)}.")
     if history.started_from is None and not has_weights(name):
-        told = _FROM_SCRATCH.get(history.method, told)
+        training = _FROM_SCRATCH.get(history.method, training)
     start = f" It started from {plain(history.started_from)}." if history.started_from else ""
-    return told + start
+    return training + start
 
 
 def _found(history: History | None, checks: Checks | None = None) -> str:

@@ -108,8 +108,8 @@ def shards_from_folder(
     names, labels = names_and_labels(classnames, folders, str(folder), "folder")
     found = class_pictures(folder, sorted(zip(labels, folders, strict=True)))
     files = found.files
-    if found.told:
-        print(f"{shown(folder)}: {found.told}")
+    if found.report:
+        print(f"{shown(folder)}: {found.report}")
     order = np.random.default_rng(seed).permutation(len(files))
     write_classes(in_threads(load_labelled, (files[index] for index in order)), len(files), names, settings)
 

@@ -28,7 +28,7 @@ class ClassFolders(NamedTuple):
     """Number of pictures in folders that are reached by a link."""
 
     @property
-    def told(self) -> str:
+    def report(self) -> str:
         """What was left out and what was followed, for the user; empty where it is nothing."""
         parts = [f"{count:,} {what}" for what, count in self.left_out.most_common(_TOLD)]
         left_out = f"left out: {', '.join(parts)}" if parts else ""

@@ -205,7 +205,7 @@ class ColourMargin(Evidence):
 class FlipFragility(Evidence):
     """What the margin of a picture's caption over other words loses when it is turned upside down (ours).
 
-    Most objects are still told for what they are. A warp is not what it was, nor is a pattern that covers the picture:
+    Most objects are still recognised. A warp is not what it was, nor is a pattern that covers the picture:
     WaNet (arXiv 2102.10369) shows here where it leaves detail as it is. But a triangle is none either.
     """
 

@@ -8,9 +8,9 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
 from ...contracts import DECISIONS, Suspicion, UserMistake
-from ...counterparts import folder_to_write
 from ...run_folder.keys import read_keys
 from ...run_folder.ubt import ProbedWord, UBTRecord
+from ...trainer_lookup import folder_to_write
 from ..phased import Phase, phase_table
 from ..ranges import check_ranges
 from .captions import CaptionTokens

@@ -142,9 +142,9 @@ def _gravest(verdict: WordVerdict) -> tuple[bool, float, float]:
 def divide(group: Indices, fall: Scores, suspicion: Scores, retained_share: float) -> npt.NDArray[np.int8]:
     """Divide the pairs of a word that hides a backdoor into poisoned, suspicious and benign ones.
 
-    How many are poisoned is told by Otsu's threshold of the fall. Which ones, by the fall and by the evidence that
+    How many are poisoned is decided by Otsu's threshold of the fall. Which ones, by the fall and by the evidence that
     found the word, the mean of both ranks: either alone puts odd benign pictures among them. The foremost half of as
-    many is to be unlearnt; the others, and what is behind the share that is retained, is suspicious: left out.
+    many is to be unlearnt; the others, and what is beyond the share that is retained, is suspicious: left out.
 
     Args:
         group: The indices of the word's pairs.

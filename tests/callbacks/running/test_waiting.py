@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from untrigger.callbacks import EndTogether
 from untrigger.contracts import UserMistake
-from untrigger.mistakes import told_mistake
+from untrigger.error_lines import user_message
 
 Rank = Callable[[EndTogether, Any], None]
 
@@ -124,7 +124,7 @@ def test_sigterm_ends_a_rank_whose_peer_is_stopped(tmp_path: Path) -> None:
 
 def test_a_rank_that_was_never_started_is_one_line() -> None:
     said = "Timed out after 3 seconds waiting for clients. 1/2 clients joined."
-    told = told_mistake(dist.DistStoreError(said))
+    told = user_message(dist.DistStoreError(said))
     assert told is not None
     assert told.startswith("1 of 2 ranks came to the start of the run within end_together.timeout_seconds")
 

@@ -6,7 +6,7 @@ import pytest
 
 from untrigger import cli
 from untrigger.contracts import UserMistake
-from untrigger.said_twice import check_said_once, with_last_ones
+from untrigger.duplicate_keys import check_said_once, with_last_ones
 
 EVERY = ("fit", "validate", "test", "predict", "bench", "check", "clean", "demo", "export", "poison", "report")
 

@@ -13,7 +13,7 @@ _MOST = 128
 """Copies that are held at most: each is an open file."""
 
 
-class Ahead:
+class Prefetch:
     """Holds the copies of the shards that a worker reads now or next.
 
     Args:

@@ -23,7 +23,7 @@ class _Parcel(NamedTuple):
 
 
 def pack(value: Any, least: int = _LARGE) -> Any:
-    """Put the large tensors of a batch into shared memory, and make parcels of the small ones.
+    """Put the large tensors of a batch into shared memory, and pack the small ones.
 
     Dictionaries are gone through, all else stays as it is. Where the shared memory is full, a large tensor becomes a
     parcel too: the thread that would find out when it sends it could only leave the batch out.

@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 from .contracts import UserMistake
+from .library_errors import own_place
 from .nearest import meant
 from .packaged_configs import ConfigFile
 from .reading import shown
-from .refusals import own_place
 
 _NOISE = re.compile(
     r"^(- )?(Does not validate|Subtypes:|Errors:|Given value|Subclass types expect|a class path \(str\)|a dict with)"
@@ -66,11 +66,11 @@ class OneLineErrors(ArgumentParser):
         """Raise the message as a mistake of the user's."""
         if not self.exit_on_error:  # an inner parser trying one type of several
             super().error(message, ex)
-        told = ex and told_mistake(ex)
-        raise UserMistake(told or shortened_complaint(message) + _option_meant(message, self) + _own_place(ex))
+        own = ex and user_message(ex)
+        raise UserMistake(own or shortened_complaint(message) + _option_meant(message, self) + _own_place(ex))
 
 
-def told_mistake(error: BaseException) -> str | None:
+def user_message(error: BaseException) -> str | None:
     """The message of an error for a user; None if it is none of hers.
 
     Args:
@@ -80,14 +80,14 @@ def told_mistake(error: BaseException) -> str | None:
         The message of the outermost mistake of the user's, which says where; or that a data worker was killed, or a
         rank was not started.
     """
-    told = next((str(cause) for cause in _causes(error) if isinstance(cause, UserMistake)), None)
+    message = next((str(cause) for cause in _causes(error) if isinstance(cause, UserMistake)), None)
     # Of an argument that may be several things, jsonargparse keeps no error but the texts of all.
-    if told is None and str(error).startswith(_UNION):
-        told = shortened_complaint(str(error))
-    told = told or next(
+    if message is None and str(error).startswith(_UNION):
+        message = shortened_complaint(str(error))
+    message = message or next(
         (line for cause in _causes(error) if (line := _dead_worker(cause) or _missing_rank(cause))), None
     )
-    return told or next((line for cause in _reasons(error) if (line := _refused_by_the_system(cause))), None)
+    return message or next((line for cause in _reasons(error) if (line := _refused_by_the_system(cause))), None)
 
 
 def _reasons(error: BaseException) -> Iterator[BaseException]:
@@ -104,22 +104,22 @@ def _refused_by_the_system(error: BaseException) -> str | None:
     full = _FULL.search(str(error))
     in_worker = _IN_WORKER.findall(str(error)) if isinstance(error, OSError) and error.errno is None else []
     if in_worker:  # a data worker's error, of which there is the text alone
-        code, told, file = in_worker[-1]
-        error = OSError(int(code), told, file or None)
+        code, line, file = in_worker[-1]
+        error = OSError(int(code), line, file or None)
     if isinstance(error, OSError) and error.errno in _REFUSALS and error.strerror:
         named = isinstance(error.filename, str | bytes | os.PathLike)
         where = f"{shown(os.fsdecode(error.filename))}: " if named else ""
-        number, told = error.errno, f"{where}{error.strerror}"
+        number, line = error.errno, f"{where}{error.strerror}"
     elif isinstance(error, RuntimeError) and full is not None:  # torch's words where workers share memory
-        number, told = errno.ENOSPC, f"{full[1]}: {os.strerror(errno.ENOSPC)}"
+        number, line = errno.ENOSPC, f"{full[1]}: {os.strerror(errno.ENOSPC)}"
     else:
         return None
-    if "/torch_" in told or "/dev/shm" in told:
-        return f"{told}: the memory that data workers share is full: give fewer data.num_workers, or more of it"
+    if "/torch_" in line or "/dev/shm" in line:
+        return f"{line}: the memory that data workers share is full: give fewer data.num_workers, or more of it"
     if number in _NO_ROOM:
-        told += "; what was finished before is kept: make room, and give the same command again (a run resumes with "
-        told += "--ckpt_path RUN/last.ckpt)"
-    return told
+        line += "; what was finished before is kept: make room, and give the same command again (a run resumes with "
+        line += "--ckpt_path RUN/last.ckpt)"
+    return line
 
 
 def shortened_complaint(message: str) -> str:

@@ -10,8 +10,8 @@ import pytest
 
 from untrigger import contracts
 from untrigger.contracts import GroundTruth, ImageTextData, PhasedModule, UserMistake, ZeroShotData
-from untrigger.counterparts import data_of
 from untrigger.datamodules import ImageTextDataModule
+from untrigger.trainer_lookup import data_of
 
 
 def protocols() -> dict[str, Any]:

@@ -38,7 +38,7 @@ def check_said_once(arguments: Sequence[str]) -> None:
             more = ", ..." if len(values) > _SHOWN else ""
             raise UserMistake(
                 f"--{name} is given {len(values)} times ({shown}{more}): give it once; a shell makes several options "
-                f"of --{name}=a{{1,2}} unless what is behind the = stands in quotes"
+                f"of --{name}=a{{1,2}} unless what follows the = is in quotes"
             )
     for _, name, value in _options(arguments, files=True):
         _check_file(name, value)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from untrigger.datamodules.parcels import pack, unpack
+from untrigger.datamodules.batch_packing import pack, unpack
 
 PICTURES = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8)
 TENSORS = {
