@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ...contracts import UserMistake
 from ...interrupt import ended_by_ctrl_c
 from ..declaration import Command
 from .specification import BenchSpec
-
-if TYPE_CHECKING:
-    from .session import Session
 
 
 def bench(
@@ -68,7 +65,7 @@ def bench(
         return
     failed: dict[str, str] = {}
     if run:
-        failed = _run(session, jobs)
+        failed = session.run(jobs)
     else:
         session.list_cells()
     if tables:
@@ -76,17 +73,6 @@ def bench(
     if failed:
         print(f"untrigger: {len(failed)} cells failed; their output is in {session.places.runs}/logs", file=sys.stderr)
         sys.exit(1)
-
-
-def _run(session: Session, jobs: int) -> dict[str, str]:
-    """Run what is due; end with the signal that asked for it."""
-    from .runner import BenchStopped  # it brings torch along
-
-    try:
-        return session.run(jobs)
-    except BenchStopped as stopped:
-        print(f"untrigger: {stopped}: the same command resumes the cells that were running", file=sys.stderr)
-        sys.exit(128 + stopped.number)
 
 
 COMMAND = Command(bench, unfolded="spec")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from rich.console import Console
 from ...contracts import UserMistake
 from .console import ConsoleProgress
 from .grid import expand
-from .runner import Places, due, run_cells
+from .runner import BenchStopped, Places, due, run_cells
 from .selection import chosen_cells, part_of
 from .slurm import submit
 from .specification import BenchSpec, Settings
@@ -67,11 +68,15 @@ class Session:
             The cells that failed, with why.
 
         Raises:
-            BenchStopped: If a signal asked for it.
+            SystemExit: If a signal asked for it.
         """
         records = [record for cell in self._grid if (record := self.places.finished(cell)) is not None]
-        with ConsoleProgress(self._console, self._due, records, jobs) as progress:
-            return run_cells(self._due, self.places, jobs, progress, self._anew)
+        try:
+            with ConsoleProgress(self._console, self._due, records, jobs) as progress:
+                return run_cells(self._due, self.places, jobs, progress, self._anew)
+        except BenchStopped as stopped:
+            print(f"untrigger: {stopped}: the same command resumes the cells that were running", file=sys.stderr)
+            sys.exit(128 + stopped.number)
 
     def list_cells(self) -> None:
         """Print each cell with its state."""

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...contracts import UserMistake
 from ...files import write_text
@@ -15,9 +15,6 @@ from ...interrupt import ended_by_ctrl_c
 from ...reading import read_json, read_text, reading, user_path
 from ...run_lock import held_folder
 from ..declaration import Command
-
-if TYPE_CHECKING:
-    from .examination import Subject
 
 _ASKED, _ANSWER = "asked.json", "check.json"
 
@@ -59,7 +56,7 @@ def check(
     """
     with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
         from ...lightning_modules.encoders.identify import open_encoder
-        from .examination import Subject, content_of
+        from .examination import content_of
 
     folder = user_path(out, "folder")
     _, name = open_encoder(model, encoder)  # a model that cannot be read is reported before anything starts
@@ -69,23 +66,24 @@ def check(
         if (answer := _take(folder, asked)) is not None:
             print(f"{folder / 'check.html'} has the answer to that: {answer['verdict']}")
             return int(answer["exit_code"])
-        return _examine(Subject(user_path(model, "model"), name, folder), model, shards, ubt, pictures, invert)
+        return _examine(model, name, folder, shards, ubt, pictures, invert)
 
 
 def _examine(
-    subject: Subject, model: str, shards: str | None, ubt: str | None, pictures: str | None, invert: bool
+    model: str, encoder: str, folder: Path, shards: str | None, ubt: str | None, pictures: str | None, invert: bool
 ) -> int:
     """Ask what is to be asked, and leave the answer in the folder; the exit code."""
     with ended_by_ctrl_c():
         from rich.console import Console
         from rich.markup import escape
 
-        from .examination import examine_pairs, invert_trigger
+        from .examination import Subject, examine_pairs, invert_trigger
         from .page import tell, write_page
         from .verdict import Verdict, name_of
 
-    started, folder, console = time.perf_counter(), subject.folder, Console()
-    console.print(f"{escape(name_of(model))}: {escape(subject.encoder)}")
+    started, console = time.perf_counter(), Console()
+    subject = Subject(user_path(model, "model"), encoder, folder)
+    console.print(f"{escape(name_of(model))}: {escape(encoder)}")
     pairs = inversion = None
     if shards is not None:
         console.rule("Looking for poisoned pairs with UBT")
@@ -93,7 +91,7 @@ def _examine(
     if shards is None or invert:
         console.rule("Inverting the trigger with DECREE")
         inversion = invert_trigger(subject, pictures or shards)
-    verdict = Verdict(model, subject.encoder, pairs, inversion, shards, time.perf_counter() - started)
+    verdict = Verdict(model, encoder, pairs, inversion, shards, time.perf_counter() - started)
     _collect(folder)
     write_page(verdict, folder)
     write_text(folder / _ANSWER, json.dumps(verdict.as_json(), indent=2) + "\n")
