@@ -45,7 +45,9 @@ def warped(images: Tensor, seed: int) -> Tensor:
     field = field / field.abs().mean() * 2 * _BEND  # a side is 2 wide
     straight = functional.affine_grid(torch.eye(2, 3)[None], [1, 3, side, side], align_corners=True)
     grid = (straight + field.permute(0, 2, 3, 1)).to(images.device, images.dtype)
-    return functional.grid_sample(images, grid.expand(len(images), -1, -1, -1), align_corners=True)
+    return functional.grid_sample(
+        images, grid.expand(len(images), -1, -1, -1), padding_mode="border", align_corners=True
+    )
 
 
 GENTLE: tuple[Callable[[Tensor], Tensor], ...] = (

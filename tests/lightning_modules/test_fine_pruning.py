@@ -54,7 +54,7 @@ def test_units_that_clean_pictures_leave_dormant_go_first(planted: Planted) -> N
     dormant = [2, 5, 11]
     with torch.no_grad():
         norm.bias[dormant] = -1e3
-    activity = clip.eval()._activity(shown(clip, planted)[0])[name]
+        activity = clip.eval()._activity(shown(clip, planted)[0])[name]
     assert not activity[dormant].any()
     pruned(clip, planted)
     removed = clip.removed[name]
