@@ -43,7 +43,7 @@ class ProbeOptions:
             go to one neighbour, or to two; behind a trigger there is anything.
         min_fragility: Least loss of the lead that the suspects of a found word have over ordinary pairs (an ROC AUC)
             when pictures are gently changed; see ``fragility``. Benign ones lead as they show their word well.
-        certain: Largest p value at which a word is found even without that.
+        certain: Largest p value at which a word is found even without that; by itself, a hundredth of it.
         retained_share: Share of a found word's pairs, those that fell least, that is retained.
     """
 
@@ -57,7 +57,7 @@ class ProbeOptions:
     min_moved: float = 0.5
     min_variety: float = 2.0
     min_fragility: float = 0.3
-    certain: float = 1e-9
+    certain: float = 1e-7
     retained_share: float = 0.6
 
     def __post_init__(self) -> None:

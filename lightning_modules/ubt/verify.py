@@ -17,6 +17,9 @@ from .scoring import Scoring
 from .state import UBTState
 from .verdict import Judgement, WordVerdict, divide, judge, standing_out
 
+_BY_ITSELF = 0.01
+"""By how much smaller p has to be where a word is probed by itself, and its pictures are pushed that much harder."""
+
 
 class Witness(NamedTuple):
     """When the second witness confirms what the probe says of a word."""
@@ -24,8 +27,8 @@ class Witness(NamedTuple):
     min_fragility: float
     """Least ``fragility`` of its suspects."""
     certain: float
-    """Largest p at which nobody has to confirm it. It is that small since odd pictures go along far beyond chance where
-    they are pushed hard."""
+    """Largest p at which nobody has to confirm it, as some triggers no gentle change shakes. It is that small since odd
+    pictures go along far beyond chance where they are pushed hard."""
 
 
 class Verify(Scoring):
@@ -110,11 +113,12 @@ class Verify(Scoring):
         shares = {piece.name: piece.variety_share for piece in self.probe.evidence}
         verdicts = judge(chosen, self._fall(findings), before, after, frequencies, self.asked, shares)
         by = {(each.word, each.evidence): each for each in chosen}
+        certain = self.witness.certain * (_BY_ITSELF if findings.focus else 1)
         ubt.return_to_answer()
         for place, verdict in enumerate(verdicts):
             if verdict.found:
                 fragile = self._fragility(ubt, by[verdict.word, verdict.evidence])
-                verdicts[place] = verdict.witnessed(fragile, *self.witness)
+                verdicts[place] = verdict.witnessed(fragile, self.witness.min_fragility, certain)
         return verdicts
 
     def _fragility(self, ubt: UBTState, judged: Judged) -> float:
