@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..contracts import DECISIONS, ImageTextBatch, UserMistake
-from ..run_folder.keys import read_keys
+from ..contracts import ImageTextBatch, UserMistake
+from ..run_folder.keys import read_poisoned_keys
 from .losses.gather import mean_over_ranks
 from .phased import Phase, PhasedCLIPModule, among_others, phase_table
 from .precision import similarities
@@ -75,7 +75,7 @@ class TBAR(PhasedCLIPModule):
                 "TBAR needs triggered pairs: name them by model.given, a poison.json or the suspects.csv of another "
                 "defence"
             )
-        self.given = read_keys(given, "model.given", lambda decision: decision in (None, DECISIONS[-1]))
+        self.given = read_poisoned_keys(given, "model.given")
         self.coefficient = coefficient
         self.phases = phase_table(Finetune(epochs, lr, others_per_given, seed), Subtract())
         self.vector_length: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from ..contracts import UserMistake
+from ..contracts import DECISIONS, UserMistake
 from ..reading import read_lines, read_text, reading, shown
 from ..tables import SURPLUS, open_table, plain_cell
 
@@ -39,6 +39,11 @@ def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> f
     if not keys:
         raise UserMistake(f"{option}: {shown(path)} names no keys")
     return keys
+
+
+def read_poisoned_keys(path: str, option: str) -> frozenset[str]:
+    """As ``read_keys``; of a table with a column ``decision`` those alone that are poisoned."""
+    return read_keys(path, option, lambda decision: decision in (None, DECISIONS[-1]))
 
 
 def _text(key: object) -> str:

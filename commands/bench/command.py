@@ -63,10 +63,8 @@ def bench(
     if slurm is not None:
         session.submit(slurm)
         return
-    failed: dict[str, str] = {}
-    if run:
-        failed = session.run(jobs)
-    else:
+    failed = session.run(jobs) if run else {}
+    if not run:
         session.list_cells()
     if tables:
         session.write_tables()

@@ -67,25 +67,29 @@ def clean(
         from .finetuning import finetune
 
     target, source, console = user_path(folder, "folder"), user_path(model, "model"), Console()
-    back = target / _MODEL
-    if target.is_file() or back.exists():
-        raise UserMistake(f"{back} is there already, and nothing is overwritten: give another folder")
+    back = _free(target)
     opened, name = open_encoder(model, encoder)
     exporter = exporter_for(opened, name, format)  # a format that cannot hold it is reported before anything starts
     verdict = check(model, shards, str(target / _BEFORE), name, ubt)
     if verdict == CLEAN:
         _copy(source, back, console)
         return verdict
-    cleaned = target / _BEFORE / "ubt" / "last.ckpt"
-    if clean_shards is not None:
-        console.rule("Finetuning on the clean pairs with CleanCLIP")
-        cleaned = finetune(Subject(source, name, target), clean_shards, cleanclip)
+    subject, unlearnt = Subject(source, name, target), target / _BEFORE / "ubt" / "last.ckpt"
+    cleaned = unlearnt if clean_shards is None else finetune(subject, clean_shards, cleanclip, console)
     verdict = check(str(cleaned), shards, str(target / _AFTER), name, ubt)
     load_weights(opened, str(cleaned))
     checks = Checks(*(UBTRecord.read(target / step / "ubt") for step in (_BEFORE, _AFTER)))
     hand_back(exporter, cleaned, back, checks)
     _tell(checks.before, target / _BEFORE / SUSPECTS, verdict == CLEAN, console)
     return verdict
+
+
+def _free(target: Path) -> Path:
+    """Where the model comes back to, which has to be new."""
+    back = target / _MODEL
+    if target.is_file() or back.exists():
+        raise UserMistake(f"{back} is there already, and nothing is overwritten: give another folder")
+    return back
 
 
 def _tell(found: UBTRecord, suspects: Path, is_clean: bool, console: Console) -> None:

@@ -92,11 +92,13 @@ def margins(ubt: UBTState, word: int, pairs: Indices) -> Margins:
     Args:
         ubt: Whose data and model.
         word: Index of the word that the pairs have.
-        pairs: ``(N,)``, their indices; one at least.
+        pairs: ``(N,)``, their indices.
 
     Returns:
         ``(1 + G, N)``; other words of a pair's caption are no rivals.
     """
+    if not len(pairs):
+        return np.zeros((1 + len(GENTLE), 0), np.float32)
     findings, words = ubt.findings, ubt.word_embeddings()
     has = np.stack([np.isin(pairs, group) for group in findings.words.groups(findings.captions)], axis=1)
     pictures = ubt.data.pictures(findings.keys_of(pairs))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
-from ...contracts import DECISIONS, Suspicion, UserMistake
-from ...run_folder.keys import read_keys
+from ...contracts import Suspicion, UserMistake
+from ...run_folder.keys import read_poisoned_keys
 from ...run_folder.ubt import ProbedWord, UBTRecord
 from ...trainer_lookup import folder_to_write
 from ..phased import Phase, phase_table
@@ -120,7 +120,7 @@ class UBT(UBTState):
         weights = UnlearnWeights(repair.hold_weight, repair.repair_weight, repair.forget_weight)
         mend = Repair(repair.epochs, repair.steps, lr, repair.batch_size, weights, given is None)
         if given is not None:
-            self.phases = phase_table(ScoreGiven(_keys_of(given), *scoring), mend)
+            self.phases = phase_table(ScoreGiven(read_poisoned_keys(given, "model.given"), *scoring), mend)
         else:
             pushing = (probe.epochs, probe.steps, probe.lr, repair.batch_size)
             test = Probe(*pushing, self.evidence, probe.candidates, probe.doubtful_share, probe.words_at_once)
@@ -216,8 +216,3 @@ class UBT(UBTState):
 def usual_evidence() -> list[Evidence]:
     """What ranks the pairs where nothing else is asked for."""
     return [DetailMargin([1 / 32, 1 / 16, 1 / 8]), FlipFragility()]
-
-
-def _keys_of(given: str) -> frozenset[str]:
-    """The pairs to be unlearnt, where they are known."""
-    return read_keys(given, "model.given", lambda decision: decision in (None, DECISIONS[-1]))

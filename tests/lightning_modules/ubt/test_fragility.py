@@ -29,6 +29,8 @@ def test_fragile_are_those_that_lead_as_they_are_alone() -> None:
     assert fragility(np.stack([high, low, low]), np.stack([low, high, high])) == 1
     # Good examples of a word lead changed or not, even where all margins fall.
     assert fragility(np.stack([high, high / 2]), np.stack([low, low / 2])) == 0
+    # Of nobody there is nothing to say.
+    assert fragility(np.zeros((2, 0), np.float32), np.stack([low, high])) == 0
     # Whoever leads only once changed is the contrary of fragile.
     assert fragility(np.stack([low, high]), np.stack([high, low])) == -1
 
