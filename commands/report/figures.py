@@ -10,6 +10,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from ..summary import NO_DEFENCE
 from .drawing import CLEAN, COLOURS, INK, MARKERS, TRIGGERED, drawing, panels, plain
@@ -221,4 +222,7 @@ def _percent_limits(axes: Axes, heights: Sequence[float]) -> None:
     low, high = min(heights), max(heights)
     margin = max(1.0, (10 - (high - low)) / 2)
     axes.set_xlim(-6, 106)
-    axes.set_ylim(max(low - margin, -3), min(high + margin, max(103, high + 3)))
+    bottom, top = max(low - margin, -3), min(high + margin, max(103, high + 3))
+    # The room above 100 % is for a mark; there is nothing to be read, unless a share of a twin is higher.
+    axes.set_yticks([tick for tick in MaxNLocator(5).tick_values(bottom, top) if bottom <= tick <= max(100, high)])
+    axes.set_ylim(bottom, top)

@@ -207,6 +207,7 @@ def test_the_floor_of_an_attack_is_a_line() -> None:
     )
     assert figure.axes[0].lines[0].get_xdata() == pytest.approx([15.0, 15.0])
     assert figure.axes[0].get_ylim()[1] >= 120  # more may be right than the twin has right
+    assert figure.axes[0].get_yticks().max() > 100
 
 
 def test_floor_and_what_is_recovered_are_shown_where_a_twin_was_measured(tmp_path: Path) -> None:
@@ -285,3 +286,15 @@ def test_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixtur
     report([str(make_run(tmp_path / "run", [row()]))], str(out))
     assert capsys.readouterr().out.startswith(f"wrote {out}, and its figures")
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("accuracy", [1.0, 0.97, 0.5])
+def test_no_accuracy_above_100_percent_is_on_the_scale(accuracy: float) -> None:
+    points = [Point("BadNet", "none", 0.9, accuracy), Point("BadNet", "UBT", 0.0, accuracy)]
+    (axes,) = against_success(points, "clean accuracy").axes
+    bottom, top = axes.get_ylim()
+    ticks = axes.get_yticks()
+    assert len(ticks) >= 3
+    assert ticks.min() >= bottom
+    assert ticks.max() <= 100
+    assert bottom < 100 * accuracy < top
