@@ -39,6 +39,7 @@ MORE_ATTACK_MEASURES = (
 """What is measured of an attack beside these, likewise."""
 
 _IDENTITY = COLUMNS[:4]
+_FIGURES = frozenset((*COLUMNS[4:], *RETRIEVAL_MEASURES, *MORE_ATTACK_MEASURES))
 _MOST_ROWS = 2_000
 """Of a run, which has one for each attack, or of a table of runs."""
 _TEXTS = COLUMNS[:3]
@@ -55,7 +56,8 @@ def read_results(folder: Path) -> list[dict[str, str]]:
         A dictionary by column for each row, with the columns that the file has; empty where there is no such file.
 
     Raises:
-        UserMistake: If the file is not a table that begins with these columns, or has a column twice.
+        UserMistake: If the file is not a table that begins with these columns, or has a column twice, or a figure is
+            no number.
     """
     path = folder / RESULTS
     if not path.exists():
@@ -75,7 +77,19 @@ def read_results(folder: Path) -> list[dict[str, str]]:
         raise UserMistake(
             f"{shown(path)} has {len(rows):,} rows, and no more than {_MOST_ROWS:,} are read: move it away"
         )
+    for line, row in enumerate(rows, 1):
+        for column in _FIGURES & row.keys():
+            if row[column] and not _is_number(row[column]):
+                raise UserMistake(f"{shown(path)}: {column} of row {line} is {row[column]!r:.40}, not a number")
     return [row | {column: plain_cell(row[column]) for column in _TEXTS} for row in rows]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def columns_of(rows: Iterable[Mapping[str, str]]) -> list[str]:

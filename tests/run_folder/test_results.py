@@ -42,3 +42,15 @@ def test_a_table_of_more_rows_than_any_has_is_not_drawn(tmp_path: Path) -> None:
         file.write(f"\n{row}\n")
     with pytest.raises(UserMistake, match=r"results\.csv has 2,001 rows, and no more than 2,000 are read"):
         read_results(tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["0,5", "50%", "0.5 ", "", "nan", "1e999", "much\x1b[2J"])
+def test_a_figure_that_is_no_number_is_reported(tmp_path: Path, cell: str) -> None:
+    rows = [ROW, ROW | {"seed": "2", "clean_accuracy": cell, "mine": "0,5"}]
+    add_results(tmp_path, rows)  # what a run writes is not asked
+    if cell in ("0.5 ", "", "nan", "1e999"):
+        assert read_results(tmp_path)[1]["clean_accuracy"] == cell
+        return
+    with pytest.raises(UserMistake, match=r"results\.csv: clean_accuracy of row 2 is '.*', not a number") as told:
+        read_results(tmp_path)
+    assert "\x1b" not in str(told.value)
