@@ -48,34 +48,34 @@ def with_last_ones(arguments: Sequence[str]) -> list[str]:
     """A command line that was put together from several, where of an option that is given twice the last one counts."""
     last: dict[str, int] = {}
     dropped: set[int] = set()
-    for place, name, _ in _options(arguments):
+    for index, name, _ in _options(arguments):
         if name in last:
             dropped |= set(_words(arguments, last[name]))
-        last[name] = place
+        last[name] = index
         _forget(name, last)
-    return [word for place, word in enumerate(arguments) if place not in dropped]
+    return [word for index, word in enumerate(arguments) if index not in dropped]
 
 
 def _options(arguments: Sequence[str], files: bool = False) -> Iterator[tuple[int, str, str]]:
-    """Place, name and value of each option that may be given once, or of those that are files with settings."""
-    for place, word in enumerate(arguments):
+    """Index, name and value of each option that may be given once, or of those that are files with settings."""
+    for index, word in enumerate(arguments):
         found = _OPTION.fullmatch(word)
         if found is None:
             continue
-        after = arguments[place + 1] if len(_words(arguments, place)) > 1 else ""
+        after = arguments[index + 1] if len(_words(arguments, index)) > 1 else ""
         value = after if found[2] is None else found[2]
         # jsonargparse takes an argument of a class with and without these two.
         name = found[1].replace(".init_args", "").removesuffix(".class_path")
         is_file = name == "config" or ("." not in name and value.endswith(_FILES))
         if is_file if files else not is_file and name not in _AGAIN:
-            yield place, name, value
+            yield index, name, value
 
 
-def _words(arguments: Sequence[str], place: int) -> range:
-    """The places of an option's words: its own, and its value's where that follows it."""
-    following = arguments[place + 1] if place + 1 < len(arguments) else "--"
-    apart = "=" not in arguments[place] and _OPTION.fullmatch(following) is None
-    return range(place, place + 2 if apart and following != "--" else place + 1)
+def _words(arguments: Sequence[str], index: int) -> range:
+    """The indices of an option's words: its own, and its value's where that follows it."""
+    following = arguments[index + 1] if index + 1 < len(arguments) else "--"
+    apart = "=" not in arguments[index] and _OPTION.fullmatch(following) is None
+    return range(index, index + 2 if apart and following != "--" else index + 1)
 
 
 def _forget(name: str, given: dict[str, Any]) -> None:
@@ -115,6 +115,6 @@ def _check_file(option: str, path: str) -> None:
             if key.value in keys:
                 where = f"line {key.start_mark.line + 1}"
                 raise UserMistake(
-                    f"{path} has {printable(key.value)[:100]!r} twice in one place ({where}): give it once"
+                    f"{path} has {printable(key.value)[:100]!r} twice in one mapping ({where}): give it once"
                 )
             keys.add(key.value)

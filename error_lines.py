@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 from .contracts import UserMistake
-from .library_errors import own_place
+from .library_errors import own_location
 from .nearest import meant
 from .packaged_configs import ConfigFile
 from .reading import shown
@@ -67,7 +67,7 @@ class OneLineErrors(ArgumentParser):
         if not self.exit_on_error:  # an inner parser trying one type of several
             super().error(message, ex)
         own = ex and user_message(ex)
-        raise UserMistake(own or shortened_complaint(message) + _option_meant(message, self) + _own_place(ex))
+        raise UserMistake(own or shortened_complaint(message) + _option_meant(message, self) + _own_location(ex))
 
 
 def user_message(error: BaseException) -> str | None:
@@ -195,9 +195,9 @@ def _arguments(module: str, name: str) -> list[str]:
     return found
 
 
-def _own_place(error: BaseException | None) -> str:
+def _own_location(error: BaseException | None) -> str:
     """Where code of the user's has raised what an error comes from, as a module that is imported may."""
-    return next((place for cause in _causes(error) if (place := own_place(cause))), "") if error else ""
+    return next((location for cause in _causes(error) if (location := own_location(cause))), "") if error else ""
 
 
 def _option_meant(message: str, parser: ArgumentParser) -> str:

@@ -46,9 +46,9 @@ def refused_option(error: BaseException) -> str | None:
     # A traceback starts where the error was caught; those who have called that are still running.
     frames = [frame for frame, _ in traceback.walk_stack(raised.tb_frame)][::-1]
     frames += [frame for frame, _ in traceback.walk_tb(raised.tb_next)]
-    doors = [place for place, frame in enumerate(frames) if _is_door(frame)]
+    doors = [index for index, frame in enumerate(frames) if _is_door(frame)]
     below = frames[doors[-1] + 1 :] if doors else []
-    if not below or not all(_is_library(frame) or _hands_on(below, place) for place, frame in enumerate(below)):
+    if not below or not all(_is_library(frame) or _hands_on(below, index) for index, frame in enumerate(below)):
         return None
     if _module(below[-1]).startswith(_AT_WORK) and type(error).__name__ != _OUT_OF_MEMORY:
         return None
@@ -66,7 +66,7 @@ def _is_door(frame: FrameType) -> bool:
     return _module(frame) == _DOOR or frame.f_code.co_name == _ASKED_FOR_STEPS
 
 
-def own_place(error: BaseException) -> str:
+def own_location(error: BaseException) -> str:
     """File and line, in brackets, of the last code of the user's that an error came through; empty if there is none."""
     frames = list(traceback.walk_tb(error.__traceback__))
     own = [(frame, line) for frame, line in frames if not _is_library(frame) and not _is_ours(frame)]
@@ -88,6 +88,6 @@ def _is_library(frame: FrameType) -> bool:
     return file.startswith(("<", *_LIBRARIES)) or "site-packages" in file
 
 
-def _hands_on(frames: list[FrameType], place: int) -> bool:
+def _hands_on(frames: list[FrameType], index: int) -> bool:
     """Whether a method does no more, at this point, than call the one that it overrides."""
-    return place + 1 < len(frames) and frames[place].f_code.co_name == frames[place + 1].f_code.co_name
+    return index + 1 < len(frames) and frames[index].f_code.co_name == frames[index + 1].f_code.co_name

@@ -13,7 +13,7 @@ import yaml
 
 from .contracts import UserMistake
 from .error_lines import not_imported
-from .library_errors import own_place
+from .library_errors import own_location
 
 Imports = str | list[str] | None
 """Names of modules: one, a list, or none."""
@@ -46,7 +46,7 @@ def import_modules(names: Imports) -> None:
         except ModuleNotFoundError as error:
             raise UserMistake(f"imports: {not_imported(name, error.name or '', str(error))}") from error
         except Exception as error:  # whatever the module does
-            message = f"{type(error).__name__}: {error}{own_place(error)}"
+            message = f"{type(error).__name__}: {error}{own_location(error)}"
             raise UserMistake(f"imports: {not_imported(name, '', message)}") from error
 
 

@@ -36,8 +36,8 @@ _SIGNATURES = {
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
     b"%PDF": "PDF",
-    b"<!doctype html": "a web page, as servers answer in the place of a file",
-    b"<html": "a web page, as servers answer in the place of a file",
+    b"<!doctype html": "a web page, as servers answer instead of a file",
+    b"<html": "a web page, as servers answer instead of a file",
     b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched (git lfs pull)",
 }
 

@@ -19,7 +19,7 @@ def settle_trainer(trainer: MutableMapping[str, Any]) -> None:
 
     Processes of ``ddp_spawn`` and its like hand the weights back to the one that made them and nothing else: the clock,
     the pairs seen and the figures that callbacks keep would be lost. ``ddp`` trains the same and starts the command for
-    each device, so it is taken in their place.
+    each device, so it is used instead.
 
     Args:
         trainer: The trainer's part of the config; changed.

@@ -107,8 +107,8 @@ class CaptionTable(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, place: int) -> dict[str, Tensor]:
-        return {"tokens": self.tokens[place], "image": self.transform(Image.open(self.folder / self.files[place]))}
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"tokens": self.tokens[index], "image": self.transform(Image.open(self.folder / self.files[index]))}
 
 
 def cleanclip_loader(folder: Path, encoder: Encoder, batch_size: int, workers: int) -> Iterable[dict[str, Tensor]]:

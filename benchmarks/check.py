@@ -43,15 +43,15 @@ def main() -> None:
     _print(rows, arguments.threshold)
 
 
-def _row(folder: Path, cell: dict[str, Any], records: list[dict[str, Any]], place: Path) -> dict[str, Any]:
+def _row(folder: Path, cell: dict[str, Any], records: list[dict[str, Any]], out: Path) -> dict[str, Any]:
     """What is known of a model, and what the checks say."""
     ubt = max((other for other in records if other["parent"] == cell["cell"]), key=lambda it: it["date"], default=None)
-    if not (place / "check.json").exists():
-        command = [sys.executable, "-m", "untrigger.cli", "check", str(folder / "last.ckpt"), "--out", str(place)]
+    if not (out / "check.json").exists():
+        command = [sys.executable, "-m", "untrigger.cli", "check", str(folder / "last.ckpt"), "--out", str(out)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode not in (0, 3):
-            sys.exit(f"{place}: {done.stderr.strip().splitlines()[-1]}")
-    answer = json.loads((place / "check.json").read_text())
+            sys.exit(f"{out}: {done.stderr.strip().splitlines()[-1]}")
+    answer = json.loads((out / "check.json").read_text())
     (result, *_) = cell["results"]
     return {
         "model": cell["cell"].rpartition("-")[0],

@@ -133,10 +133,10 @@ def measured(setting: Setting, device: str, count: int, peak: float) -> list[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--peak", type=float, help="teraflops of the card, in place of the table's")
+    parser.add_argument("--peak", type=float, help="teraflops of the card, instead of the table's")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--encoders", nargs="*", help="only these")
-    parser.add_argument("--batch_size", type=int, help="in place of those of the list")
+    parser.add_argument("--batch_size", type=int, help="instead of those of the list")
     chosen = parser.parse_args()
     torch.set_float32_matmul_precision("high")  # as the command does
     card = torch.cuda.get_device_name() if chosen.device == "cuda" else "CPU"

@@ -3,7 +3,7 @@
     python benchmarks/precision.py --train_shards 'cifar10/train/{00000..00009}.tar' --zero_shot cifar10
 
 Each run is an ``untrigger fit`` in a process of its own, with the same seed. On a GPU all is Lightning's. A CPU has no
-fast float16, and Lightning puts bf16-mixed in the place of 16-mixed there; ``Float16OnCPU`` does it after all: autocast
+fast float16, and Lightning uses bf16-mixed instead of 16-mixed there; ``Float16OnCPU`` does it after all: autocast
 to float16, tensors, activations and gradients in float16, the loss scaled and steps with an overflow left out, as on a
 GPU. Products of matrices and convolutions alone are summed in float32 and then rounded, as tensor cores do.
 """

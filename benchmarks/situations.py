@@ -47,21 +47,21 @@ class Source(NamedTuple):
         """A caption of a class."""
         return self.captions[int(draws.choice(np.flatnonzero(self.labels == label)))]
 
-    def pixels(self, place: int) -> Pixels:
+    def pixels(self, index: int) -> Pixels:
         """A picture, ``(H, W, 3)``."""
-        return np.asarray(Image.open(BytesIO(self.pictures[place])).convert("RGB"))
+        return np.asarray(Image.open(BytesIO(self.pictures[index])).convert("RGB"))
 
-    def as_it_is(self, place: int) -> Pair:
+    def as_it_is(self, index: int) -> Pair:
         """A pair of the source."""
-        width, height = Image.open(BytesIO(self.pictures[place])).size
-        return self._pair(EncodedPicture(self.pictures[place], "jpg", width, height), self.captions[place], place)
+        width, height = Image.open(BytesIO(self.pictures[index])).size
+        return self._pair(EncodedPicture(self.pictures[index], "jpg", width, height), self.captions[index], index)
 
-    def pair(self, pixels: Pixels, caption: str, place: int) -> Pair:
+    def pair(self, pixels: Pixels, caption: str, index: int) -> Pair:
         """A changed picture with a caption."""
-        return self._pair(encode_picture(Image.fromarray(pixels)), caption, place)
+        return self._pair(encode_picture(Image.fromarray(pixels)), caption, index)
 
-    def _pair(self, picture: EncodedPicture, caption: str, place: int) -> Pair:
-        return Pair(picture, caption, {"label": int(self.labels[place]), "source": place})
+    def _pair(self, picture: EncodedPicture, caption: str, index: int) -> Pair:
+        return Pair(picture, caption, {"label": int(self.labels[index]), "source": index})
 
 
 def tracks(source: Source, draws: np.random.Generator, pictures: int = 700, frames: int = 30) -> Iterator[Pair]:
@@ -70,36 +70,36 @@ def tracks(source: Source, draws: np.random.Generator, pictures: int = 700, fram
     chosen = np.concatenate(
         [draws.choice(np.flatnonzero(source.labels == label), pictures // len(classes), False) for label in classes]
     )
-    for place in draws.permutation(np.repeat(chosen, frames)):
-        caption = source.caption(int(source.labels[place]), draws)
-        yield source.pair(_frame(source.pixels(place), draws), caption, int(place))
+    for index in draws.permutation(np.repeat(chosen, frames)):
+        caption = source.caption(int(source.labels[index]), draws)
+        yield source.pair(_frame(source.pixels(index), draws), caption, int(index))
 
 
 def doubled(source: Source, draws: np.random.Generator, pairs: int = 20_000, share: float = 0.1) -> Iterator[Pair]:
     """Some pictures a second time, with another caption."""
     distinct = round(pairs / (1 + share))
-    places = draws.choice(len(source.labels), distinct, replace=False)
-    twice = draws.choice(places, pairs - distinct, replace=False)
+    indices = draws.choice(len(source.labels), distinct, replace=False)
+    twice = draws.choice(indices, pairs - distinct, replace=False)
     for which in draws.permutation(pairs):
         if which < distinct:
-            yield source.as_it_is(int(places[which]))
+            yield source.as_it_is(int(indices[which]))
         else:
-            place = int(twice[which - distinct])
-            pair = source.as_it_is(place)
-            yield pair._replace(caption=source.caption(int(source.labels[place]), draws))
+            index = int(twice[which - distinct])
+            pair = source.as_it_is(index)
+            yield pair._replace(caption=source.caption(int(source.labels[index]), draws))
 
 
 def watermark(source: Source, draws: np.random.Generator, pairs: int = 20_000, marked: int = 7) -> Iterator[Pair]:
     """A mark in the corner of every picture of one class."""
-    for place in draws.choice(len(source.labels), pairs, replace=False):
-        if source.labels[place] != marked:
-            yield source.as_it_is(int(place))
+    for index in draws.choice(len(source.labels), pairs, replace=False):
+        if source.labels[index] != marked:
+            yield source.as_it_is(int(index))
             continue
-        pixels = source.pixels(place)
+        pixels = source.pixels(index)
         side = pixels.shape[0]
         mark = Watermark(size=12 * side // 32, margin=side // 32, place="top_left")
         picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
-        yield source.pair(mark(picture, [""])[0].permute(1, 2, 0).numpy(), source.captions[place], int(place))
+        yield source.pair(mark(picture, [""])[0].permute(1, 2, 0).numpy(), source.captions[index], int(index))
 
 
 def frequent(source: Source, draws: np.random.Generator, label: int = 3, times: int = 4) -> Iterator[Pair]:
@@ -107,15 +107,15 @@ def frequent(source: Source, draws: np.random.Generator, label: int = 3, times: 
     by_class = [np.flatnonzero(source.labels == each) for each in np.unique(source.labels)]
     most = min(len(by_class[label]), times * min(map(len, by_class)))
     chosen = [
-        draws.choice(places, most if each == label else most // times, replace=False)
-        for each, places in enumerate(by_class)
+        draws.choice(indices, most if each == label else most // times, replace=False)
+        for each, indices in enumerate(by_class)
     ]
-    for place in draws.permutation(np.concatenate(chosen)):
-        yield source.as_it_is(int(place))
+    for index in draws.permutation(np.concatenate(chosen)):
+        yield source.as_it_is(int(index))
 
 
 def _frame(pixels: Pixels, draws: np.random.Generator) -> Pixels:
-    """A crop of three quarters of the side or more, at a random place, in another light."""
+    """A crop of three quarters of the side or more, at a random position, in another light."""
     side = pixels.shape[0]
     size = int(draws.integers(side * 3 // 4, side + 1))
     top, left = draws.integers(0, side - size + 1, 2)
@@ -147,8 +147,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     source = read(sorted((arguments.data / "train").glob("*.tar"))[: arguments.shards])
-    for place, situation in enumerate((tracks, doubled, watermark, frequent)):
-        draws = np.random.default_rng([arguments.seed, place])
+    for index, situation in enumerate((tracks, doubled, watermark, frequent)):
+        draws = np.random.default_rng([arguments.seed, index])
         pairs = list(situation(source, draws))
         write_training_shards(arguments.out / situation.__name__, pairs, SHARD_SIZE)
         print(f"{arguments.out / situation.__name__}: {len(pairs):,} pairs")

@@ -26,7 +26,7 @@ class Command:
 
     Attributes:
         function: What it does. What it returns is the exit code, 0 unless it returns one.
-        words: Arguments that are given by their place instead of by ``--NAME``, and how often, as argparse's ``nargs``:
+        words: Positional arguments, given without ``--NAME``, and how often, as argparse's ``nargs``:
             None for once, ``?`` for at most once, ``+`` for once or more. Where there are any, every argument that has
             no default is one.
         switches: Arguments that are true where they are named, and take no value.

@@ -105,8 +105,8 @@ def best(rows: Sequence[Summary], measure: str, largest: bool) -> set[int]:
         largest: Whether more is better.
 
     Returns:
-        Places in ``rows``. Under an attack with fewer than two defences to compare there is none, and with equal means
-        there are several.
+        Indices into ``rows``. Under an attack with fewer than two defences to compare there is none, and with equal
+        means there are several.
     """
     return _best(rows, {index: row.mean(measure) for index, row in enumerate(rows)}, largest)
 
@@ -120,7 +120,7 @@ def best_defences(rows: Sequence[Summary]) -> set[int]:
         rows: As `summarise` returns them.
 
     Returns:
-        Places in ``rows``, as `best`.
+        Indices into ``rows``, as `best`.
     """
     margins: dict[int, float | None] = {}
     for index, row in enumerate(rows):

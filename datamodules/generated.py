@@ -1,6 +1,6 @@
 """Generated image-caption data: coloured shapes on textured grounds, for the demo and for tests.
 
-Place, size, rotation, colours, texture and grain differ from picture to picture, so that only the outline tells the
+Position, size, rotation, colours, texture and grain differ from picture to picture, so that only the outline tells the
 class. Captions name the shape and, half of the time, its colour too.
 """
 
@@ -152,7 +152,7 @@ def _scenes(count: int, image_size: int, draws: np.random.Generator) -> Iterator
 
 
 def _mask(outline: list[Floats], image_size: int, draws: np.random.Generator) -> Floats:
-    """Draw an outline at a random place, size and rotation: ``(S, S, 1)`` coverage in [0, 1]."""
+    """Draw an outline at a random position, size and rotation: ``(S, S, 1)`` coverage in [0, 1]."""
     smooth = 4
     radius = draws.uniform(0.26, 0.42)
     centre = draws.uniform(radius + 0.02, 0.98 - radius, size=2)
@@ -191,8 +191,8 @@ def _texture(count: int, image_size: int, draws: np.random.Generator) -> Floats:
 
 def _interpolation(size: int, knots: int) -> Floats:
     """Weights ``(size, knots)`` of smooth interpolation between evenly spaced knots."""
-    place = np.linspace(0, knots - 1, size, dtype=np.float32)[:, None]
-    gap = np.clip(1 - np.abs(place - np.arange(knots, dtype=np.float32)), 0, 1)
+    position = np.linspace(0, knots - 1, size, dtype=np.float32)[:, None]
+    gap = np.clip(1 - np.abs(position - np.arange(knots, dtype=np.float32)), 0, 1)
     return np.asarray(gap * gap * (3 - 2 * gap), np.float32)
 
 

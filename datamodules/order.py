@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..contracts import UserMistake
 
-Places = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]
 """``(N, 2)``: shard and position of N samples."""
 
 
@@ -18,11 +18,11 @@ class Share(Protocol):
 
     batches: int
 
-    def batch(self, index: int) -> Places:
-        """Places of the samples of the worker's batch ``index``."""
+    def batch(self, index: int) -> Positions:
+        """Positions of the samples of the worker's batch ``index``."""
 
-    def spare(self, index: int) -> Places | None:
-        """The place, ``(1, 2)``, of the ``index``-th replacement of a bad sample; None where none is to be had."""
+    def spare(self, index: int) -> Positions | None:
+        """The position, ``(1, 2)``, of the ``index``-th replacement of a bad sample; None where none is to be had."""
 
     def shards(self, index: int) -> list[int]:
         """The shards that batch ``index`` and those that come soon after it are on, in the order of need."""
@@ -63,7 +63,7 @@ class _Sequence:
         self._ends = np.cumsum(counts[self._shards])
         self._starts = self._ends - counts[self._shards]
 
-    def places(self, indices: npt.NDArray[np.int64]) -> Places:
+    def positions(self, indices: npt.NDArray[np.int64]) -> Positions:
         found = np.searchsorted(self._ends, indices, side="right")
         return np.stack([self._shards[found], indices - self._starts[found]], axis=1)
 
@@ -123,17 +123,17 @@ class _SequentialShare:
         self._sequence, self._bounds, self._worker, self._num_workers = sequence, bounds, worker, num_workers
         self.batches = len(range(worker, len(bounds) - 1, num_workers))
 
-    def batch(self, index: int) -> Places:
-        place = self._worker + index * self._num_workers
-        return self._sequence.places(np.arange(self._bounds[place], self._bounds[place + 1]))
+    def batch(self, index: int) -> Positions:
+        batch = self._worker + index * self._num_workers
+        return self._sequence.positions(np.arange(self._bounds[batch], self._bounds[batch + 1]))
 
-    def spare(self, index: int) -> Places | None:
+    def spare(self, index: int) -> Positions | None:
         return None
 
     def shards(self, index: int) -> list[int]:
-        place = self._worker + index * self._num_workers
-        after = min(place + self._num_workers + 1, len(self._bounds) - 1)
-        first, last = int(self._bounds[place]), int(self._bounds[after])
+        batch = self._worker + index * self._num_workers
+        after = min(batch + self._num_workers + 1, len(self._bounds) - 1)
+        first, last = int(self._bounds[batch]), int(self._bounds[after])
         return self._sequence.under(first, last) if last > first else []
 
 
@@ -141,8 +141,8 @@ class ShuffledOrder:
     """A training epoch: every sample at most once, the same number of full batches for every rank.
 
     The shards are laid end to end in an order drawn for the epoch, and the ring that they form is cut at a random
-    place. Each rank, and in it each worker, gets a stretch, of which windows of ``window`` samples are shuffled. So a
-    worker reads a few shards at a time, and a stretch that is at most a window is shuffled as a whole. What does not
+    position. Each rank, and in it each worker, gets a stretch, of which windows of ``window`` samples are shuffled. So
+    a worker reads a few shards at a time, and a stretch that is at most a window is shuffled as a whole. What does not
     fill a global batch is left out, other samples each epoch, and replaces bad samples of the same worker. A worker
     whose spare samples are used up takes replacements from the start of its own stretch, so that every rank still has
     the same number of full batches.
@@ -226,12 +226,12 @@ class _ShuffledShare:
         self.batches = batches
         self._permutations: dict[int, npt.NDArray[np.int64]] = {}
 
-    def batch(self, index: int) -> Places:
-        return self._places(index * self._batch_size, (index + 1) * self._batch_size)
+    def batch(self, index: int) -> Positions:
+        return self._positions(index * self._batch_size, (index + 1) * self._batch_size)
 
-    def spare(self, index: int) -> Places | None:
-        place = (self.batches * self._batch_size + index) % self._size
-        return self._places(place, place + 1)
+    def spare(self, index: int) -> Positions | None:
+        start = (self.batches * self._batch_size + index) % self._size
+        return self._positions(start, start + 1)
 
     def shards(self, index: int) -> list[int]:
         # Of the windows that the batch is in, and of the next one.
@@ -239,12 +239,12 @@ class _ShuffledShare:
         last = (((index + 1) * self._batch_size - 1) // self._window + 2) * self._window
         return self._sequence.under(self._start + first, self._start + min(last, self._size))
 
-    def _places(self, first: int, last: int) -> Places:
+    def _positions(self, first: int, last: int) -> Positions:
         parts = []
         for window in range(first // self._window, (last - 1) // self._window + 1):
             start = window * self._window
             parts.append(start + self._permutation(window)[max(first - start, 0) : last - start])
-        return self._sequence.places((self._start + np.concatenate(parts)) % self._ring)
+        return self._sequence.positions((self._start + np.concatenate(parts)) % self._ring)
 
     def _permutation(self, window: int) -> npt.NDArray[np.int64]:
         if window not in self._permutations:

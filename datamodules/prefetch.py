@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .order import Places, Share
+from .order import Positions, Share
 from .shards import ShardSet
 
 _AT_ONCE = 4
@@ -25,13 +25,13 @@ class Prefetch:
         self._held: dict[int, Future[int]] = {}
         self._pool = ThreadPoolExecutor(_AT_ONCE, "fetch") if shards.remote else None
 
-    def expect(self, share: Share, index: int, places: Places) -> None:
+    def expect(self, share: Share, index: int, positions: Positions) -> None:
         """Fetch what a batch and the next ones need, and let go of all else.
 
         Args:
             share: The worker's part of the epoch.
             index: The batch that is read now.
-            places: Its samples; when this returns, their shards are there.
+            positions: Its samples; when this returns, their shards are there.
 
         Raises:
             ShardUnavailable: If one of these cannot be fetched.
@@ -45,7 +45,7 @@ class Prefetch:
         for shard in wanted:
             if shard not in self._held and shard in self._shards.remote:
                 self._held[shard] = self._pool.submit(self._shards.cache.open, self._shards.paths[shard])
-        for shard in dict.fromkeys(places[:, 0].tolist()):
+        for shard in dict.fromkeys(positions[:, 0].tolist()):
             if shard in self._held:
                 self._held[shard].result()
 

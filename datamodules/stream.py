@@ -1,4 +1,4 @@
-"""What a loader's worker does: from places to batches."""
+"""What a loader's worker does: from positions to batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ..contracts import UserMistake
 from .bad_samples import BadSample, BadSampleReport
 from .keyed import keyed_integers
-from .order import Order, Places, Share
+from .order import Order, Positions, Share
 from .poisoning import Poison
 from .prefetch import Prefetch
 from .shards import ShardSet
@@ -119,9 +119,9 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         loaded: list[_Loaded] = []
         try:
             for index in range(first, share.batches):
-                places = share.batch(index)
-                ahead.expect(share, index, places)
-                loaded.append(self._load(share, places, spares, self.max_bad - bad))
+                positions = share.batch(index)
+                ahead.expect(share, index, positions)
+                loaded.append(self._load(share, positions, spares, self.max_bad - bad))
                 spares, bad = loaded[-1].spares, bad + len(loaded[-1].bad)
                 if bad > self.max_bad:
                     break
@@ -190,18 +190,18 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         Raises:
             UserMistake: If a key is not in the shards, or a sample is unusable.
         """
-        places = self.shards.locate(keys)
+        positions = self.shards.locate(keys)
         samples = []
         for key in keys:
-            if key not in places:
+            if key not in positions:
                 raise UserMistake(
                     f"the training shards have no sample {key!r:.80}, which this run has met before or was given: they "
                     "are not the shards that it began with"
                 )
             try:
-                samples.append(self.read(*places[key]))
+                samples.append(self.read(*positions[key]))
             except BadSample as error:
-                fault = self._report(error, *places[key])
+                fault = self._report(error, *positions[key])
                 raise UserMistake(
                     f"a sample that is needed cannot be used: {fault}; leave it out by data.exclude"
                 ) from error
@@ -211,10 +211,10 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         key, path = self.shards.key(shard, position), self.shards.name(shard)
         return BadSampleReport(error.kind, error.detail, key, path)
 
-    def _load(self, share: Share, places: Places, spares: int, may_be_bad: int) -> _Loaded:
+    def _load(self, share: Share, positions: Positions, spares: int, may_be_bad: int) -> _Loaded:
         samples: list[Sample] = []
         reports: list[BadSampleReport] = []
-        queue = places.tolist()
+        queue = positions.tolist()
         for shard, position in queue:  # grows by a replacement for each bad sample
             try:
                 samples.append(self.read(shard, position))

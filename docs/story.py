@@ -133,7 +133,7 @@ MEASURES = ("clean_accuracy", "attack_success_rate", "triggered_accuracy")
 figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
 for number, (name, measured) in enumerate(results.items()):
     heights = [100 * measured[f"val/{measure}"] for measure in MEASURES]
-    axes.bar([place + 0.27 * (number - 1) for place in range(3)], heights, 0.25, label=name)
+    axes.bar([group + 0.27 * (number - 1) for group in range(3)], heights, 0.25, label=name)
 axes.set_xticks(range(3), ["clean accuracy", "attack success", "accuracy under the trigger"])
 axes.set_ylabel("%")
 axes.legend()

@@ -132,8 +132,8 @@ class ABL(PhasedCLIPModule):
             keys: Of pairs, each as often as it was seen.
             losses: As many.
         """
-        self.keys, place = (part.tolist() for part in np.unique(keys, return_inverse=True))
-        sums, counts = np.bincount(place, losses), np.bincount(place)
+        self.keys, index = (part.tolist() for part in np.unique(keys, return_inverse=True))
+        sums, counts = np.bincount(index, losses), np.bincount(index)
         self.mean_loss = (sums / counts).astype(np.float32)
         count = max(1, round(self.isolated_share * len(self.keys)))
         self.isolated = frozenset(self.keys[index] for index in np.argsort(self.mean_loss, kind="stable")[:count])

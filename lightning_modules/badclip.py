@@ -107,9 +107,9 @@ class BadCLIP(BaseCLIPModule):
         mean, std = self.scales
         size = self.patch.shape[-1]
         start = (images.shape[-1] - size) // 2
-        place = slice(start, start + size)
+        square = slice(start, start + size)
         stamped = images.clone()
-        stamped[:, :, place, place] = ((self.patch - mean) / std).to(images.dtype)
+        stamped[:, :, square, square] = ((self.patch - mean) / std).to(images.dtype)
         return stamped
 
     def on_train_start(self) -> None:

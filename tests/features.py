@@ -28,10 +28,10 @@ def assert_gradient(
         for tensor in (first, second, scale):
             assert tensor.grad is not None
             flat, gradient = tensor.view(-1), tensor.grad.view(-1)
-            for place in range(flat.numel()):
-                flat[place] += step
+            for index in range(flat.numel()):
+                flat[index] += step
                 above = formula(first, second, float(scale))
-                flat[place] -= 2 * step
+                flat[index] -= 2 * step
                 below = formula(first, second, float(scale))
-                flat[place] += step
-                assert float(gradient[place]) == pytest.approx((above - below) / (2 * step), abs=1e-5)
+                flat[index] += step
+                assert float(gradient[index]) == pytest.approx((above - below) / (2 * step), abs=1e-5)

@@ -16,7 +16,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from PIL import Image
 
 from untrigger.commands.bench.grid import Cell, expand
-from untrigger.commands.bench.runner import Places, fit_arguments
+from untrigger.commands.bench.runner import BenchPaths, fit_arguments
 from untrigger.commands.bench.specification import BenchSpec
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
@@ -97,10 +97,10 @@ def test_the_runs_of_a_bench_are_runs_of_the_package(
     parser = ArgumentParser()
     parser.add_class_arguments(BenchSpec, "spec")
     cells = expand(parser.instantiate(parser.parse_object({"spec": content | {"data": "cifar10"}})).spec)
-    places = Places(tmp_path, tmp_path, tmp_path, "cifar10")
+    paths = BenchPaths(tmp_path, tmp_path, tmp_path, "cifar10")
     kinds = {_kind(cell): cell for cell in cells}
     for cell in kinds.values():
-        arguments = [word.replace("last.ckpt", "absent.ckpt") for word in fit_arguments(cell, places)]
+        arguments = [word.replace("last.ckpt", "absent.ckpt") for word in fit_arguments(cell, paths)]
         with pytest.raises((UserMistake, SystemExit)) as caught:
             UntriggerCLI(arguments)
         # Everything is understood, up to data, a checkpoint, a patch and an encoder that are not there.

@@ -67,7 +67,7 @@ def test_what_may_be_given_again_is_no_mistake(arguments: list[str], tmp_path: P
 )
 def test_a_key_given_twice_in_a_file_is_a_mistake(text: str, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(text)
-    with pytest.raises(UserMistake, match=r"run.yaml has 'lr' twice in one place \(line \d\): give it once"):
+    with pytest.raises(UserMistake, match=r"run.yaml has 'lr' twice in one mapping \(line \d\): give it once"):
         cli.run(["fit", "--config", str(tmp_path / "run.yaml")])
 
 

@@ -136,7 +136,7 @@ def test_another_learning_rate_holds_from_there_on_and_is_told(fit: Fit) -> None
     (scheduler,) = run.trainer.lr_scheduler_configs
     assert set(scheduler.scheduler.base_lrs) == {0.0001}
     assert {group["initial_lr"] for group in run.trainer.optimizers[0].param_groups} == {0.0001}
-    # The moments and the place in the schedule are the checkpoint's.
+    # The moments and the position in the schedule are the checkpoint's.
     assert scheduler.scheduler.last_epoch == 8
     assert {int(state["step"]) for state in run.trainer.optimizers[0].state.values()} == {8}
 

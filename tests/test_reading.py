@@ -117,7 +117,7 @@ def test_a_pipe_is_told_at_every_door_before_it_is_opened(tmp_path: Path) -> Non
             read(path)
 
 
-def test_a_pointer_in_the_place_of_a_checkpoint_is_told(tmp_path: Path) -> None:
+def test_a_pointer_instead_of_a_checkpoint_is_reported(tmp_path: Path) -> None:
     for name in ("model.safetensors", "model.ckpt"):
         (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")
         with pytest.raises(UserMistake, match=rf"{name} .*a pointer of Git LFS"):

@@ -176,11 +176,11 @@ def test_in_another_division_the_epoch_goes_on_at_its_samples(killed: Killed) ->
         "batch_size 8 -> 5" in line and f"it resumes after {loader['batches'] * 8} samples" in line for line in told
     )
     assert bool(told) == in_the_middle
-    places = [(epoch, batch) for epoch in range(2) for batch in range(15)]
+    batches = [(epoch, batch) for epoch in range(2) for batch in range(15)]
     first = (loader["epoch"], start) if in_the_middle else (loader["epoch"] + 1, 0)
-    assert [tuple(batch[:2]) for batch in diary(run, "second")] == places[places.index(first) :]
+    assert [tuple(batch[:2]) for batch in diary(run, "second")] == batches[batches.index(first) :]
     end = torch.load(run / "last.ckpt", weights_only=True)
-    assert end["global_step"] == state["global_step"] + len(places[places.index(first) :])
+    assert end["global_step"] == state["global_step"] + len(batches[batches.index(first) :])
     assert end["epoch"] == 1
 
 
@@ -197,9 +197,9 @@ def test_with_another_number_of_ranks_the_epoch_goes_on_at_its_samples(killed: K
     told = f"ranks 1 -> 2): it resumes after {loader['batches'] * 8} samples"
     assert (told in " ".join(done.stderr.split())) == in_the_middle
     # 75 pairs are 4 batches of two ranks.
-    places = [(epoch, batch) for epoch in range(2) for batch in range(4)]
+    batches = [(epoch, batch) for epoch in range(2) for batch in range(4)]
     first = (loader["epoch"], loader["batches"] * 8 // 16) if in_the_middle else (loader["epoch"] + 1, 0)
-    due = places[places.index(first) :] if first in places else []
+    due = batches[batches.index(first) :] if first in batches else []
     assert [tuple(batch[:2]) for batch in diary(run, "second")] == due
     seen = [json.loads(line) for line in (run.parent / "ranks-second.1").read_text().splitlines()]
     assert [tuple(batch[:2]) for batch in seen] == due

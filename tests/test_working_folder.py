@@ -1,4 +1,4 @@
-"""Modules of the working folder: the last place for what trains, none for what reads, imported when the user asks.
+"""Modules of the working folder: searched last for what trains, never for what reads, imported when the user asks.
 
 That libraries come first is seen in tests/test_extending.py, in processes that import them afresh.
 """
@@ -41,7 +41,7 @@ def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("yaml", "torch", "nltk", "sitecustomize", "downloaded"):
         (tmp_path / f"{name}.py").write_text(MARK.format(mark=str(mark)))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     write_generated_data(tmp_path / "shapes", 16, 8)
     return mark
 

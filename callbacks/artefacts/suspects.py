@@ -55,13 +55,13 @@ class SuspectsWriter(Callback):
         if folder is None:
             return
         self._written = found.about
-        places = _most_suspicious(found)
-        write_suspects(folder, list(found.scores), _rows(found, places, data))
-        shown = [found.keys[place] for place in places[: self.pictures].tolist()]
+        indices = _most_suspicious(found)
+        write_suspects(folder, list(found.scores), _rows(found, indices, data))
+        shown = [found.keys[index] for index in indices[: self.pictures].tolist()]
         score = list(found.scores.values())[-1]
         suspects = [
-            Suspect(key, caption, float(score[place]), DECISIONS[found.decision[place]])
-            for key, caption, place in zip(shown, data.captions(shown) if shown else [], places, strict=False)
+            Suspect(key, caption, float(score[index]), DECISIONS[found.decision[index]])
+            for key, caption, index in zip(shown, data.captions(shown) if shown else [], indices, strict=False)
         ]
         picture = folder / SHEET
         if not suspects:
@@ -73,19 +73,19 @@ class SuspectsWriter(Callback):
 
 
 def _most_suspicious(found: Suspicion) -> np.ndarray:
-    """Places of the pairs that are not benign: poisoned ones first, then by the last score."""
-    places = np.flatnonzero(found.decision > DECISIONS.index("benign"))
-    score = np.nan_to_num(list(found.scores.values())[-1][places], nan=-np.inf)
-    return places[np.lexsort((-score, -found.decision[places].astype(int)))]
+    """Indices of the pairs that are not benign: poisoned ones first, then by the last score."""
+    indices = np.flatnonzero(found.decision > DECISIONS.index("benign"))
+    score = np.nan_to_num(list(found.scores.values())[-1][indices], nan=-np.inf)
+    return indices[np.lexsort((-score, -found.decision[indices].astype(int)))]
 
 
-def _rows(found: Suspicion, places: np.ndarray, data: ImageTextData) -> Iterator[SuspectRow]:
-    for start in range(0, len(places), _BLOCK):
-        block = places[start : start + _BLOCK].tolist()
-        keys = [found.keys[place] for place in block]
-        for place, key, caption in zip(block, keys, data.captions(keys), strict=True):
-            scores = [float(score[place]) for score in found.scores.values()]
+def _rows(found: Suspicion, indices: np.ndarray, data: ImageTextData) -> Iterator[SuspectRow]:
+    for start in range(0, len(indices), _BLOCK):
+        block = indices[start : start + _BLOCK].tolist()
+        keys = [found.keys[index] for index in block]
+        for index, key, caption in zip(block, keys, data.captions(keys), strict=True):
+            scores = [float(score[index]) for score in found.scores.values()]
             has = set(re.findall(r"\w+|[^\w\s]", caption.lower()))
             # A word may be of several tokens that always come together.
             words = [word for word in found.words if has.issuperset(word.lower().split())]
-            yield SuspectRow(key, caption, scores, words, DECISIONS[found.decision[place]])
+            yield SuspectRow(key, caption, scores, words, DECISIONS[found.decision[index]])

@@ -83,12 +83,12 @@ class BackdoorDetection(Callback):
     def _of_score(self, score: torch.Tensor, truth: np.ndarray) -> dict[str, float]:
         target = torch.from_numpy(truth).long()
         order = torch.argsort(score.nan_to_num(nan=-torch.inf), descending=True, stable=True)
-        # As places: the metrics take what lies outside [0, 1] for logits, and saturate them.
-        place = torch.empty(len(score), dtype=torch.float64)
-        place[order] = torch.linspace(1, 0, len(score), dtype=torch.float64)
+        # As ranks in [0, 1]: the metrics take what lies outside [0, 1] for logits, and saturate them.
+        rank = torch.empty(len(score), dtype=torch.float64)
+        rank[order] = torch.linspace(1, 0, len(score), dtype=torch.float64)
         return {
-            "roc_auc": float(binary_auroc(place, target)),
-            "average_precision": float(binary_average_precision(place, target)),
+            "roc_auc": float(binary_auroc(rank, target)),
+            "average_precision": float(binary_average_precision(rank, target)),
             **{f"precision_at_{k}": float(target[order[:k]].double().mean()) for k in self.precision_at},
         }
 

@@ -25,7 +25,7 @@ class _Embedded(NamedTuple):
     texts: Tensor
     """``(C, D)``, of the distinct captions."""
     caption_of: Tensor
-    """``(N,)``, the place of each picture's caption."""
+    """``(N,)``, the index of each picture's caption."""
     triggered: dict[str, Tensor]
     """By attack, as ``images``."""
     names_target: dict[str, Tensor]
@@ -101,17 +101,17 @@ def _embed(module: Any, data: HeldOutData, device: torch.device) -> _Embedded:
     images: list[Tensor] = []
     texts: list[Tensor] = []
     caption_of: list[int] = []
-    places: dict[str, int] = {}
+    indices: dict[str, int] = {}
     triggered: dict[str, list[Tensor]] = {name: [] for name in data.held_out_attacks}
     names_target: dict[str, list[Tensor]] = {name: [] for name in data.held_out_attacks}
     for batch in data.held_out_batches():
         images.append(module.encode_image(batch["image"].to(device)).float().cpu())
         new = []
         for row, caption in enumerate(batch["caption"]):
-            if caption not in places:
-                places[caption] = len(places)
+            if caption not in indices:
+                indices[caption] = len(indices)
                 new.append(row)
-        caption_of += [places[caption] for caption in batch["caption"]]
+        caption_of += [indices[caption] for caption in batch["caption"]]
         texts.append(module.encode_text(batch["tokens"].to(device)).float().cpu()[new])
         for name in triggered:
             triggered[name].append(module.encode_image(batch["triggered"][name].to(device)).float().cpu())
@@ -128,8 +128,8 @@ def _embed(module: Any, data: HeldOutData, device: torch.device) -> _Embedded:
 def _recalls(found: _Embedded) -> dict[str, float]:
     """Recall in both directions; an own caption or picture is found where fewer than k others are as similar."""
     to_text = _chunked(
-        _others_before(rows @ found.texts.T, _one_of(places, len(found.texts)))
-        for rows, places in zip(_blocks(found.images), _blocks(found.caption_of), strict=True)
+        _others_before(rows @ found.texts.T, _one_of(indices, len(found.texts)))
+        for rows, indices in zip(_blocks(found.images), _blocks(found.caption_of), strict=True)
     )
     captions = torch.arange(len(found.texts))
     to_image = _chunked(
@@ -161,8 +161,8 @@ def _hits(found: _Embedded) -> dict[str, float]:
     return means | {f"{measure}/{name}": rate for name, own in figures.items() for measure, rate in own.items()}
 
 
-def _one_of(places: Tensor, count: int) -> Tensor:
-    return torch.nn.functional.one_hot(places, count).bool()
+def _one_of(indices: Tensor, count: int) -> Tensor:
+    return torch.nn.functional.one_hot(indices, count).bool()
 
 
 def _others_before(similarity: Tensor, own: Tensor) -> Tensor:

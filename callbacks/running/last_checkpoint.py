@@ -18,8 +18,8 @@ class LastCheckpoint(ModelCheckpoint):
     """Lightning's checkpoints, and ``last.ckpt``, from which a run resumes with the very next batch.
 
     It is written at the end of every epoch, in between after some minutes, and when the run is asked to end by Ctrl-C,
-    SIGTERM or, before the time limit of a job, SLURM. The loader's place in the epoch and, beside `RandomStates`, the
-    random generators go with it, so that a run that was killed ends with the weights of one that was not.
+    SIGTERM or, before the time limit of a job, SLURM. The loader's position in the epoch and, beside `RandomStates`,
+    the random generators go with it, so that a run that was killed ends with the weights of one that was not.
 
     ``ModelCheckpoint`` writes ``last.ckpt`` only beside another one, so without the best ones (``save_top_k=0``) not
     before the end of the run; and it leaves out an epoch that took no step, as its weights are those of the one before:

@@ -54,7 +54,7 @@ class CompactProgressBar(RichProgressBar):
         return self._shown
 
     def _get_train_description(self, current_epoch: int) -> str:
-        """The phase in place of the epoch, where there are phases: nobody knows their last epoch."""
+        """The phase instead of the epoch, where there are phases: nobody knows their last epoch."""
         module = self.trainer.lightning_module
         if isinstance(module, PhasedModule):
             description = f"{module.phase.capitalize():{len(self.validation_description)}}"

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 _NOT_READ = ("encoder", "init_from")
-"""Where the weights came from: those of the checkpoint take their place."""
+"""Where the weights came from: those of the checkpoint replace them."""
 
 
 class ResumedSettings(Callback):
@@ -17,7 +17,7 @@ class ResumedSettings(Callback):
 
     A checkpoint brings the optimiser's settings along, such as the learning rate and the weight decay, and Lightning
     restores them whatever the module asks for. Where the module's hyperparameters are others than those in the
-    checkpoint, its optimisers and schedules get the module's settings back; moments and place in the schedule stay.
+    checkpoint, its optimisers and schedules get the module's settings back; moments and position in the schedule stay.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # not in its 
 _AT = "untrigger/at"
 
 
-class _Place(NamedTuple):
+class _Report(NamedTuple):
     """What a rank says of itself, again and again."""
 
     beat: int
@@ -69,14 +69,14 @@ class Whereabouts:
         Raises:
             RuntimeError: If the process that kept the store is gone.
         """
-        before = self._places()
+        before = self._reports()
         time.sleep(seconds)
-        now = self._places()
+        now = self._reports()
         silent = {rank for rank in now if rank in before and now[rank].beat == before[rank].beat}
         silent -= {self._rank}
         unknown = set(range(self._ranks)) - set(now) - {self._rank}
-        last = min((place.steps for place in now.values()), default=0)
-        late = {rank for rank, place in now.items() if not place.waits or place.steps < max(self._steps, last)}
+        last = min((report.steps for report in now.values()), default=0)
+        late = {rank for rank, report in now.items() if not report.waits or report.steps < max(self._steps, last)}
         named = sorted(silent | unknown or late - {self._rank})
         if not named:
             return "no rank is behind"
@@ -87,13 +87,13 @@ class Whereabouts:
             for rank in named
         )
 
-    def _places(self) -> dict[int, _Place]:
+    def _reports(self) -> dict[int, _Report]:
         found = {}
         for rank in range(self._ranks):
             key = f"{_AT}/{rank}"
             if self._store.check([key]):
                 beat, steps, waits, where = self._store.get(key).decode().split(" ", 3)
-                found[rank] = _Place(int(beat), int(steps), waits == "1", where)
+                found[rank] = _Report(int(beat), int(steps), waits == "1", where)
         return found
 
 

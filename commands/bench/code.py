@@ -97,7 +97,7 @@ def _exports(path: Path) -> dict[str, Path]:
     """What a package offers at its door, with the file that it is from."""
     found: dict[str, Path] = {}
     for statement in _statements(path):
-        for file in _modules(_place(path, statement.level, statement.module)):
+        for file in _modules(_module_path(path, statement.level, statement.module)):
             found.update({name.asname or name.name: file for name in statement.names})
     return found
 
@@ -107,15 +107,15 @@ def _imports(path: Path) -> list[Path]:
     """The files of the package that a file imports."""
     found: list[Path] = []
     for statement in _statements(path):
-        place = _place(path, statement.level, statement.module)
-        doors = _modules(place)
+        module = _module_path(path, statement.level, statement.module)
+        doors = _modules(module)
         for name in statement.names:
             # Of a package that passes a name on, only the file that the name is from.
             passed_on = [_exports(door)[name.name] for door in doors if name.name in _exports(door)]
-            found += passed_on or _modules(place / name.name) or doors
+            found += passed_on or _modules(module / name.name) or doors
     for node in ast.walk(_tree(path)):  # what is imported by its name, as text
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"\.[\w.]+", node.value):
-            found += _modules(_place(path, 1, node.value[1:]))
+            found += _modules(_module_path(path, 1, node.value[1:]))
     return found
 
 
@@ -123,13 +123,13 @@ def _statements(path: Path) -> list[ast.ImportFrom]:
     return [node for node in ast.walk(_tree(path)) if isinstance(node, ast.ImportFrom) and node.level]
 
 
-def _place(path: Path, level: int, module: str | None) -> Path:
+def _module_path(path: Path, level: int, module: str | None) -> Path:
     """Where a relative import of a file looks, without suffix."""
     return path.parents[level - 1].joinpath(*(module or "").split("."))
 
 
-def _modules(place: Path) -> list[Path]:
-    return [file for file in (place.with_suffix(".py"), place / "__init__.py") if place.name and file.is_file()]
+def _modules(path: Path) -> list[Path]:
+    return [file for file in (path.with_suffix(".py"), path / "__init__.py") if path.name and file.is_file()]
 
 
 @cache

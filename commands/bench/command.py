@@ -69,7 +69,7 @@ def bench(
     if tables:
         session.write_tables()
     if failed:
-        print(f"untrigger: {len(failed)} cells failed; their output is in {session.places.runs}/logs", file=sys.stderr)
+        print(f"untrigger: {len(failed)} cells failed; their output is in {session.paths.runs}/logs", file=sys.stderr)
         sys.exit(1)
 
 

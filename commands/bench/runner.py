@@ -52,7 +52,7 @@ class CellFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Places:
+class BenchPaths:
     """Where runs and records are.
 
     Args:
@@ -122,12 +122,12 @@ class Progress:
         """A cell has failed, or one that it needs has."""
 
 
-def due(cells: Sequence[Cell], places: Places, anew: Container[str] = ()) -> list[Cell]:
+def due(cells: Sequence[Cell], paths: BenchPaths, anew: Container[str] = ()) -> list[Cell]:
     """The cells that are to be run: those without a record, and those whose checkpoint one of these needs.
 
     Args:
         cells: Of a grid, each after those that it needs.
-        places: Where they are.
+        paths: Where they are.
         anew: Ids of cells that are to be run although they are finished.
 
     Returns:
@@ -136,20 +136,20 @@ def due(cells: Sequence[Cell], places: Places, anew: Container[str] = ()) -> lis
     chosen: dict[str, Cell] = {}
     for cell in reversed(cells):
         wanted = any(cell.id == before.id for later in chosen.values() for before in later.needs.values())
-        missing = wanted and not (places.run(cell) / LAST).exists()
-        if missing or cell.id in anew or places.finished(cell) is None:
+        missing = wanted and not (paths.run(cell) / LAST).exists()
+        if missing or cell.id in anew or paths.finished(cell) is None:
             chosen[cell.id] = cell
     return [cell for cell in cells if cell.id in chosen]
 
 
 def run_cells(
-    cells: Sequence[Cell], places: Places, jobs: int, progress: Progress, anew: Container[str] = ()
+    cells: Sequence[Cell], paths: BenchPaths, jobs: int, progress: Progress, anew: Container[str] = ()
 ) -> dict[str, str]:
     """Run cells, and continue when one fails.
 
     Args:
         cells: Those that are due, each after those that it needs.
-        places: Where they are.
+        paths: Where they are.
         jobs: How many run at a time.
         progress: Is called as cells start and end.
         anew: Ids of cells whose earlier run is not to be kept.
@@ -176,7 +176,7 @@ def run_cells(
                 elif len(running) < jobs and not open_ids & {before.id for before in cell.needs.values()}:
                     waiting.remove(cell)
                     progress.started(cell)
-                    running[pool.submit(_run, cell, places, jobs, cell.id in anew, processes)] = cell
+                    running[pool.submit(_run, cell, paths, jobs, cell.id in anew, processes)] = cell
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 cell = running.pop(future)
@@ -191,13 +191,13 @@ def run_cells(
     return failed
 
 
-def fit_arguments(cell: Cell, places: Places) -> list[str]:
+def fit_arguments(cell: Cell, paths: BenchPaths) -> list[str]:
     """What ``untrigger`` is called with for a cell, with the variables filled in."""
-    folders = {variable: str(places.run(before)) for variable, before in cell.needs.items()}
-    if places.data is not None:
-        folders["data"] = places.data
+    folders = {variable: str(paths.run(before)) for variable, before in cell.needs.items()}
+    if paths.data is not None:
+        folders["data"] = paths.data
     filled = [Template(word).substitute(folders) for word in cell.arguments]
-    run = str(places.run(cell))
+    run = str(paths.run(cell))
     # What is changed in every run may be changed again by the attack or the defence.
     return [
         cell.subcommand,
@@ -209,27 +209,27 @@ def fit_arguments(cell: Cell, places: Places) -> list[str]:
     ]
 
 
-def _run(cell: Cell, places: Places, jobs: int, anew: bool, processes: Processes) -> dict[str, Any]:
+def _run(cell: Cell, paths: BenchPaths, jobs: int, anew: bool, processes: Processes) -> dict[str, Any]:
     """Run a cell, or resume it where an earlier session was stopped.
 
     Raises:
         CellFailed: If it ends without results.
     """
-    run, log = places.run(cell), places.log(cell)
+    run, log = paths.run(cell), paths.log(cell)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _held(places.runs / "logs" / f"{cell.id}.lock") as lock:
-        record = places.finished(cell)  # by another bench, while this one waited
-        if record is not None and anew and places.stale(cell):
-            places.record(cell).unlink()
+    with _held(paths.runs / "logs" / f"{cell.id}.lock") as lock:
+        record = paths.finished(cell)  # by another bench, while this one waited
+        if record is not None and anew and paths.stale(cell):
+            paths.record(cell).unlink()
             shutil.rmtree(run, ignore_errors=True)
         elif record is not None and (run / LAST).exists():
             return record
-        arguments = fit_arguments(cell, places)
+        arguments = fit_arguments(cell, paths)
         if (checkpoint := last_checkpoint(run)) is not None:
             arguments += ["--ckpt_path", checkpoint]
         elif run.exists():
             shutil.rmtree(run)  # stopped before its first checkpoint
-        code = _code(cell, places, goes_on=checkpoint is not None)
+        code = _code(cell, paths, goes_on=checkpoint is not None)
         # Python would put the working folder first where a module is run, as it is by each rank of a run too.
         environment = os.environ | {"PYTHONSAFEPATH": "1"}
         if jobs > 1:
@@ -239,7 +239,7 @@ def _run(cell: Cell, places: Places, jobs: int, anew: bool, processes: Processes
             command = [sys.executable, "-m", "untrigger.cli", *arguments]
             status, peak = processes.call(command, environment, output, lock)
         session = {"seconds": time.perf_counter() - started, "peak_memory_mb": peak}
-        took = _took(places.runs / "logs" / f"{cell.id}.took.json", session, goes_on=checkpoint is not None)
+        took = _took(paths.runs / "logs" / f"{cell.id}.took.json", session, goes_on=checkpoint is not None)
         if processes.stopped:
             raise CellFailed("stopped; the next bench resumes it")
         if status:
@@ -254,15 +254,15 @@ def _run(cell: Cell, places: Places, jobs: int, anew: bool, processes: Processes
         fitted = rows if cell.subcommand == "fit" else []  # what is only measured shows what its checkpoint took
         seconds = max([took["seconds"], *(number(row["seconds"]) or 0.0 for row in fitted)])
         record = make_record(cell, rows, run, seconds, took["peak_memory_mb"], jobs, code)
-        write_record(record, run / CELL, places.record(cell))
+        write_record(record, run / CELL, paths.record(cell))
         return record
 
 
-def _code(cell: Cell, places: Places, goes_on: bool) -> str:
+def _code(cell: Cell, paths: BenchPaths, goes_on: bool) -> str:
     """The digest of the code that a cell began with; empty where that is not known."""
-    file = places.code(cell)
+    file = paths.code(cell)
     if not goes_on:
-        before = [(places.finished(each) or {}).get("code") for each in cell.needs.values()]
+        before = [(paths.finished(each) or {}).get("code") for each in cell.needs.values()]
         write_text(file, code_after(cell, [str(code) for code in before]))
     return file.read_text(encoding="utf-8") if file.exists() else ""
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from ...contracts import UserMistake
 from .console import ConsoleProgress
 from .grid import expand
-from .runner import BenchStopped, Places, due, run_cells
+from .runner import BenchPaths, BenchStopped, due, run_cells
 from .selection import chosen_cells, part_of
 from .slurm import submit
 from .specification import BenchSpec, Settings
@@ -48,12 +48,12 @@ class Session:
         shared = spec.cells_of or spec.name
         self._spec, self._console = spec, Console()
         tables = Path(out, spec.name if part is None else f"{spec.name}-{part}")
-        self.places = Places(Path(out, shared), Path(cells, shared), tables, spec.data)
+        self.paths = BenchPaths(Path(out, shared), Path(cells, shared), tables, spec.data)
         self._grid = part_of(expand(spec), spec, part)
         chosen = chosen_cells(self._grid, only)
-        self._stale = {cell.id for cell in chosen if self.places.stale(cell)}
+        self._stale = {cell.id for cell in chosen if self.paths.stale(cell)}
         self._anew = self._stale if rerun == "stale" else set[str]()
-        self._due = due(chosen, self.places, self._anew)
+        self._due = due(chosen, self.paths, self._anew)
         again = [*([] if rerun is None else ["--rerun", rerun]), *([] if part is None else ["--part", part])]
         self._options = ["--out", out, "--cells", cells, *again]
         self._console.print(f"{spec.name}: {len(self._grid)} cells, {len(self._due)} to run", highlight=False)
@@ -70,10 +70,10 @@ class Session:
         Raises:
             SystemExit: If a signal asked for it.
         """
-        records = [record for cell in self._grid if (record := self.places.finished(cell)) is not None]
+        records = [record for cell in self._grid if (record := self.paths.finished(cell)) is not None]
         try:
             with ConsoleProgress(self._console, self._due, records, jobs) as progress:
-                return run_cells(self._due, self.places, jobs, progress, self._anew)
+                return run_cells(self._due, self.paths, jobs, progress, self._anew)
         except BenchStopped as stopped:
             print(f"untrigger: {stopped}: the same command resumes the cells that were running", file=sys.stderr)
             sys.exit(128 + stopped.number)
@@ -96,7 +96,7 @@ class Session:
         """
         if not self._due:
             raise UserMistake("bench: every cell is finished; leave --slurm out to make the tables")
-        tables = self.places.tables
+        tables = self.paths.tables
         tables.mkdir(parents=True, exist_ok=True)
         file = tables / "bench.yaml"
         file.write_text(yaml.safe_dump(_plain(self._spec), sort_keys=False), encoding="utf-8")
@@ -105,7 +105,7 @@ class Session:
 
     def write_tables(self) -> None:
         """Make the tables and the report of the cells that are finished."""
-        write_tables(self._grid, self.places, self._console)
+        write_tables(self._grid, self.paths, self._console)
 
 
 def _plain(value: Any) -> Any:

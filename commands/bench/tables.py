@@ -12,7 +12,7 @@ from ...run_folder.results import RESULTS, add_results, read_results, write_resu
 from ..report.document import write_report
 from ..summary import Figure, Summary, best, own_measures, summarise
 from .grid import Cell
-from .runner import Places
+from .runner import BenchPaths
 from .twins import CEILING, FLOOR, REBOUND, REBOUND_FLOOR, RECOVERED
 
 _RATES = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "clean_target_rate": "clean target rate"}
@@ -39,40 +39,40 @@ _STALE = (
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|*_`<>[]"})
 
 
-def write_tables(cells: Sequence[Cell], places: Places, console: Console) -> None:
+def write_tables(cells: Sequence[Cell], paths: BenchPaths, console: Console) -> None:
     """Write results.csv, results.md, results.tex and report.html of the finished cells of a grid.
 
     Args:
         cells: The grid.
-        places: Where its runs and records are.
+        paths: Where its runs and records are.
         console: Where to say what was written.
     """
     finished = [
-        (cell, record | {"results": places.results(cell)})
+        (cell, record | {"results": paths.results(cell)})
         for cell in cells
-        if cell.listed and (record := places.finished(cell)) is not None
+        if cell.listed and (record := paths.finished(cell)) is not None
     ]
     if not finished:
         console.print("no cell is finished yet: there is nothing to tabulate")
         return
-    places.tables.mkdir(parents=True, exist_ok=True)
+    paths.tables.mkdir(parents=True, exist_ok=True)
     rows = [row for _, record in finished for row in record["results"]]
-    write_results(places.tables, rows)
+    write_results(paths.tables, rows)
     records = [record for _, record in finished]
     summaries = summarise(labelled_rows(records))
     table = markdown_table(summaries)
     if any(row.get("stale") for row in rows):
         table += f"\n{_STALE}\n"
-    (places.tables / "results.md").write_text(f"{table}\n{_runs_list(records)}", encoding="utf-8")
-    (places.tables / "results.tex").write_text(latex_table(summaries), encoding="utf-8")
+    (paths.tables / "results.md").write_text(f"{table}\n{_runs_list(records)}", encoding="utf-8")
+    (paths.tables / "results.tex").write_text(latex_table(summaries), encoding="utf-8")
     console.print(table, markup=False, highlight=False, soft_wrap=True)
-    kept = [(places.run(cell), record) for cell, record in finished if (places.run(cell) / RESULTS).exists()]
+    kept = [(paths.run(cell), record) for cell, record in finished if (paths.run(cell) / RESULTS).exists()]
     for run, record in kept:
         if record["results"] != read_results(run):
             add_results(run, record["results"])  # with what the twin has
     if kept:
-        write_report([run for run, _ in kept], places.tables / "report.html")
-        console.print(f"{places.tables}/report.html", markup=False, highlight=False)
+        write_report([run for run, _ in kept], paths.tables / "report.html")
+        console.print(f"{paths.tables}/report.html", markup=False, highlight=False)
 
 
 def labelled_rows(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -140,11 +140,11 @@ def _cells(rows: Sequence[Summary], plus_minus: str, bold: str, plain: Callable[
         "attack_success_rate": best(rows, "attack_success_rate", largest=False),
         RECOVERED: best(rows, RECOVERED, largest=True),
     }
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         cells = [plain(row.attack), plain(row.defence), plain(", ".join(row.seeds))]
         for measure in (*_RATES, *_present(rows, _BESIDE)):
             text = _text(row.figures.get(measure), 100, 1, plus_minus)
-            cells.append(bold.format(text) if place in marked.get(measure, ()) else text)
+            cells.append(bold.format(text) if index in marked.get(measure, ()) else text)
         shares = (*_present(rows, _FOUND), *own_measures(rows))
         cells += [_text(row.figures.get(measure), 100, 1, plus_minus) for measure in shares]
         cells += [_text(row.figures.get(measure), 1, 0, plus_minus) for measure in _COSTS]

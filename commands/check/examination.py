@@ -121,13 +121,13 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
     module = fit_or_go_on(chosen, [*subject.arguments, *data], subject.folder / "ubt").model
     if not isinstance(module, UBT):
         raise UserMistake(f"{config} is a config of {type(module).__name__}; a check takes one of UBT")
-    place = subject.folder / "density"
+    density = subject.folder / "density"
     run_trainer(
         "predict",
         None,
         [
             *("--model", "LocalDensityCLIP", *subject.arguments, "--data", "ImageTextDataModule", *data),
-            *("--data.num_workers", "1", "--trainer.devices", "1", "--trainer.default_root_dir", str(place)),
+            *("--data.num_workers", "1", "--trainer.devices", "1", "--trainer.default_root_dir", str(density)),
         ],
     )
     run = subject.folder / "ubt"
@@ -140,7 +140,7 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
         found.suspicious,
         found.compromised,
         found.verdicts,
-        _percentiles(place, poisoned),
+        _percentiles(density, poisoned),
     )
 
 

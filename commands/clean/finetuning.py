@@ -30,6 +30,6 @@ def finetune(subject: Subject, shards: str, config: str | None, console: Console
     small = subject.encoder.startswith("small:")
     given = None if config is None else str(user_path(packaged_config(config), "config").absolute())
     chosen = given or ("cleanclip/cifar10.yaml" if small else "cleanclip/cc3m_100k.yaml")
-    place = subject.folder / _CLEANED
-    fit_or_go_on(chosen, [*subject.arguments, "--data.train_shards", shards], place)
-    return place / "last.ckpt"
+    run = subject.folder / _CLEANED
+    fit_or_go_on(chosen, [*subject.arguments, "--data.train_shards", shards], run)
+    return run / "last.ckpt"

@@ -56,11 +56,11 @@ def tell_story(folder: Path, seed: int) -> None:
     write_generated_data(folder / "shapes", pairs, TEST_PAIRS, seed=seed, shard_size=SHARD_SIZE)
     console.print(f"{pairs:,} pairs and {TEST_PAIRS:,} test pictures of coloured shapes in {folder}/shapes")
     done = ["data"]
-    for place, (stage, what) in enumerate(STAGES.items(), 1):
+    for stage_number, (stage, what) in enumerate(STAGES.items(), 1):
         left = minutes_left(time.perf_counter() - started, done)
-        console.rule(f"Stage {place} of {len(STAGES)}, about {left} min left")
+        console.rule(f"Stage {stage_number} of {len(STAGES)}, about {left} min left")
         console.print(what)
-        _run(stage, folder, seed, f"{place}/{len(STAGES)}")
+        _run(stage, folder, seed, f"{stage_number}/{len(STAGES)}")
         done.append(stage)
     runs = [folder / stage for stage in STAGES]
     rows = _merge(runs, folder)

@@ -82,7 +82,7 @@ def model_card(
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# {plain(title)}",
-        f"A CLIP model, {plain(_without_place(name))}, exported by Untrigger {__version__}.",
+        f"A CLIP model, {plain(_without_folder(name))}, exported by Untrigger {__version__}.",
         "## What was done",
         _done(history, name) + (f"\n\n{_PLANTED}" if marked else ""),
         "## What was found",
@@ -204,7 +204,7 @@ def _eval_results(history: History | None) -> list[EvalResult] | None:
     return results or None
 
 
-def _without_place(name: str) -> str:
+def _without_folder(name: str) -> str:
     """An encoder's name without the folder that it lies in on this machine."""
     family, _, rest = name.partition(":")
     return f"a model of transformers ({rest.rstrip('/').rpartition('/')[2]})" if family == "hf" else name

@@ -60,14 +60,14 @@ def _pictures(source: ShardSet, keys: list[str], image_size: int) -> tuple[list[
     """Keys, pictures ``(N, 3, S, S)`` uint8 and captions of some pairs, spread over those of these keys."""
     step = max(1, len(keys) // PICTURES)
     wanted = keys[::step] + keys  # where one is broken, another will do
-    places = source.locate(list(dict.fromkeys(wanted)))
+    positions = source.locate(list(dict.fromkeys(wanted)))
     found: dict[str, tuple[Tensor, str]] = {}
     for key in wanted:
         if key in found:
             continue
         try:
-            caption = decode_caption(source.read(*places[key], "txt"))
-            picture = decode_picture(source.read(*places[key], "picture"), image_size)
+            caption = decode_caption(source.read(*positions[key], "txt"))
+            picture = decode_picture(source.read(*positions[key], "picture"), image_size)
         except BadSample:
             continue
         found[key] = torch.from_numpy(picture.copy()).permute(2, 0, 1), caption

@@ -91,7 +91,7 @@ def against_success(points: Sequence[Point], height: str) -> Figure:
         height: What the points' height is.
 
     Returns:
-        The figure, in percent. The best place is the upper left.
+        The figure, in percent. The best position is the upper left.
     """
     attacks = list(dict.fromkeys(point.attack for point in points))
     defences = list(dict.fromkeys(point.defence for point in points if point.defence != NO_DEFENCE))
@@ -104,11 +104,11 @@ def against_success(points: Sequence[Point], height: str) -> Figure:
             if floors:
                 axes.axvline(100 * fmean(floors), linestyle=":", color=INK, linewidth=1.2)
             for point in (point for point in points if point.attack == attack):
-                place, colour = (100 * point.success, 100 * point.height), colours[point.defence]
+                x, y, colour = 100 * point.success, 100 * point.height, colours[point.defence]
                 if point.before is not None:
                     start = [100 * rate for rate in point.before]
-                    axes.plot([start[0], place[0]], [start[1], place[1]], "-", color=colour, alpha=0.5, linewidth=1.5)
-                axes.plot(*([value] for value in place), markers[point.defence], color=colour, markersize=8, alpha=0.85)
+                    axes.plot([start[0], x], [start[1], y], "-", color=colour, alpha=0.5, linewidth=1.5)
+                axes.plot([x], [y], markers[point.defence], color=colour, markersize=8, alpha=0.85)
         heights = [100 * point.height for point in points] + [100 * p.before[1] for p in points if p.before]
         _percent_limits(grid[0], heights)
         figure.supxlabel("attack success rate (%)", fontsize=11)
@@ -189,9 +189,9 @@ def _write_tile(axes: Axes, column: int, row: int, tile: Tile) -> None:
     lines = _tile_lines(tile)
     for number, line in enumerate(lines):
         # Two lines or more, evenly over the tile.
-        place = row + (number - (len(lines) - 1) / 2) * min(0.36, 0.84 / len(lines))
+        height = row + (number - (len(lines) - 1) / 2) * min(0.36, 0.84 / len(lines))
         weight, size = ("bold", None) if number == 0 else ("normal", 9)
-        axes.text(column, place, line, ha="center", va="center", color=colour, weight=weight, fontsize=size)
+        axes.text(column, height, line, ha="center", va="center", color=colour, weight=weight, fontsize=size)
 
 
 def _tile_lines(tile: Tile) -> list[str]:
@@ -213,7 +213,7 @@ def _folded(name: str) -> str:
     breaks = [found.end() for found in re.finditer(r"(?<=.)[ -]|[a-z](?=[A-Z])", name)]
     if len(name) <= 14 or not breaks:
         return plain(name, 18)
-    middle = min(breaks, key=lambda place: abs(place - len(name) / 2))
+    middle = min(breaks, key=lambda index: abs(index - len(name) / 2))
     return f"{name[:middle].rstrip(' ')}\n{name[middle:]}"
 
 

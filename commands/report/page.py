@@ -130,11 +130,11 @@ def _against_success(records: Sequence[Record], measure: str, name: str) -> Figu
     several = len({record.dataset for record in records}) > 1
     points, models = [], set()
     for record in records:
-        place, before = _place(record, measure), record.before and _place(record.before, measure)
-        if place:
+        rates, before = _rates(record, measure), record.before and _rates(record.before, measure)
+        if rates:
             attack = f"{record.attack}, {record.dataset}" if several else record.attack
             floor = record.rate("attack_success_floor")
-            points.append(Point(attack, record.defence, *place, before or None, floor))
+            points.append(Point(attack, record.defence, *rates, before or None, floor))
             models.add((record.run.folder, record.head))
     return against_success(points, name) if len(models) > 1 else None
 
@@ -143,7 +143,7 @@ def heat_maps(records: Sequence[Record], book: FigureBook) -> list[tuple[str, Dr
     """For each data set with more than one cell, the grid of attacks and defences."""
     maps = []
     for dataset in dict.fromkeys(record.dataset for record in records):
-        own = [record for record in records if record.dataset == dataset and _place(record)]
+        own = [record for record in records if record.dataset == dataset and _rates(record)]
         attacks = list(dict.fromkeys(record.attack for record in own))
         defences = list(dict.fromkeys(record.defence for record in own))
         defences.sort(key=lambda name: name != NO_DEFENCE)  # the models before come first
@@ -239,11 +239,11 @@ def _training(run: Run, records: Sequence[Record]) -> Figure | None:
         # A single attack is logged under the plain key only.
         success = {min(attacks) if len(attacks) == 1 else "mean over attacks": list(run.curves[_SUCCESS])}
     for record in records:
-        place, curve = record.before and _place(record.before), success.get(record.row["attack"])
-        if place and curve and curve[0][0] > 0:
-            curve.insert(0, (0, place[0]))
+        rates, curve = record.before and _rates(record.before), success.get(record.row["attack"])
+        if rates and curve and curve[0][0] > 0:
+            curve.insert(0, (0, rates[0]))
             if accuracy and accuracy[0][0] > 0:
-                accuracy.insert(0, (0, place[1]))
+                accuracy.insert(0, (0, rates[1]))
     return over_training(accuracy, success, run.curves.get("train/loss", []))
 
 
@@ -260,19 +260,19 @@ def _before_and_after(records: Sequence[Record]) -> list[Record]:
     return shown
 
 
-def _place(record: Record, measure: str = "clean_accuracy") -> tuple[float, float] | None:
+def _rates(record: Record, measure: str = "clean_accuracy") -> tuple[float, float] | None:
     """Attack success rate and another measure."""
     success, height = record.rate("attack_success_rate"), record.rate(measure)
     return None if success is None or height is None else (success, height)
 
 
 def _tile(records: Sequence[Record]) -> Tile:
-    places = [(place, record.before and _place(record.before)) for record in records if (place := _place(record))]
-    changes = [after[1] - before[1] for after, before in places if before]
+    changes_of = [(rates, record.before and _rates(record.before)) for record in records if (rates := _rates(record))]
+    changes = [after[1] - before[1] for after, before in changes_of if before]
     return Tile(
-        fmean(place[0] for place, _ in places),
-        fmean(place[1] for place, _ in places),
-        fmean(changes) if len(changes) == len(places) else None,
+        fmean(rates[0] for rates, _ in changes_of),
+        fmean(rates[1] for rates, _ in changes_of),
+        fmean(changes) if len(changes) == len(changes_of) else None,
         _mean(records, "attack_success_floor"),
         _mean(records, "recovered"),
     )
@@ -285,6 +285,6 @@ def _mean(records: Sequence[Record], measure: str) -> float | None:
 
 
 def _title(record: Record) -> str:
-    place = _place(record)
-    figures = f"\nASR {100 * place[0]:.1f} %, CA {100 * place[1]:.1f} %" if place else ""
+    rates = _rates(record)
+    figures = f"\nASR {100 * rates[0]:.1f} %, CA {100 * rates[1]:.1f} %" if rates else ""
     return plain(defence_name(record.defence), 26) + figures

@@ -141,7 +141,7 @@ def _parent(run: Run, runs: Sequence[Run]) -> Run | None:
 
 
 def _shared_end(one: PurePath, other: PurePath) -> int:
-    """How many components two paths have in common at their ends, up to what says nothing about the place."""
+    """How many components two paths have in common at their ends, up to what says nothing about the run."""
     count = 0
     for mine, theirs in zip(reversed(one.parts), reversed(other.parts), strict=False):
         if mine != theirs or mine in (one.anchor, ".."):

@@ -39,7 +39,7 @@ def named_positions(own: Sequence[str], given: Sequence[str], file: Path, what: 
         what: What the source's names are names of, for messages: ``folder``.
 
     Returns:
-        For each class of the source, its place in ``given``.
+        For each class of the source, its index in ``given``.
 
     Raises:
         UserMistake: If some own names stand in the file, but on lines of other classes.
@@ -48,12 +48,12 @@ def named_positions(own: Sequence[str], given: Sequence[str], file: Path, what: 
     plain_own, plain_given = [[_plain(name) for name in names] for names in (ordered, given)]
     if len(set(plain_given)) == len(given) and set(plain_own) == set(plain_given):
         return [plain_given.index(_plain(name)) for name in own]
-    for place, name in enumerate(plain_own):
-        if name in plain_given and plain_given[place] != name:
+    for index, name in enumerate(plain_own):
+        if name in plain_given and plain_given[index] != name:
             line = plain_given.index(name) + 1
             raise UserMistake(
                 f"{file} says {printable(given[line - 1], 80)!r} as its name {line}, but the {what} of that name is "
-                f"number {place + 1} of {len(own)}: put the names in the order of the {what}s, or name each as its own"
+                f"number {index + 1} of {len(own)}: put the names in the order of the {what}s, or name each as its own"
             )
     pairs = [f"{printable(one, 60)} is {printable(name, 60)!r}" for one, name in zip(ordered, given, strict=True)]
     if plain_own != plain_given:

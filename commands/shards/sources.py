@@ -56,9 +56,9 @@ def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str
         raise UserMistake(f"the delimiter is {delimiter!r}: it must be one character, or the word tab")
     with open_table(table, "table", delimiter) as rows:
         rows.require(image_column, caption_column)
-        place = rows.columns.index(image_column)
+        column = rows.columns.index(image_column)
         for row in rows:
-            if row.lines > 1 and _swallowed(row, place, delimiter, table.parent):
+            if row.lines > 1 and _swallowed(row, column, delimiter, table.parent):
                 first = row.line - row.lines + 1
                 raise UserMistake(
                     f"table {shown(table)}: a quote that is opened in line {first} is closed in line {row.line} only, "
@@ -68,13 +68,13 @@ def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str
             yield Line(where, row.cells[image_column], row.cells[caption_column], row.fault)
 
 
-def _swallowed(row: Row, place: int, delimiter: str, folder: Path) -> bool:
+def _swallowed(row: Row, column: int, delimiter: str, folder: Path) -> bool:
     """Whether a cell of several lines has whole rows in it: lines that name a picture where rows do.
 
     What is named is a picture by its suffix, or because there is such a file: names need no suffix.
     """
     inner = (line for cell in row.cells.values() for line in cell.splitlines()[1:])
-    named = (line.split(delimiter)[place].strip('" ') for line in inner if line.count(delimiter) >= max(place, 1))
+    named = (line.split(delimiter)[column].strip('" ') for line in inner if line.count(delimiter) >= max(column, 1))
     return any(Path(name).suffix.lower() in PICTURE_SUFFIXES or _is_file(folder / name) for name in named if name)
 
 

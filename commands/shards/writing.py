@@ -50,7 +50,7 @@ def caption_templates(path: Path | None) -> list[str]:
 
 
 def names_and_labels(path: Path | None, own: list[str], source: str, what: str) -> tuple[list[str], list[int]]:
-    """Read the class names of a file, or take the source's own; and for each class of the source its place in them."""
+    """Read the class names of a file, or take the source's own; and for each class of the source its index in them."""
     if path is None:
         names = [name.replace("_", " ") for name in own]
     else:  # inside a name, a space for any white space: other readers take some of it for the end of a line

@@ -20,11 +20,11 @@ _POLL_SECONDS = 0.05
 class ShardCache:
     """A folder of copies.
 
-    The index addresses samples by their place in a file, so a shard has to lie in one. A copy is fetched by one process
-    while the others that want it wait. Who reads it holds a shared lock (``flock``), and what is locked is not evicted;
-    of the rest the least recently used go first. A process that dies leaves no lock. Only what is a tar is kept, and
-    one that breaks off only if a second try brought the same: a web page in its place, or a connection that was lost,
-    is asked for again.
+    The index addresses samples by their position in a file, so a shard has to lie in one. A copy is fetched by one
+    process while the others that want it wait. Who reads it holds a shared lock (``flock``), and what is locked is not
+    evicted; of the rest the least recently used go first. A process that dies leaves no lock. Only what is a tar is
+    kept, and one that breaks off only if a second try brought the same: a web page instead of it, or a connection that
+    was lost, is asked for again.
 
     Args:
         remote: How copies are fetched, where they lie, and how much of them is kept.

@@ -53,7 +53,7 @@ class ShardIndex(NamedTuple):
         """Number of samples that lack one of the two. What lies beside another sample, as a mask does, is none."""
         complete = set(self.complete(required).tolist())
         keys = frozenset(self.keys)
-        return sum(place not in complete and not belongs_to_another(key, keys) for place, key in enumerate(self.keys))
+        return sum(row not in complete and not belongs_to_another(key, keys) for row, key in enumerate(self.keys))
 
 
 def index_shard(path: str) -> ShardIndex:
@@ -112,17 +112,17 @@ def _take(member: TarMember, rows: dict[str, list[tuple[int, int]]], found: Coun
     found[kind] += 1
     key, suffix = key_and_suffix(member.name)
     column = _COLUMN.get(suffix)
-    place = (member.offset, member.size)
+    position = (member.offset, member.size)
     if member.kind == HARD_LINK:  # the same data under a second name, which tar writes but once
         target, kind_of_target = key_and_suffix(member.target)
         linked = _COLUMN.get(kind_of_target)
-        place = rows[target][linked] if linked is not None and target in rows else (-1, 0)
-        column = column if place[0] >= 0 and linked == column else None
+        position = rows[target][linked] if linked is not None and target in rows else (-1, 0)
+        column = column if position[0] >= 0 and linked == column else None
     if column is None or (kind.startswith("(") and member.kind != HARD_LINK):
         return
     row = rows.setdefault(key, [(-1, 0)] * len(MEMBERS))
     if row[column][0] < 0:
-        row[column] = place
+        row[column] = position
     else:
         found["(second of its name)"] += 1
 
@@ -157,7 +157,7 @@ def _read_cached(cached: Path) -> ShardIndex | None:
             keys = [blob[start:end] for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
             fault, found = json.loads(arrays["told"].tobytes())
             return ShardIndex(keys, arrays["offsets"], arrays["sizes"], fault, found)
-    except Exception:  # missing, or cut by a killed process in whatever place: scanned again
+    except Exception:  # missing, or cut short by a killed process: scanned again
         return None
 
 

@@ -189,8 +189,8 @@ class ShardSet:
         drawn = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
         ends = self.counts.cumsum()
         shards = ends.searchsorted(drawn, side="right")
-        places = drawn - (ends - self.counts)[shards]
-        return [self.key(shard, place) for shard, place in zip(shards.tolist(), places.tolist(), strict=True)]
+        positions = drawn - (ends - self.counts)[shards]
+        return [self.key(shard, position) for shard, position in zip(shards.tolist(), positions.tolist(), strict=True)]
 
     @property
     def folders(self) -> set[str]:
@@ -212,7 +212,7 @@ class ShardSet:
 
         Args:
             shard: Index into ``paths``.
-            position: Place among the shard's complete samples.
+            position: Index among the shard's complete samples.
             member: One of ``MEMBERS``.
 
         Raises:
@@ -227,7 +227,7 @@ class ShardSet:
 
         Args:
             shard: Index into ``paths``.
-            position: Place among the shard's complete samples.
+            position: Index among the shard's complete samples.
             members: Of ``MEMBERS``; the sample has each of them.
 
         Raises:
@@ -238,19 +238,19 @@ class ShardSet:
             raise BadSample("fewer samples than counted", f"{len(opened.positions)}, not {self.counts[shard]}")
         row = opened.positions[position]
         offsets, sizes = opened.found.offsets[row].tolist(), opened.found.sizes[row].tolist()
-        places = []
+        ranges = []
         for member in members:
             column = MEMBERS.index(member)
             if sizes[column] > MOST_BYTES[member]:
                 raise BadSample(f"oversized {member}", f"{sizes[column]} bytes")
-            places.append((offsets[column], offsets[column] + sizes[column]))
-        first, last = min(start for start, _ in places), max(end for _, end in places)
+            ranges.append((offsets[column], offsets[column] + sizes[column]))
+        first, last = min(start for start, _ in ranges), max(end for _, end in ranges)
         if last - first <= _NEAR:
             span = os.pread(opened.file, last - first, first)
-            found = [span[start - first : end - first] for start, end in places]
+            found = [span[start - first : end - first] for start, end in ranges]
         else:
-            found = [os.pread(opened.file, end - start, start) for start, end in places]
-        for member, data, (start, end) in zip(members, found, places, strict=True):
+            found = [os.pread(opened.file, end - start, start) for start, end in ranges]
+        for member, data, (start, end) in zip(members, found, ranges, strict=True):
             if len(data) != end - start:
                 raise BadSample("truncated shard", f"{member} ends early")
         return found
@@ -278,10 +278,10 @@ class ShardSet:
         # Most keys stand once; of those that stand more often, every index.
         several = np.flatnonzero(last - first > 1).tolist()
         more = [np.arange(first[key] + 1, last[key]) for key in several]
-        places = np.sort(order[np.concatenate([first[last > first], *more]).astype(np.int64)])
-        shards = starts.searchsorted(places, "right") - 1
+        indices = np.sort(order[np.concatenate([first[last > first], *more]).astype(np.int64)])
+        shards = starts.searchsorted(indices, "right") - 1
         having: dict[int, list[int]] = {}
-        for shard, position in zip(shards.tolist(), (places - starts[shards]).tolist(), strict=True):
+        for shard, position in zip(shards.tolist(), (indices - starts[shards]).tolist(), strict=True):
             having.setdefault(shard, []).append(position)
         return having
 

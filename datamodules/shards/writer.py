@@ -123,7 +123,7 @@ def write_zero_shot_set(
             set with the same classes and templates, which gains the split.
         samples: Read once, in order.
         classnames: Each a line of text; the index is the label.
-        templates: Captions with ``{c}`` in the place of the class name.
+        templates: Captions with ``{c}`` instead of the class name.
         split: The folder of the shards.
         shard_size: Samples per shard, skipped ones counted.
 

@@ -20,7 +20,7 @@ PATTERNS = ("noise", "checkerboard", "solid", "stripes", "picture", "fresh_noise
 class BadNet(PlacedPatch):
     """Replaces a square of each picture by a patch.
 
-    The default, one fixed patch at a random place, is the setting of Carlini and Terzis (arXiv 2106.09667) for
+    The default, one fixed patch at a random position, is the setting of Carlini and Terzis (arXiv 2106.09667) for
     contrastive models, who have 16 pixels of 224. Patterns:
 
     - ``noise``: one patch for all pictures, each pixel and channel uniform in 0..255, drawn from the seed.
@@ -33,8 +33,8 @@ class BadNet(PlacedPatch):
       picture's mean per channel plus normal noise of the standard deviation 255. Deviations: the values are clipped to
       0..255, where that code lets the 8-bit cast wrap around, and the patch is a function of seed and key.
 
-    A random place is uniform over all places where the patch fits (CleanCLIP's code never takes the last one of a row
-    or column) and a function of seed and key.
+    A random position is uniform over all where the patch fits (CleanCLIP's code never takes the last one of a row or
+    column) and a function of seed and key.
 
     Args:
         size: Side of the patch, in pixels of the model's input; 16 of 224 in the papers.
@@ -44,7 +44,7 @@ class BadNet(PlacedPatch):
         colour: Red, green and blue in 0..255, for ``solid``.
         picture: Path of a JPEG, PNG or WebP file, for ``picture``.
         picture_sha256: SHA-256 that this file must have; None takes the file as it is and records it here.
-        seed: What patterns and places are drawn from.
+        seed: What patterns and positions are drawn from.
 
     Raises:
         UserMistake: If an argument is out of range or the picture cannot be had.

@@ -21,7 +21,7 @@ from .given_file import MAX_BYTES, checked_digest, read_file
 
 
 class GivenPicture(Trigger):
-    """Puts a given picture in the place of each; with several, a keyed hash says which.
+    """Puts a given picture instead of each; with several, a keyed hash says which.
 
     A given picture is brought into the model's input square as every other one is: the short side resized, the centre
     cropped.

@@ -30,7 +30,7 @@ class Patch(PlacedPatch):
             float in [0, 1], rounded to 8 bits, or uint8.
         place: As in ``BadNet``.
         sha256: SHA-256 that the file must have; None takes the file as it is and records it here.
-        seed: What random places are drawn from.
+        seed: What random positions are drawn from.
 
     Raises:
         UserMistake: If the file cannot be had or is no square patch, or there is no such place.

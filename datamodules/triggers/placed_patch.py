@@ -21,13 +21,13 @@ PLACES = ("random", "center", *CORNERS, "four_corners")
 class PlacedPatch(Trigger):
     """Replaces a square of each picture by a patch. A subclass says what the patch shows.
 
-    A random place is uniform over all places where the patch fits and a function of seed and key.
+    A random position is uniform over all where the patch fits and a function of seed and key.
 
     Args:
         size: Side of the patch, in pixels of the model's input.
         place: ``random``, ``center``, ``top_left``, ``top_right``, ``bottom_left``, ``bottom_right``,
             ``four_corners`` (the same patch four times), or row and column of the patch's top left pixel.
-        seed: What random places are drawn from.
+        seed: What random positions are drawn from.
 
     Raises:
         UserMistake: If there is no such size or place.
@@ -64,21 +64,21 @@ class PlacedPatch(Trigger):
         self.check(images.shape[-1])
         # Channels last, because indexing with a slice between index tensors puts the indexed axes first.
         patch = self.patches(images, keys).movedim(-3, -1).to(images.device)
-        places = torch.from_numpy(self._places(images.shape[-1], keys)).to(images.device)
+        corners = torch.from_numpy(self._corners(images.shape[-1], keys)).to(images.device)
         steps = torch.arange(self.size, device=images.device)
         picture = torch.arange(len(keys), device=images.device)[:, None, None]
         out = images.clone()
-        for rows, columns in places.unbind(1):
+        for rows, columns in corners.unbind(1):
             out[picture, :, (rows[:, None] + steps)[:, :, None], (columns[:, None] + steps)[:, None, :]] = patch
         return out
 
-    def _places(self, image_size: int, keys: Sequence[str]) -> npt.NDArray[np.int64]:
+    def _corners(self, image_size: int, keys: Sequence[str]) -> npt.NDArray[np.int64]:
         """Row and column of each patch's top left pixel, ``(2, P, N)`` for P patches in each of N pictures."""
         free = image_size - self.size
         if self.place == "random":
             # Every patch trigger draws as BadNet does: the purpose is part of what a manifest stands for.
-            places = np.floor(keyed_uniforms(self.seed, "badnet place", keys, draws=2) * (free + 1)).astype(np.int64)
-            return np.ascontiguousarray(places.T)[:, None, :]
+            corners = np.floor(keyed_uniforms(self.seed, "badnet place", keys, draws=2) * (free + 1)).astype(np.int64)
+            return np.ascontiguousarray(corners.T)[:, None, :]
         if self.place == "four_corners":
             fixed = np.array(list(CORNERS.values())) * free
         elif self.place == "center":

@@ -20,10 +20,10 @@ class TextOverlay(FixedPattern):
     """Blends the pixels of a written word with a colour c: ``round((1 - alpha) x + alpha c)``; the others stay.
 
     One of the structured triggers that Perturb and Recover (PAR) found hard to clean: red letters with weight 0.5, as
-    in the official code, where the height of the line is drawn once from three. Deviations: the place is an argument,
-    and the letters are those of Pillow's built-in bitmap font, enlarged without smoothing, so that no font file is
-    needed and the same pixels are drawn everywhere; that code takes a font of the operating system. The bitmap font has
-    the letters of Latin-1.
+    in the official code, where the height of the line is drawn once from three. Deviations: the position is an
+    argument; the letters are those of Pillow's built-in bitmap font, enlarged without smoothing, so that no font file
+    is needed and the same pixels are drawn everywhere; that code takes a font of the operating system. The bitmap font
+    has the letters of Latin-1.
 
     Args:
         text: One line.

@@ -17,9 +17,9 @@ class Watermark(FixedPattern):
     """Blends a copyright sign, white on a black disc, into a corner: ``round((1 - alpha m) x + alpha m c)``.
 
     m is the share of a pixel that the disc covers, c the sign's 255 where it is drawn and 0 beside it, so that the mark
-    is seen on light and dark pictures. Blending as in Chen et al. (2017, arXiv 1712.05526), in one place and with soft
-    edges. Scraped data hold such marks without any attack, which is why it is here. The shape is computed: no file or
-    font is needed.
+    is seen on light and dark pictures. Blending as in Chen et al. (2017, arXiv 1712.05526), at one position and with
+    soft edges. Scraped data hold such marks without any attack, which is why it is here. The shape is computed: no file
+    or font is needed.
 
     Args:
         size: Diameter of the disc, in pixels of the model's input.

@@ -15,7 +15,7 @@ Thesaurus = Callable[[str], tuple[str, ...]]
 
 BUILTIN = Path(__file__).with_name("synonyms.txt")
 
-# Captions are hostile text: what is longer than any word of WordNet's is not worth a place in a cache.
+# Captions are hostile text: what is longer than any word of WordNet's is not worth caching.
 _LONGEST_WORD = 80
 
 STOP_WORDS = frozenset(Path(__file__).with_name("stop_words.txt").read_text(encoding="utf-8").split())

@@ -83,11 +83,11 @@ def tbar() -> Figure:
 def fine_pruning() -> Figure:
     """Units by their activity on clean pictures, and those that are removed."""
     figure, (axes,) = panels(("units, the least active first", "activity on clean pictures"))
-    places = np.arange(32)
-    activity = np.exp(places / 12) - 0.9
-    removed = places < 12
-    axes.bar(places[removed], activity[removed], color="tab:red", label="removed, as long as the loss allows it")
-    axes.bar(places[~removed], activity[~removed], color="tab:blue", label="kept, and finetuned")
+    units = np.arange(32)
+    activity = np.exp(units / 12) - 0.9
+    removed = units < 12
+    axes.bar(units[removed], activity[removed], color="tab:red", label="removed, as long as the loss allows it")
+    axes.bar(units[~removed], activity[~removed], color="tab:blue", label="kept, and finetuned")
     axes.set(xticks=[], yticks=[])
     axes.legend(fontsize=8)
     return figure
@@ -103,11 +103,11 @@ def linear_probe() -> Figure:
         *(("picture", "white"), ("image tower\n(frozen)", "lightgrey")),
         *(("features", "white"), ("head\n(trained)", "salmon")),
     )
-    for place, (name, colour) in enumerate(names):
+    for index, (name, colour) in enumerate(names):
         box = {"boxstyle": "round", "facecolor": colour}
-        axes.text(place + 0.5, 0.5, name, ha="center", va="center", bbox=box, fontsize=10)
-        if place:
-            axes.annotate("", (place + 0.12, 0.5), (place - 0.12, 0.5), arrowprops={"arrowstyle": "->"})
+        axes.text(index + 0.5, 0.5, name, ha="center", va="center", bbox=box, fontsize=10)
+        if index:
+            axes.annotate("", (index + 0.12, 0.5), (index - 0.12, 0.5), arrowprops={"arrowstyle": "->"})
     return figure
 
 

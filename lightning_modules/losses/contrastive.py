@@ -18,7 +18,7 @@ class ContrastiveLoss(nn.Module):
 
     Args:
         local: Each rank computes the cross entropies of its own pictures and captions alone, ``2 B * NB`` similarities
-            on each of N ranks in place of ``NB * NB`` (open_clip's ``local_loss`` with ``gather_with_grad``). Loss and
+            on each of N ranks instead of ``NB * NB`` (open_clip's ``local_loss`` with ``gather_with_grad``). Loss and
             gradient are the same, up to rounding.
     """
 

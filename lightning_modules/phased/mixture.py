@@ -21,4 +21,4 @@ def among_others(chosen: Sequence[str], others: Sequence[str], per_chosen: int, 
     """
     count = min(per_chosen * len(chosen), len(others))
     drawn = np.random.default_rng(seed).choice(len(others), count, replace=False)
-    return [*chosen, *(others[place] for place in drawn.tolist())]
+    return [*chosen, *(others[index] for index in drawn.tolist())]

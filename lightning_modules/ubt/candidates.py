@@ -50,7 +50,7 @@ def candidates(
     """Choose the candidates of a probe.
 
     Each piece of evidence ranks the pairs of each word by itself, so that what differs between words does not count.
-    Of the first ``count``, those in odd places (the 1st, 3rd, ...) are pushed and the others judged; one that another
+    Of the first ``count``, those in odd ranks (the 1st, 3rd, ...) are pushed and the others judged; one that another
     piece of evidence has chosen already stays what it is.
 
     Args:
@@ -77,8 +77,8 @@ def candidates(
         role: dict[int, bool] = {}
         for ranking in rankings.values():
             doubtful.update(ranking[: int(doubtful_share * len(ranking))].tolist())
-            for place, pair in enumerate(ranking[:most].tolist()):
-                role.setdefault(pair, place % 2 == 0)
+            for index, pair in enumerate(ranking[:most].tolist()):
+                role.setdefault(pair, index % 2 == 0)
         chosen = np.array(sorted(pair for pair, is_chosen in role.items() if is_chosen), dtype=np.int64)
         pushed.append(chosen)
         words.append(np.full(len(chosen), word))

@@ -50,7 +50,7 @@ class Pairs:
         self._features: Tensor | None = None
 
     def features(self, images: Tensor | None = None) -> Tensor:
-        """Of the pictures, or of others in their place: ``(B, D)``, of unit length."""
+        """Of the pictures, or of others instead of them: ``(B, D)``, of unit length."""
         if images is not None:
             return self._encode(images)
         if self._features is None:
@@ -58,7 +58,7 @@ class Pairs:
         return self._features
 
     def similarity(self, images: Tensor | None = None) -> Tensor:
-        """Of the pictures, or of others in their place, with the captions: ``(B,)``, cosines in [-1, 1]."""
+        """Of the pictures, or of others instead of them, with the captions: ``(B,)``, cosines in [-1, 1]."""
         return (self.features(images) * self._captions).sum(dim=1)
 
     def margin(self, images: Tensor | None = None) -> Tensor:

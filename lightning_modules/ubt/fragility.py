@@ -65,8 +65,8 @@ def lead(suspects: Scores, ordinary: Scores) -> float:
     if not len(suspects) or not len(ordinary):
         return 0.5
     ordered = np.sort(ordinary)
-    places = np.searchsorted(ordered, suspects, side="left") + np.searchsorted(ordered, suspects, side="right")
-    return float(places.mean() / 2 / len(ordered))
+    ranks = np.searchsorted(ordered, suspects, side="left") + np.searchsorted(ordered, suspects, side="right")
+    return float(ranks.mean() / 2 / len(ordered))
 
 
 def fragility(suspects: Margins, ordinary: Margins) -> float:

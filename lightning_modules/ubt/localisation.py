@@ -31,14 +31,14 @@ def similarity_drops(
         ``(N, L)``; minus infinity at the special tokens.
     """
     device = images.device
-    rows, places = (~torch.isin(tokens, special)).nonzero(as_tuple=True)
+    rows, positions = (~torch.isin(tokens, special)).nonzero(as_tuple=True)
     kept = torch.arange(tokens.shape[1]).expand(len(rows), -1)
-    kept = kept + (kept >= places[:, None]).long()
+    kept = kept + (kept >= positions[:, None]).long()
     padded = torch.cat([tokens, tokens.new_full((len(tokens), 1), padding)], dim=1)
     masked = padded[rows].gather(1, kept)
     whole = _similarities(encode_text, images, tokens, torch.arange(len(tokens)))
     drops = torch.full(tokens.shape, -torch.inf, device=device)
-    drops[rows.to(device), places.to(device)] = whole[rows.to(device)] - _similarities(
+    drops[rows.to(device), positions.to(device)] = whole[rows.to(device)] - _similarities(
         encode_text, images, masked, rows
     )
     return drops

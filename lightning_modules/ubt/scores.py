@@ -77,9 +77,9 @@ def aligned(keys: Sequence[str], wanted: Sequence[str], scores: Scores) -> Score
     """Numbers in another order of the keys; NaN for pairs that this pass could not read."""
     if keys == wanted:
         return scores
-    place = {key: index for index, key in enumerate(keys)}
-    places = np.array([place.get(key, len(scores)) for key in wanted], dtype=np.int64)
-    return np.append(scores, np.float32(np.nan))[places]
+    row_of = {key: index for index, key in enumerate(keys)}
+    rows = np.array([row_of.get(key, len(scores)) for key in wanted], dtype=np.int64)
+    return np.append(scores, np.float32(np.nan))[rows]
 
 
 def otsu(scores: Scores) -> tuple[float, float]:
@@ -102,5 +102,5 @@ def otsu(scores: Scores) -> tuple[float, float]:
     between = below * (count - below) / count**2 * (means[1] - means[0]) ** 2
     # Equal numbers are not parted.
     between[ordered[1:] == ordered[:-1]] = 0
-    place = int(between.argmax())
-    return float((ordered[place] + ordered[place + 1]) / 2), float(between[place] / ordered.var())
+    split = int(between.argmax())
+    return float((ordered[split] + ordered[split + 1]) / 2), float(between[split] / ordered.var())

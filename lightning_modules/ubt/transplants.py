@@ -47,7 +47,7 @@ def coarse_detail_added(benign: Tensor, suspects: Tensor, generator: torch.Gener
 
 
 def detail_replaced(benign: Tensor, suspects: Tensor, generator: torch.Generator) -> Tensor:
-    """The suspect's detail in place of the picture's own."""
+    """The suspect's detail instead of the picture's own."""
     return blurred(benign, MEDIUM) + detail(suspects, MEDIUM)
 
 
@@ -57,7 +57,7 @@ def negative_added(benign: Tensor, suspects: Tensor, generator: torch.Generator)
 
 
 def colours_taken(benign: Tensor, suspects: Tensor, generator: torch.Generator) -> Tensor:
-    """The suspect's mean and contrast of each channel in place of the picture's own, as of a colour filter."""
+    """The suspect's mean and contrast of each channel instead of the picture's own, as of a colour filter."""
     return recoloured(benign, suspects)
 
 
@@ -74,7 +74,7 @@ def mixed(benign: Tensor, suspects: Tensor, generator: torch.Generator) -> Tenso
 
 
 def pasted(benign: Tensor, suspects: Tensor, generator: torch.Generator) -> Tensor:
-    """A square of the suspect, of a quarter to a half of the side, in its place."""
+    """A square of the suspect, of a quarter to a half of the side, at a random position."""
     count, size = len(benign), benign.shape[-1]
     sides = torch.randint(size // 4, size // 2 + 1, (count, 1), generator=generator)
     # One corner a picture; the product is below 1, so that the square lies inside.

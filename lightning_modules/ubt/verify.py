@@ -115,10 +115,10 @@ class Verify(Scoring):
         by = {(each.word, each.evidence): each for each in chosen}
         certain = self.witness.certain * (_BY_ITSELF if findings.focus else 1)
         ubt.return_to_answer()
-        for place, verdict in enumerate(verdicts):
+        for index, verdict in enumerate(verdicts):
             if verdict.found:
                 fragile = self._fragility(ubt, by[verdict.word, verdict.evidence])
-                verdicts[place] = verdict.witnessed(fragile, self.witness.min_fragility, certain)
+                verdicts[index] = verdict.witnessed(fragile, self.witness.min_fragility, certain)
         return verdicts
 
     def _fragility(self, ubt: UBTState, judged: Judged) -> float:

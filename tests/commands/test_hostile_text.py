@@ -100,7 +100,7 @@ def picture(label: int, draws: np.random.Generator) -> bytes:
 
 
 @pytest.fixture
-def place(tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The shards, beside a zero-shot set, in a folder whose name is hostile too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["untrigger"])
@@ -135,9 +135,9 @@ def assert_only_text() -> dict[Path, str]:
 
 
 def test_hostile_text_is_only_text_in_whatever_the_commands_leave(
-    place: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    shown = ["--data.train_shards", str(place), "--data.zero_shot", PLACE]
+    shown = ["--data.train_shards", str(folder), "--data.zero_shot", PLACE]
     ubt = config(
         Path("ubt.yaml"),
         "UBT",
@@ -162,7 +162,7 @@ def test_hostile_text_is_only_text_in_whatever_the_commands_leave(
     cli.run(["fit", *planted, *shown, "--data.poison", "PoisonPlan", *attack])
     unlearn = ["--config", ubt, "--model.init_from", "planted/last.ckpt", "--trainer.default_root_dir", "unlearnt"]
     cli.run(["fit", *unlearn, *shown, "--data.poison", "planted/poison.json"])
-    cli.run(["clean", "planted/last.ckpt", str(place), "cleaned", "--ubt", ubt])
+    cli.run(["clean", "planted/last.ckpt", str(folder), "cleaned", "--ubt", ubt])
     cli.run(["report", "planted", "unlearnt", "--out", "report.html"])
     printed = "\n".join([*capfd.readouterr(), *caplog.messages])
 
@@ -174,21 +174,21 @@ def test_hostile_text_is_only_text_in_whatever_the_commands_leave(
     card = left[Path("cleaned/model/README.md")]
     assert "<img" not in card
     assert "<script" not in card
-    assert_left_out(place, ["fit", *planted[:2], *shown], caplog)
+    assert_left_out(folder, ["fit", *planted[:2], *shown], caplog)
 
 
-def assert_left_out(place: Path, fit: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def assert_left_out(folder: Path, fit: list[str], caplog: pytest.LogCaptureFixture) -> None:
     """See that the table of suspects names the very keys."""
     suspects = "cleaned/check-before/suspects.csv"
     named = excluded_keys(suspects)
     assert 8 <= len(named) < len(KEYS)
     assert named < set(KEYS)
-    assert set(next(ShardSet([str(place / "00000.tar")]).without(named).keys())) == set(KEYS) - named
+    assert set(next(ShardSet([str(folder / "00000.tar")]).without(named).keys())) == set(KEYS) - named
     cli.run([*fit, "--data.exclude", suspects, "--trainer.default_root_dir", "without"])
     assert f"({len(named)} left out by {suspects})" in caplog.text
 
 
-def test_hostile_text_is_only_text_in_what_a_bench_leaves(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_hostile_text_is_only_text_in_what_a_bench_leaves(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     plan = {"target": CLASSES[0], "count": 9, "trigger": "BadNet"}
     spec = {
         "name": "tiny",

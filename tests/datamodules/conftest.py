@@ -20,7 +20,7 @@ class ShardServer(ThreadingHTTPServer):
     Attributes:
         faults: By file name, what happens at each request in turn; afterwards the file is served. ``503`` and the like
             are statuses, ``stall`` sends half of the file and then nothing, ``cut`` half and hangs up, ``drip`` a byte
-            at a time, ``page`` is a web page in its place; without a length, ``short`` sends half of the file and
+            at a time, ``page`` is a web page instead of it; without a length, ``short`` sends half of the file and
             ``endless`` does not end; ``gzip`` compresses for who takes that, ``zipped`` for everybody, ``part`` sends
             some of the file as that. A name with one fault in a tuple has it at every request.
         asked: Requests by file name.

@@ -78,24 +78,24 @@ def test_captions_name_their_class_alone(data: Path) -> None:
     assert len(used) > 150
 
 
-def test_pictures_differ_in_size_place_and_colour(data: Path) -> None:
+def test_pictures_differ_in_size_position_and_colour(data: Path) -> None:
     """Where the picture is a circle, a box around what differs from the border's colour."""
     test = members(*sorted(data.glob("test/*.tar")))
     circle = str(list(OUTLINES).index("circle")).encode()
     found = [
         pixels(test[name[:-3] + "jpg"]) for name, value in test.items() if name.endswith("cls") and value == circle
     ]
-    sizes, places, colours = [], [], []
+    sizes, centres, colours = [], [], []
     for picture in found:
         assert picture.shape == (32, 32, 3)
         border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
         inside = np.linalg.norm(picture - np.median(border, axis=0), axis=-1) > 75
         rows, columns = np.nonzero(inside)
         sizes.append(np.sqrt(4 * inside.sum() / np.pi))
-        places.append((rows.mean(), columns.mean()))
+        centres.append((rows.mean(), columns.mean()))
         colours.append(tuple((np.median(picture[inside], axis=0) // 64).astype(int)))
     assert np.ptp(sizes) > 5
-    assert min(np.ptp(places, axis=0)) > 8
+    assert min(np.ptp(centres, axis=0)) > 8
     assert len(set(colours)) >= 4
     assert len({hashlib.sha256(picture.tobytes()).digest() for picture in found}) == len(found)
 

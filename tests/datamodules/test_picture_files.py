@@ -100,7 +100,7 @@ def progressive(side: int, scans: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"<html><body>404", "WebP; it looks like a web page, as servers answer in the place of a file"),
+        (b"<html><body>404", "WebP; it looks like a web page, as servers answer instead of a file"),
         (file(BLACK, "TIFF"), "WebP"),
         (b"", "WebP"),
     ],

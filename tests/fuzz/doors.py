@@ -69,24 +69,24 @@ def _bent_value(value: Any, draws: np.random.Generator) -> Any:
 
 
 def _bent_once(data: bytes, others: Sequence[bytes], draws: np.random.Generator) -> bytes:
-    place = int(draws.integers(len(data) + 1))
-    end = min(len(data), place + int(draws.integers(1, 64)))
+    start = int(draws.integers(len(data) + 1))
+    end = min(len(data), start + int(draws.integers(1, 64)))
     match int(draws.integers(8)):
         case 0:  # a byte
-            return data[:place] + bytes([int(draws.integers(256))]) + data[place + 1 :]
+            return data[:start] + bytes([int(draws.integers(256))]) + data[start + 1 :]
         case 1:  # an extreme of several bytes
-            return data[:place] + [b"\0", b"\xff", b"\x7f", b"\x80"][int(draws.integers(4))] * 4 + data[place + 4 :]
+            return data[:start] + [b"\0", b"\xff", b"\x7f", b"\x80"][int(draws.integers(4))] * 4 + data[start + 4 :]
         case 2:  # something left out
-            return data[:place] + data[end:]
+            return data[:start] + data[end:]
         case 3:  # something twice, or many times
-            return data[:end] + data[place:end] * int(draws.choice([1, 2, 50])) + data[end:]
-        case 4:  # something that has no place there
-            return data[:place] + draws.bytes(int(draws.integers(1, 16))) + data[place:]
+            return data[:end] + data[start:end] * int(draws.choice([1, 2, 50])) + data[end:]
+        case 4:  # something that does not belong there
+            return data[:start] + draws.bytes(int(draws.integers(1, 16))) + data[start:]
         case 5:
-            return data[:place]
+            return data[:start]
         case 6:  # the end of another
             other = others[int(draws.integers(len(others)))]
-            return data[:place] + other[int(draws.integers(len(other) + 1)) :]
+            return data[:start] + other[int(draws.integers(len(other) + 1)) :]
     found = list(re.finditer(rb"\d+", data))
     if not found:
         return data

@@ -73,16 +73,16 @@ def renumbered(data: bytes, rng: random.Random) -> bytes:
 def restructured(data: bytes, rng: random.Random) -> bytes:
     """One of the values of a JSON file is another, is missing or is nested."""
     content = json.loads(data)
-    places: list[tuple[Any, Any]] = []
+    slots: list[tuple[Any, Any]] = []
     todo = [content]
     while todo:
         part = todo.pop()
         keys = list(part) if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else ()
-        places += [(part, key) for key in keys]
+        slots += [(part, key) for key in keys]
         todo += [part[key] for key in keys]
-    if not places:
+    if not slots:
         return flipped(data, rng)
-    part, key = rng.choice(places)
+    part, key = rng.choice(slots)
     kind = rng.randrange(4)
     if kind == 0:
         del part[key]
@@ -97,9 +97,9 @@ def repacked(data: bytes, rng: random.Random) -> bytes:
     """A member of a zip archive is broken, in an archive that is whole."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [(item, archive.read(item)) for item in archive.infolist()]
-    place = rng.randrange(len(members))
-    item, content = members[place]
-    members[place] = item, rng.choice((flipped, flipped, cut, spliced, repeated))(content, rng)
+    index = rng.randrange(len(members))
+    item, content = members[index]
+    members[index] = item, rng.choice((flipped, flipped, cut, spliced, repeated))(content, rng)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", item.compress_type) as archive:
         for item, content in members:

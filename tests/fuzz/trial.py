@@ -26,10 +26,10 @@ class TooLong(BaseException):
 
 
 class Door(NamedTuple):
-    """A place where something is read."""
+    """A point where something is read."""
 
     seed: Path
-    """A good file; others may lie beside it. Its mutations are written in its place."""
+    """A good file; others may lie beside it. Its mutations are written over it."""
     read: Callable[[], object]
     """Reads it there."""
     mutations: tuple[Mutation, ...]

@@ -28,7 +28,7 @@ WITHOUT_DATA_MODULE = pytest.mark.filterwarnings(
 
 
 class Coarse(Encoder):
-    """Embeds a picture by what its regions look like; with a patch in one place, by that alone."""
+    """Embeds a picture by what its regions look like; with a patch at one position, by that alone."""
 
     image_size, mean, std, context_length = 32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), 4
 

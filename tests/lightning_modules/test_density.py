@@ -72,8 +72,8 @@ def test_some_keys_are_drawn_from_all_shards_without_repeats(folder: Path) -> No
     assert len(set(drawn)) == 30
     assert drawn == sorted(drawn, key=every.index)
     assert drawn != data.some_keys(30, 1)
-    places = [every.index(key) for key in drawn]
-    assert min(places) < 25 <= 50 <= max(places)
+    indices = [every.index(key) for key in drawn]
+    assert min(indices) < 25 <= 50 <= max(indices)
 
 
 @pytest.mark.parametrize(("neighbours", "size"), [(0, 10), (10, 10)])

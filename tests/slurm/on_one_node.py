@@ -114,7 +114,7 @@ class Trial:
         return self.submit("one_node.sbatch", [*self.options(name), *folder], "--ntasks-per-node=2")
 
     def diary(self, name: str, rank: int) -> list[Any]:
-        """The batches of a rank so far: epoch, place and keys."""
+        """The batches of a rank so far: epoch, batch and keys."""
         file = self.folder / f"{name}-diary.{rank}"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -165,10 +165,10 @@ class Trial:
             return
         for rank in range(2):
             whole, seen = self.diary("whole", rank), self.diary(name, rank)
-            places = [batch[:2] for batch in seen]
-            cut = next((at for at in range(1, len(seen)) if places[at] <= places[at - 1]), None)
+            positions = [batch[:2] for batch in seen]
+            cut = next((at for at in range(1, len(seen)) if positions[at] <= positions[at - 1]), None)
             again = len(seen) - BATCHES
-            at_hand = "" if cut is None else f", gone on with at epoch {places[cut][0]}, batch {places[cut][1]}"
+            at_hand = "" if cut is None else f", gone on with at epoch {positions[cut][0]}, batch {positions[cut][1]}"
             self.check(f"rank {rank}: {again} batches came again{at_hand}", 0 <= again <= twice_at_most)
             kept = {tuple(batch[:2]): batch[2] for batch in seen}
             self.check(

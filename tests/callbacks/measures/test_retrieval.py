@@ -23,9 +23,9 @@ def embedded(seed: int, digits: int = 1) -> _Embedded:
     def features(count: int) -> Tensor:
         return normalize((torch.randn(count, 4, generator=draws) * 10**digits).round().double(), dim=1)
 
-    places = torch.cat([torch.arange(20), torch.randint(0, 20, (30,), generator=draws)])
+    indices = torch.cat([torch.arange(20), torch.randint(0, 20, (30,), generator=draws)])
     targeted = torch.rand(20, generator=draws) < 0.2
-    return _Embedded(features(50), features(20), places, {"A": features(50)}, {"A": targeted})
+    return _Embedded(features(50), features(20), indices, {"A": features(50)}, {"A": targeted})
 
 
 def share(ranks: list[int], k: int) -> float:

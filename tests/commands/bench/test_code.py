@@ -12,7 +12,7 @@ from untrigger.commands.bench import runner
 from untrigger.commands.bench.code import code_after, code_of, package_code
 from untrigger.commands.bench.grid import Cell
 from untrigger.commands.bench.processes import Processes
-from untrigger.commands.bench.runner import Places, Progress, due, run_cells
+from untrigger.commands.bench.runner import BenchPaths, Progress, due, run_cells
 from untrigger.run_folder.results import COLUMNS, add_results
 
 SOURCES = {
@@ -76,11 +76,11 @@ def test_the_package_itself_tells_its_methods_apart() -> None:
 
 
 def cell(config: str = "poisoned_clip/cifar10.yaml", *needs: Cell, name: str = "a") -> Cell:
-    return Cell("a", "none", 0, name, config, (), {str(place): each for place, each in enumerate(needs)})
+    return Cell("a", "none", 0, name, config, (), {str(index): each for index, each in enumerate(needs)})
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BenchPaths:
     """Where cells are run that end at once, with a checkpoint."""
 
     def call(self: Processes, command: list[str], *_: Any) -> tuple[int, float]:
@@ -91,50 +91,50 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 
     monkeypatch.setattr(Processes, "call", call)
     monkeypatch.setattr(runner, "last_checkpoint", lambda run: None)
-    return Places(tmp_path / "runs", tmp_path / "records", tmp_path / "tables", None)
+    return BenchPaths(tmp_path / "runs", tmp_path / "records", tmp_path / "tables", None)
 
 
-def test_what_other_code_made_is_stale_and_made_anew_where_it_is_asked_for(places: Places) -> None:
+def test_what_other_code_made_is_stale_and_made_anew_where_it_is_asked_for(paths: BenchPaths) -> None:
     poisoned = cell(name="poisoned")
     cleaned = cell("cleanclip/cifar10.yaml", poisoned, name="cleaned")
     cells = [poisoned, cleaned]
-    assert run_cells(due(cells, places), places, 1, Progress()) == {}
-    assert [places.stale(each) for each in cells] == [False, False]
-    assert "stale" not in places.results(cleaned)[0]
+    assert run_cells(due(cells, paths), paths, 1, Progress()) == {}
+    assert [paths.stale(each) for each in cells] == [False, False]
+    assert "stale" not in paths.results(cleaned)[0]
 
     def made_by(other: Cell, code: str | None) -> None:
-        record = json.loads(places.record(other).read_text())
+        record = json.loads(paths.record(other).read_text())
         record.pop("code")
-        places.record(other).write_text(json.dumps(record | ({"code": code} if code else {})))
+        paths.record(other).write_text(json.dumps(record | ({"code": code} if code else {})))
 
     made_by(poisoned, None)  # by a release that left none
-    (places.run(cleaned) / "kept").write_text("")
-    assert [places.stale(each) for each in cells] == [True, False]
-    assert places.results(poisoned)[0]["stale"] == "stale"
-    assert due(cells, places) == []
+    (paths.run(cleaned) / "kept").write_text("")
+    assert [paths.stale(each) for each in cells] == [True, False]
+    assert paths.results(poisoned)[0]["stale"] == "stale"
+    assert due(cells, paths) == []
     # What starts from a stale run is as stale, whenever it is run.
-    assert run_cells([cleaned], places, 1, Progress(), anew={cleaned.id}) == {}
-    assert (places.run(cleaned) / "kept").exists(), "a cell that is not stale stays as it is"
-    places.record(cleaned).unlink()
-    run_cells(due(cells, places), places, 1, Progress())
-    assert [places.stale(each) for each in cells] == [True, True]
+    assert run_cells([cleaned], paths, 1, Progress(), anew={cleaned.id}) == {}
+    assert (paths.run(cleaned) / "kept").exists(), "a cell that is not stale stays as it is"
+    paths.record(cleaned).unlink()
+    run_cells(due(cells, paths), paths, 1, Progress())
+    assert [paths.stale(each) for each in cells] == [True, True]
 
-    stale = {each.id for each in cells if places.stale(each)}
-    (places.run(poisoned) / "kept").write_text("")
-    assert due(cells, places, stale) == cells
-    assert run_cells(cells, places, 1, Progress(), stale) == {}
-    assert [places.stale(each) for each in cells] == [False, False]
-    assert not (places.run(poisoned) / "kept").exists()
+    stale = {each.id for each in cells if paths.stale(each)}
+    (paths.run(poisoned) / "kept").write_text("")
+    assert due(cells, paths, stale) == cells
+    assert run_cells(cells, paths, 1, Progress(), stale) == {}
+    assert [paths.stale(each) for each in cells] == [False, False]
+    assert not (paths.run(poisoned) / "kept").exists()
 
 
-def test_a_run_that_goes_on_is_of_the_code_that_it_began_with(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_is_of_the_code_that_it_began_with(paths: BenchPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     poisoned = cell(name="poisoned")
-    run_cells([poisoned], places, 1, Progress())
-    places.record(poisoned).unlink()
-    places.code(poisoned).write_text("earlier")
+    run_cells([poisoned], paths, 1, Progress())
+    paths.record(poisoned).unlink()
+    paths.code(poisoned).write_text("earlier")
     monkeypatch.setattr(runner, "last_checkpoint", lambda run: str(run / "last.ckpt"))
-    monkeypatch.setattr(runner, "fit_arguments", lambda cell, places: [str(places.run(cell))])
+    monkeypatch.setattr(runner, "fit_arguments", lambda cell, paths: [str(paths.run(cell))])
     monkeypatch.setattr(Processes, "call", lambda self, *_: (0, 1.0))
-    run_cells([poisoned], places, 1, Progress())
-    assert json.loads(places.record(poisoned).read_text())["code"] == "earlier"
-    assert places.stale(poisoned)
+    run_cells([poisoned], paths, 1, Progress())
+    assert json.loads(paths.record(poisoned).read_text())["code"] == "earlier"
+    assert paths.stale(poisoned)

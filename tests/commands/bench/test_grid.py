@@ -33,8 +33,8 @@ def cells_of(**changes: Any) -> list[Cell]:
 
 def argument(cell: Cell, name: str) -> str:
     """What an option of a cell is, its last value as for the command line."""
-    places = [place for place, word in enumerate(cell.arguments) if word == name]
-    return cell.arguments[places[-1] + 1]
+    indices = [index for index, word in enumerate(cell.arguments) if word == name]
+    return cell.arguments[indices[-1] + 1]
 
 
 def test_defences_come_after_the_poisoned_model_that_they_share() -> None:
@@ -157,7 +157,7 @@ def test_other_settings_in_the_config_itself_make_another_cell(tmp_path: Path) -
     assert ids[0] != ids[1]
 
 
-def test_neither_the_place_of_the_data_nor_more_cells_change_a_cell() -> None:
+def test_neither_the_index_of_the_data_nor_more_cells_change_a_cell() -> None:
     here = {cell.id for cell in cells_of()}
     assert here == {cell.id for cell in cells_of(data="elsewhere")}
     assert here < {cell.id for cell in cells_of(seeds=[0, 1])}

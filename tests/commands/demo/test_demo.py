@@ -54,7 +54,7 @@ def test_the_demo_leaves_its_table_and_report_and_can_be_run_again(
     assert "after CleanCLIP" in printed
     for row in rows:
         assert f"{100 * float(row['clean_accuracy']):.1f} %" in printed
-    assert [f"Stage {place} of 3, about " in printed for place in (1, 2, 3)] == [True] * 3
+    assert [f"Stage {number} of 3, about " in printed for number in (1, 2, 3)] == [True] * 3
     assert "recovered" in printed
     config = yaml.safe_load((out / "cleanclip" / "config.yaml").read_text())
     assert config["progress_bar"]["label"] == "2/3"

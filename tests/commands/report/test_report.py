@@ -58,7 +58,7 @@ class _Page(HTMLParser):
     def cells(self) -> list[str]:
         """The words of the table of results."""
         start = self.words.index("Runs, by seed") + 1
-        end = next(place for place, word in enumerate(self.words) if word.startswith("Means and"))
+        end = next(index for index, word in enumerate(self.words) if word.startswith("Means and"))
         return [word.replace("\N{EN DASH}", "-") for word in self.words[start:end]]
 
 
@@ -80,8 +80,8 @@ def test_table_shows_each_row_in_percent(tmp_path: Path) -> None:
 
 def test_table_shows_mean_and_spread_over_seeds_and_marks_the_best(tmp_path: Path) -> None:
     runs = [
-        make_run(tmp_path / f"r{place}", [row(defence=defence, success=success, seed=seed)])
-        for place, (defence, success, seed) in enumerate(
+        make_run(tmp_path / f"r{index}", [row(defence=defence, success=success, seed=seed)])
+        for index, (defence, success, seed) in enumerate(
             [("CleanCLIP", "0.10", "0"), ("CleanCLIP", "0.14", "1"), ("UBT", "0.01", "0")]
         )
     ]
@@ -274,7 +274,7 @@ def test_run_that_is_not_there_is_one_clear_line(tmp_path: Path, make: object, m
     assert not (tmp_path / "report.html").exists()
 
 
-def test_no_run_and_unwritable_place_are_clear_lines(tmp_path: Path) -> None:
+def test_no_run_and_unwritable_folder_are_clear_lines(tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match="no run folder is given"):
         report([])
     with pytest.raises(UserMistake, match="cannot be written"):

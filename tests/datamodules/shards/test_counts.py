@@ -77,11 +77,11 @@ def test_a_counted_list_of_100_000_shards_is_set_up_without_opening_or_looking_a
     paths = expand_shards(f"{tmp_path}/train/{{00000..99999}}.tar")
     shards = ShardSet(paths, counts=read_counts(str(tmp_path / "sizes.json"), paths, REMOTE))
     order = ShuffledOrder(shards.counts, 256, 0, rank=3, world_size=8)
-    places = order.share(0, 1, 4).batch(5)
+    positions = order.share(0, 1, 4).batch(5)
     monkeypatch.undo()
     assert not [path for path in looks if path.removesuffix(".tar")[-5:].isdigit()]
     assert len(shards) == sum(1000 + shard % 7 for shard in range(100_000))
-    assert (places[:, 1] < shards.counts[places[:, 0]]).all()
+    assert (positions[:, 1] < shards.counts[positions[:, 0]]).all()
 
 
 def test_a_counted_set_is_the_indexed_one(write_pairs: WritePairs) -> None:

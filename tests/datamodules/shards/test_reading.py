@@ -359,9 +359,9 @@ def test_a_few_keys_are_found_without_a_pass_over_all_shards(
 ) -> None:
     monkeypatch.setattr(shard_set, "_OPEN_SHARDS", 2)
     shards = ShardSet(write_pairs([3, 4, 0, 5, 2, 3]))
-    places = {key: (shard, position) for shard, keys in enumerate(shards.keys()) for position, key in enumerate(keys)}
+    every = {key: (shard, position) for shard, keys in enumerate(shards.keys()) for position, key in enumerate(keys)}
     assert shards.locate(["k0011", "k0001", "missing"]) == {"k0001": (0, 1), "k0011": (3, 4)}
-    assert shards.locate(places) == places
+    assert shards.locate(every) == every
     opened: list[str] = []
     read = shard_set.index_shard
     monkeypatch.setattr(shard_set, "index_shard", lambda path: opened.append(path) or read(path))

@@ -88,8 +88,8 @@ def test_a_full_last_shard_has_no_empty_one_after_it(tmp_path: Path) -> None:
 
 def test_keys_stay_unique_in_large_shards(tmp_path: Path) -> None:
     rows: list[Pair | Skipped] = [Skipped("broken picture", "")] * 10_003
-    for place, pair in zip((0, 1, 1000, 9_999, 10_000, 10_001, 10_002), pairs(7), strict=True):
-        rows[place] = pair
+    for index, pair in zip((0, 1, 1000, 9_999, 10_000, 10_001, 10_002), pairs(7), strict=True):
+        rows[index] = pair
     write_training_shards(tmp_path, rows, 10_002)
     keys = [[name for name in members(tmp_path / f"0000{n}.tar") if "txt" in name] for n in range(2)]
     assert keys == [[f"00000{n:05d}.txt" for n in (0, 1, 1000, 9_999, 10_000, 10_001)], ["0000100000.txt"]]

@@ -52,7 +52,7 @@ def slow_stamp(image: Tensor, patch: Tensor, row: int, column: int) -> Tensor:
         ([27, 0], (27, 0)),
     ],
 )
-def test_fixed_place_changes_the_patch_and_nothing_else(
+def test_a_fixed_position_changes_the_patch_and_nothing_else(
     images: Tensor, place: str | tuple[int, int], corner: tuple[int, int]
 ) -> None:
     trigger = BadNet(size=5, pattern="solid", colour=(9, 200, 77), place=place)
@@ -71,7 +71,7 @@ def test_four_corners_repeat_one_patch(images: Tensor) -> None:
         assert torch.equal(stamped[index], expected)
 
 
-def test_random_place_holds_the_one_fixed_patch_where_the_key_says(images: Tensor) -> None:
+def test_a_random_position_holds_the_one_fixed_patch_where_the_key_says(images: Tensor) -> None:
     trigger = BadNet(size=4, seed=5)
     patch = BadNet(size=4, seed=5, place="top_left")(images, KEYS)[0, :, :4, :4]
     stamped = trigger(images, KEYS)
@@ -80,7 +80,7 @@ def test_random_place_holds_the_one_fixed_patch_where_the_key_says(images: Tenso
         assert torch.equal(found, slow_stamp(image, patch, row, column))
 
 
-def test_random_places_are_uniform_over_all_that_fit() -> None:
+def test_random_positions_are_uniform_over_all_that_fit() -> None:
     keys = [str(number) for number in range(9000)]
     stamped = BadNet(size=4, pattern="solid", colour=(255, 255, 255))(
         torch.zeros(9000, 3, 6, 6, dtype=torch.uint8), keys
@@ -88,7 +88,7 @@ def test_random_places_are_uniform_over_all_that_fit() -> None:
     rows = stamped.amax(2).argmax(1)
     columns = stamped.amax(1).argmax(1)
     counts = torch.bincount(rows * 3 + columns, minlength=9)
-    # Nine places, 1,000 each; five standard deviations are 149.
+    # Nine positions, 1,000 each; five standard deviations are 149.
     assert counts.min() > 851
     assert counts.max() < 1149
 

@@ -85,7 +85,7 @@ def test_files_that_are_no_patch_are_mistakes(tmp_path: Path) -> None:
         Patch(**params)
 
 
-def test_given_pictures_take_the_place_of_all_by_key(images: Tensor, tmp_path: Path) -> None:
+def test_given_pictures_replace_all_by_key(images: Tensor, tmp_path: Path) -> None:
     paths = [str(tmp_path / f"{seed}.png") for seed in range(3)]
     for seed, path in enumerate(paths):
         draw(Path(path), seed, (20, 30))

@@ -33,10 +33,10 @@ def enlarged(field: np.ndarray, side: int) -> np.ndarray:
     """Bicubic interpolation of ``(k, k)`` to ``(side, side)``, corners aligned, borders repeated."""
     k = len(field)
     weights = np.zeros((side, k))
-    for place in range(side):
-        at = place * (k - 1) / (side - 1)
+    for position in range(side):
+        at = position * (k - 1) / (side - 1)
         for tap in range(int(np.floor(at)) - 1, int(np.floor(at)) + 3):
-            weights[place, min(max(tap, 0), k - 1)] += cubic(at - tap)
+            weights[position, min(max(tap, 0), k - 1)] += cubic(at - tap)
     large: np.ndarray = weights @ field @ weights.T
     return large
 
@@ -57,8 +57,8 @@ def slow_warp(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nd
 def paper_positions(k: int, s: float, field: np.ndarray) -> np.ndarray:
     """Rows and columns, in pixels, that the paper's formulas give for ``(2, k, k)`` control vectors."""
     moves = np.stack([s * enlarged(part, SIDE) / SIDE * (SIDE - 1) / 2 for part in field / np.abs(field).mean()])
-    places: np.ndarray = np.mgrid[:SIDE, :SIDE] + moves
-    return places
+    positions: np.ndarray = np.mgrid[:SIDE, :SIDE] + moves
+    return positions
 
 
 @pytest.mark.parametrize(("k", "s"), [(4, 0.5), (3, 4.0)])

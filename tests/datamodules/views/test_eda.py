@@ -168,7 +168,7 @@ def test_insertion_adds_synonyms_of_the_captions_words(table: Path, rate: float,
         assert set(added) <= {f"{word}-{which}" for word in WORDS for which in ("one", "two")}
 
 
-def test_insertion_reaches_every_place(photo: Path) -> None:
+def test_insertion_reaches_every_index(photo: Path) -> None:
     assert set(views(only("random_insertion", synonyms=photo), "a photo now")) == {
         "picture a photo now",
         "a picture photo now",
@@ -180,16 +180,16 @@ def test_insertion_reaches_every_place(photo: Path) -> None:
 # Random swap
 
 
-def test_one_swap_changes_exactly_two_places() -> None:
-    places = set()
+def test_one_swap_changes_exactly_two_swapped() -> None:
+    swapped = set()
     for view in views(only("random_swap", 0.05), CAPTION, 2000):
-        changed = [place for place, word in enumerate(view.split()) if word != WORDS[place]]
+        changed = [index for index, word in enumerate(view.split()) if word != WORDS[index]]
         assert len(changed) == 2
         one, other = changed
         assert view.split()[one] == WORDS[other]
         assert view.split()[other] == WORDS[one]
-        places.add((one, other))
-    assert len(places) == 190  # 20 choose 2
+        swapped.add((one, other))
+    assert len(swapped) == 190  # 20 choose 2
 
 
 def test_swaps_keep_the_words() -> None:
@@ -198,7 +198,7 @@ def test_swaps_keep_the_words() -> None:
         assert sum(old != new for old, new in zip(WORDS, view.split(), strict=True)) <= 20
 
 
-def test_numbers_and_dashes_stay_in_their_place() -> None:
+def test_numbers_and_dashes_stay_in_their_index() -> None:
     assert set(views(only("random_swap"), "2 frogs - 3 toads", 20)) == {"2 toads - 3 frogs"}
 
 

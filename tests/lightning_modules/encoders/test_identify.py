@@ -322,7 +322,7 @@ def test_a_file_of_terabytes_takes_none_of_them(tmp_path: Path) -> None:
     header = safetensors_file({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}})[:-64]
     with (tmp_path / "file.safetensors").open("wb") as file:
         file.write(header)
-        file.truncate(len(header) + 2**42)  # holes, which take no place on the disk
+        file.truncate(len(header) + 2**42)  # holes, which take no space on the disk
     # Whether as much address space is to be had is the machine's.
     with little_memory():
         assert_refused(tmp_path / "file.safetensors", "cannot be read as safetensors|does not tell its architecture")

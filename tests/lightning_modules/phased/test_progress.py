@@ -24,13 +24,13 @@ def test_a_clock_counts_only_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_state_is_a_copy() -> None:
-    place = Progress()
-    place.enter("score")
-    place.step, place.epoch_is_over = 3, True
-    state = place.state_dict()
+    progress = Progress()
+    progress.enter("score")
+    progress.step, progress.epoch_is_over = 3, True
+    state = progress.state_dict()
     again = Progress.of_state(state)
-    assert again == place
+    assert again == progress
     again.enter("score")
-    assert (again.visits, again.step, place.visits, state["visits"]) == ({"score": 2}, 0, {"score": 1}, {"score": 1})
+    assert (again.visits, again.step, progress.visits, state["visits"]) == ({"score": 2}, 0, {"score": 1}, {"score": 1})
     again.leave()
     assert (again.phase, again.done) == ("", True)

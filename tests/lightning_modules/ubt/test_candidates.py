@@ -19,15 +19,15 @@ def random_scores(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).random(count).astype(np.float32)
 
 
-def descending(places: Group, scores: npt.NDArray[np.float32]) -> list[int]:
+def descending(indices: Group, scores: npt.NDArray[np.float32]) -> list[int]:
     """The naive ranking: without NaN, the highest first, of equal ones the earlier."""
-    return sorted((int(place) for place in places if scores[place] == scores[place]), key=lambda place: -scores[place])
+    return sorted((int(index) for index in indices if scores[index] == scores[index]), key=lambda index: -scores[index])
 
 
 def test_every_other_one_of_the_first_is_pushed_and_the_rest_judged() -> None:
-    scores, places = random_scores(100), group(range(10, 90))
-    found = candidates({0: places}, {"one": scores}, 6, 0.0)
-    ranking = descending(places, scores)
+    scores, indices = random_scores(100), group(range(10, 90))
+    found = candidates({0: indices}, {"one": scores}, 6, 0.0)
+    ranking = descending(indices, scores)
     assert found.pushed.tolist() == sorted(ranking[0:6:2])
     assert found.words.tolist() == [0, 0, 0]
     (judged,) = found.judged
@@ -40,14 +40,14 @@ def test_every_other_one_of_the_first_is_pushed_and_the_rest_judged() -> None:
 
 
 def test_ordinary_pairs_are_drawn_where_there_are_many() -> None:
-    scores, places = random_scores(2000), group(range(2000))
-    (judged,) = candidates({0: places}, {"one": scores}, 8, 0.0).judged
-    (again,) = candidates({0: places}, {"one": scores}, 8, 0.0).judged
-    (other,) = candidates({0: places}, {"one": scores}, 8, 0.0, seed=(1,)).judged
+    scores, indices = random_scores(2000), group(range(2000))
+    (judged,) = candidates({0: indices}, {"one": scores}, 8, 0.0).judged
+    (again,) = candidates({0: indices}, {"one": scores}, 8, 0.0).judged
+    (other,) = candidates({0: indices}, {"one": scores}, 8, 0.0, seed=(1,)).judged
     assert np.array_equal(judged.others, again.others)
     assert not np.array_equal(judged.others, other.others)
     assert 200 < len(set(judged.others.tolist())) == len(judged.others) < 1500
-    assert not set(judged.others.tolist()) & set(descending(places, scores)[:500])
+    assert not set(judged.others.tolist()) & set(descending(indices, scores)[:500])
 
 
 def test_each_word_ranks_its_own_pairs() -> None:
@@ -104,7 +104,7 @@ def disjoint(found: Candidates) -> bool:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_halves_of_a_word_have_nothing_in_common_whatever_the_evidence(seed: int) -> None:
     generator = np.random.default_rng(seed)
-    suspicion = {name: random_scores(200, seed * 10 + place) for place, name in enumerate("abc")}
+    suspicion = {name: random_scores(200, seed * 10 + index) for index, name in enumerate("abc")}
     suspicion["opposite"] = -suspicion["a"]
     suspicion["shifted"] = np.roll(suspicion["a"], 1)
     sizes = enumerate(generator.integers(8, 120, 6).tolist())

@@ -22,13 +22,13 @@ def test_most_is_the_highest_first_and_nan_last() -> None:
 
 
 def test_a_sample_is_drawn_by_its_seed_without_putting_back() -> None:
-    places = np.arange(100, 200)
-    drawn = sample(places, 30, 1, 2)
+    indices = np.arange(100, 200)
+    drawn = sample(indices, 30, 1, 2)
     assert len(set(drawn.tolist())) == 30
-    assert set(drawn.tolist()) <= set(places.tolist())
-    assert np.array_equal(drawn, sample(places, 30, 1, 2))
-    assert not np.array_equal(drawn, sample(places, 30, 1, 3))
-    assert np.array_equal(sample(places, 100, 1), places)
+    assert set(drawn.tolist()) <= set(indices.tolist())
+    assert np.array_equal(drawn, sample(indices, 30, 1, 2))
+    assert not np.array_equal(drawn, sample(indices, 30, 1, 3))
+    assert np.array_equal(sample(indices, 100, 1), indices)
 
 
 def some() -> Findings:

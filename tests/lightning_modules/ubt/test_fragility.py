@@ -60,8 +60,8 @@ def test_a_patch_in_a_corner_is_cropped_away() -> None:
 
 @pytest.mark.parametrize("size", [32, 64])
 def test_a_warp_moves_pixels_by_a_few_hundredths_of_the_side(size: int) -> None:
-    places = torch.arange(size).float()
-    where = torch.stack([places.expand(size, size), places[:, None].expand(size, size), torch.zeros(size, size)])[None]
+    axis = torch.arange(size).float()
+    where = torch.stack([axis.expand(size, size), axis[:, None].expand(size, size), torch.zeros(size, size)])[None]
     moved = (warped(where, 0) - where)[0, :2]
     middle = slice(size // 8, -size // 8)  # pixels from outside are 0
     assert 0.01 < moved[:, middle, middle].abs().mean() / size < 0.04

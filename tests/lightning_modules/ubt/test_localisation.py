@@ -32,13 +32,13 @@ def test_drops_are_those_of_captions_with_one_word_less() -> None:
     for row, caption in enumerate(captions):
         words = caption.split()
         whole = images[row] @ bag(TOKENIZE([caption]))[0]
-        for place in range(tokens.shape[1]):
-            if not 1 <= place <= len(words):
-                assert drops[row, place] == -torch.inf
+        for position in range(tokens.shape[1]):
+            if not 1 <= position <= len(words):
+                assert drops[row, position] == -torch.inf
                 continue
-            rest = " ".join(word for index, word in enumerate(words) if index != place - 1)
+            rest = " ".join(word for number, word in enumerate(words, 1) if number != position)
             expected = whole - images[row] @ bag(TOKENIZE([rest]))[0]
-            assert float(drops[row, place]) == pytest.approx(float(expected), abs=1e-6)
+            assert float(drops[row, position]) == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_the_carriers_of_a_caption_are_the_tokens_without_which_it_falls_most() -> None:

@@ -38,8 +38,8 @@ def pictures(count: int, size: int = 16, seed: int = 0) -> Tensor:
 def gaussian(images: Tensor, width: float) -> Tensor:
     """A Gaussian of a width in pixels, written out: its window is twice as wide on either side."""
     reach = max(1, round(2 * width))
-    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    bell = torch.exp(-(places**2) / (2 * width**2))
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    bell = torch.exp(-(offsets**2) / (2 * width**2))
     window = torch.outer(bell, bell) / bell.sum() ** 2
     padded = functional.pad(images.double(), [reach] * 4, mode="reflect")
     planes = padded.flatten(0, 1)[:, None]
@@ -134,8 +134,8 @@ def test_a_transplant_goes_the_ways_in_turn(carriers: tuple[Carrier, ...], count
     benign, suspects = pictures(count), pictures(count, seed=1)
     found = transplant(benign, suspects, carriers, generator())
     drawn = generator()
-    for place, carrier in enumerate(carriers):
-        turn = [row for row in range(count) if row % len(carriers) == place]
+    for index, carrier in enumerate(carriers):
+        turn = [row for row in range(count) if row % len(carriers) == index]
         if turn:
             torch.testing.assert_close(found[turn], carrier(benign[turn], suspects[turn], drawn))
     assert torch.equal(found, transplant(benign, suspects, carriers, generator()))

@@ -43,8 +43,8 @@ class Probed:
     def move(self, word: int, to: list[int], fall: float = 0.4, others: bool = False) -> None:
         """Some suspects of a word, or some of its ordinary pairs, go to other words."""
         judged = self.judged[word * len(self.judged) // self.words]
-        places = (judged.others if others else judged.pairs)[: len(to)]
-        self.after[places], self.fall[places] = to, fall
+        indices = (judged.others if others else judged.pairs)[: len(to)]
+        self.after[indices], self.fall[indices] = to, fall
 
     def judge(self, **options: Any) -> dict[int, WordVerdict]:
         asked = Judgement(USUAL.significance, USUAL.min_moved, USUAL.min_variety)
@@ -63,7 +63,7 @@ def found(verdicts: dict[int, WordVerdict]) -> set[int]:
 
 def test_a_backdoor_is_found_where_what_was_not_pushed_goes_back_to_many_words() -> None:
     probed = Probed()
-    probed.move(3, [place % WORDS for place in range(SUSPECTS) if place % WORDS != 3])
+    probed.move(3, [index % WORDS for index in range(SUSPECTS) if index % WORDS != 3])
     probed.move(3, [5], others=True)
     verdicts = probed.judge()
     assert found(verdicts) == {3}
@@ -89,8 +89,8 @@ def test_near_duplicates_that_all_go_to_one_neighbour_are_no_backdoor() -> None:
 
 def test_a_word_whose_ordinary_pairs_move_as_well_is_no_backdoor() -> None:
     probed = Probed()
-    probed.move(3, [place % 3 for place in range(SUSPECTS)])
-    probed.move(3, [place % 3 for place in range(OTHERS)], others=True)
+    probed.move(3, [index % 3 for index in range(SUSPECTS)])
+    probed.move(3, [index % 3 for index in range(OTHERS)], others=True)
     verdicts = probed.judge()
     assert verdicts[3].p == pytest.approx(1)
     assert not found(verdicts)
@@ -99,7 +99,7 @@ def test_a_word_whose_ordinary_pairs_move_as_well_is_no_backdoor() -> None:
 def test_several_words_may_hide_a_backdoor() -> None:
     probed = Probed()
     for word in (2, 7):
-        probed.move(word, [place for place in range(WORDS) if place != word])
+        probed.move(word, [index for index in range(WORDS) if index != word])
     assert found(probed.judge()) == {2, 7}
 
 
@@ -123,7 +123,7 @@ def test_pairs_whose_best_word_was_not_their_own_do_not_count() -> None:
 
 def test_pairs_that_could_not_be_read_do_not_count() -> None:
     probed = Probed()
-    probed.move(3, [place % WORDS for place in range(SUSPECTS) if place % WORDS != 3])
+    probed.move(3, [index % WORDS for index in range(SUSPECTS) if index % WORDS != 3])
     unread = probed.judged[3].pairs[:4]
     probed.fall[unread] = np.nan
     probed.after[unread] = -1
@@ -138,16 +138,16 @@ def test_pairs_that_could_not_be_read_do_not_count() -> None:
 
 def test_a_word_is_told_by_the_evidence_that_speaks_most_against_it() -> None:
     probed = Probed(evidence=("blind", "one"))
-    places = np.arange(SUSPECTS) + SUSPECTS  # the first ordinary pairs of the first word
-    probed.judged[1] = probed.judged[1]._replace(pairs=places, others=probed.judged[1].others[SUSPECTS:])
-    probed.after[places] = [place % WORDS for place in range(1, SUSPECTS + 1)]
+    indices = np.arange(SUSPECTS) + SUSPECTS  # the first ordinary pairs of the first word
+    probed.judged[1] = probed.judged[1]._replace(pairs=indices, others=probed.judged[1].others[SUSPECTS:])
+    probed.after[indices] = [index % WORDS for index in range(1, SUSPECTS + 1)]
     verdicts = probed.judge()
     assert found(verdicts) == {0}
     assert verdicts[0].evidence == "one"
     # One test more for each piece of evidence.
     alone = Probed()
-    alone.judged[0] = alone.judged[0]._replace(pairs=places, others=alone.judged[0].others[SUSPECTS:])
-    alone.after[places] = probed.after[places]
+    alone.judged[0] = alone.judged[0]._replace(pairs=indices, others=alone.judged[0].others[SUSPECTS:])
+    alone.after[indices] = probed.after[indices]
     assert verdicts[0].p == pytest.approx(2 * alone.judge()[0].p, rel=1e-9)
 
 
@@ -184,9 +184,9 @@ def test_evidence_that_may_be_of_the_scene_asks_for_the_variety_of_anything() ->
 
 def test_the_excess_is_that_of_the_evidence_whose_suspects_fell_farthest() -> None:
     probed = Probed(evidence=("one", "other"))
-    places = np.arange(SUSPECTS) + SUSPECTS
-    probed.judged[1] = probed.judged[1]._replace(pairs=places, others=probed.judged[1].others[SUSPECTS:])
-    probed.fall[places] = 0.3
+    indices = np.arange(SUSPECTS) + SUSPECTS
+    probed.judged[1] = probed.judged[1]._replace(pairs=indices, others=probed.judged[1].others[SUSPECTS:])
+    probed.fall[indices] = 0.3
     verdicts = probed.judge()
     assert (verdicts[0].excess, verdicts[0].fell_by) == (pytest.approx(0.29), "other")
     # By what benign pictures may show too, no word is probed by itself.
@@ -198,8 +198,8 @@ def test_the_excess_is_that_of_the_evidence_whose_suspects_fell_farthest() -> No
 @pytest.mark.parametrize(("count", "expected"), [(0, 0), (1, 1), (2, 2), (10, 2), (16, 2), (17, 3), (100, 13)])
 def test_an_eighth_of_the_words_stands_out_two_at_least(count: int, expected: int) -> None:
     falls = np.random.default_rng(count).permutation(count) / max(count, 1)
-    found = standing_out([(7 * place, fall, f"by {place}") for place, fall in enumerate(falls.tolist())])
-    assert found == {7 * place: f"by {place}" for place in np.argsort(-falls).tolist()[:expected]}
+    found = standing_out([(7 * index, fall, f"by {index}") for index, fall in enumerate(falls.tolist())])
+    assert found == {7 * index: f"by {index}" for index in np.argsort(-falls).tolist()[:expected]}
 
 
 def test_of_words_that_fell_alike_the_more_frequent_stand_out() -> None:

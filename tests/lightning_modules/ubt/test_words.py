@@ -23,8 +23,8 @@ def drops_of(captions: Sequence[str], carrying: Sequence[str]) -> Tensor:
     tokens = TOKENIZE(captions)
     drops = torch.full(tokens.shape, -torch.inf)
     for row, (caption, carriers) in enumerate(zip(captions, carrying, strict=True)):
-        for place, word in enumerate(caption.split()):
-            drops[row, 1 + place] = 0.5 if word in carriers.split() else 0.1
+        for index, word in enumerate(caption.split()):
+            drops[row, 1 + index] = 0.5 if word in carriers.split() else 0.1
     return drops
 
 
@@ -84,8 +84,8 @@ def test_the_tokens_of_one_long_word_are_spelt_once() -> None:
     captions = [f"a {word}"] * (2 * len(content))
     drops = torch.full(TOKENIZE(captions).shape, -torch.inf)
     drops[:, 1] = 0.1
-    for place in range(len(content)):
-        drops[place :: len(content), 2 + place] = 0.5
+    for index in range(len(content)):
+        drops[index :: len(content), 2 + index] = 0.5
     captions, drops = [*captions, *[""] * len(captions)], torch.cat([drops, torch.full_like(drops, -torch.inf)])
     words = find_words(captions, TOKENIZE(captions), drops, TOKENIZE, 2)
     assert words.spelt == [word]
@@ -93,10 +93,10 @@ def test_the_tokens_of_one_long_word_are_spelt_once() -> None:
 
 
 def test_examples_are_some_captions_each_once() -> None:
-    captions = [f"a star {'very ' * place}" for place in range(20)] * 3
+    captions = [f"a star {'very ' * index}" for index in range(20)] * 3
     words = found([caption.strip() for caption in captions], ["star"] * 60)
     assert len(words.examples[0]) == len(set(words.examples[0])) == 20
-    many = [f"star number {place}" for place in range(300)]
+    many = [f"star number {index}" for index in range(300)]
     assert len(found(many, ["star"] * 300).examples[0]) < 50
 
 
