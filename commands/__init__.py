@@ -13,6 +13,7 @@ COMMANDS = {
     "shards": "turn a CSV, an image folder or a torchvision data set into shards",
     "poison": "bake a poison plan into new shards",
     "check": "say whether a model of unknown origin, and its data, have a backdoor",
+    "detect": "rank training pairs by every detector of poison, and say how well each ranks",
     "clean": "let a suspicious model unlearn its backdoor, and hand it back",
     "export": "hand a model back in the format of transformers or open_clip, with a model card",
     "bench": "run a grid of attacks and defences; its table, figures and report",

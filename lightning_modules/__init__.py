@@ -8,6 +8,7 @@ from .decree import DECREE
 from .density import LocalDensityCLIP
 from .fine_pruning import FinePruning
 from .linear_probe import LinearProbe
+from .pair_detectors import PairDetectors
 from .par import PAR
 from .phased import Phase, PhasedCLIPModule, phase_table
 from .poisoned_clip import PoisonedCLIP
@@ -50,6 +51,7 @@ __all__ = [
     "NegativeRobustness",
     "OverfitOptions",
     "OverfittedSimilarity",
+    "PairDetectors",
     "Pairs",
     "Phase",
     "PhasedCLIPModule",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ..contracts import DECISIONS, ImageTextBatch, Suspicion, UserMistake
-from .encoders import build_encoder
+from .isolation import Isolate, chance_level, mean_by_key
 from .losses import PairLosses
 from .losses.gather import mean_over_ranks
 from .optimisation import warmup_cosine
 from .phased import Phase, PhasedCLIPModule, among_others, phase_table
 from .ranges import check_ranges
-from .ubt.scores import PassScores, Scores
+from .ubt.scores import Scores
 
 
 class ABL(PhasedCLIPModule):
@@ -92,7 +91,7 @@ class ABL(PhasedCLIPModule):
         )
         self.isolated_share, self.seed = isolated_share, seed
         self.phases = phase_table(
-            Isolate(isolation_epochs, isolation_lr, gamma),
+            Isolate(isolation_epochs, isolation_lr, gamma, seed, self.isolate),
             Unlearn(unlearn_epochs, lr, retained_per_isolated, unlearn_weight, ceiling),
         )
         self.keys: list[str] = []
@@ -105,7 +104,7 @@ class ABL(PhasedCLIPModule):
     @property
     def chance(self) -> float:
         """The contrastive loss of a pair in a batch of which nothing is known."""
-        return math.log(self.data.global_batch_size)
+        return chance_level(self)
 
     @property
     def suspicion(self) -> Suspicion | None:
@@ -119,24 +118,20 @@ class ABL(PhasedCLIPModule):
         """How many were isolated."""
         return f"{len(self.isolated):,} of {len(self.keys):,} pairs isolated"
 
-    def begin_anew(self) -> None:
-        """Give the encoder the weights that its name stands for, random ones drawn from ``seed``."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.encoder.load_state_dict(build_encoder(self.hparams["encoder"]).state_dict())
-
-    def isolate(self, keys: list[str], losses: Scores) -> None:
+    def isolate(self, keys: list[str], losses: Scores) -> str:
         """Rank all pairs by what was seen of them.
 
         Args:
             keys: Of pairs, each as often as it was seen.
             losses: As many.
+
+        Returns:
+            The phase that comes next.
         """
-        self.keys, index = (part.tolist() for part in np.unique(keys, return_inverse=True))
-        sums, counts = np.bincount(index, losses), np.bincount(index)
-        self.mean_loss = (sums / counts).astype(np.float32)
+        self.keys, self.mean_loss = mean_by_key(keys, losses)
         count = max(1, round(self.isolated_share * len(self.keys)))
         self.isolated = frozenset(self.keys[index] for index in np.argsort(self.mean_loss, kind="stable")[:count])
+        return "unlearn"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what was isolated."""
@@ -153,70 +148,6 @@ class ABL(PhasedCLIPModule):
         state = checkpoint["abl"]
         self.keys, self.mean_loss = list(state["keys"]), state["mean_loss"].numpy()
         self.isolated = frozenset(state["isolated"])
-
-
-class Isolate(Phase[ABL]):
-    """Trains a copy with a trap, and notes the loss of every pair in every epoch.
-
-    Args:
-        epochs: How many.
-        lr: After the module's ``warmup_steps``.
-        gamma: See ``ABL``.
-    """
-
-    learning = ("image", "rest")
-    train_mode = True
-    measured = "trapped"
-
-    def __init__(self, epochs: int, lr: float, gamma: float) -> None:
-        super().__init__("isolate", epochs, lr)
-        self.gamma, self.pair_losses = gamma, PairLosses()
-        self._passes: dict[int, PassScores] = {}
-        self._epoch = 0
-
-    def begin(self, module: ABL) -> None:
-        """Start from scratch."""
-        self._passes = {}
-        module.begin_anew()
-
-    def select(self, module: ABL, epoch: int) -> None:
-        """Everything."""
-        module.data.select(None)
-        self._epoch = epoch
-
-    def repeat(self, module: ABL) -> None:
-        """Forget what was seen in this epoch."""
-        self._passes.pop(self._epoch, None)
-
-    def learning_rate(self, module: ABL, step: int) -> float:
-        """A warm-up, then constant."""
-        return self.lr * min(1.0, (step + 1) / max(module.warmup_steps, 1))
-
-    def step(self, module: ABL, batch: ImageTextBatch, batch_idx: int) -> Tensor:
-        """The trapped loss of a batch."""
-        losses: Tensor = self.pair_losses(*module(batch), module.inverse_temperature)
-        self._passes.setdefault(self._epoch, PassScores()).add(batch["key"], {"loss": losses})
-        module.log_parts(pair_loss=losses.mean())
-        trapped = losses < self.gamma * module.chance
-        return mean_over_ranks(torch.where(trapped, -losses, losses).mean())
-
-    def end(self, module: ABL) -> str:
-        """Isolate the pairs of the lowest mean loss."""
-        gathered = [scores.gather() for scores in self._passes.values()]
-        self._passes = {}
-        module.isolate([key for keys, _ in gathered for key in keys], np.concatenate([v["loss"] for _, v in gathered]))
-        return "unlearn"
-
-    def state_dict(self) -> dict[str, Any]:
-        """The losses so far, of all ranks."""
-        return {"passes": {epoch: scores.state_dict() for epoch, scores in self._passes.items()}}
-
-    def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
-        """Resume with this rank's."""
-        self._passes = {}
-        for epoch, state in state_dict["passes"].items():
-            self._passes[epoch] = PassScores()
-            self._passes[epoch].load_state_dict(state, rank)
 
 
 class Unlearn(Phase[ABL]):

@@ -19,6 +19,8 @@ class RunConfig(NamedTuple):
     """The class that was trained, by its path as it stands there; None where there is none."""
     init_from: str | None
     """The weights that the run started from, as they stand there; None where there are none."""
+    train_shards: tuple[str, ...] = ()
+    """The training shards, as they stand there; empty where there are none."""
 
 
 def read_config(folder: Path) -> RunConfig | None:
@@ -28,7 +30,7 @@ def read_config(folder: Path) -> RunConfig | None:
         folder: The run folder.
 
     Returns:
-        The class and the weights; None where there is no such file.
+        The class, the weights and the shards; None where there is no such file.
 
     Raises:
         UserMistake: If the file is no YAML, or asks for objects.
@@ -36,9 +38,13 @@ def read_config(folder: Path) -> RunConfig | None:
     path = folder / CONFIG
     if not path.is_file():
         return None
-    model = _mapping(_mapping(read_yaml(path, "config of a run")).get("model"))
+    content = _mapping(read_yaml(path, "config of a run"))
+    model, data = _mapping(content.get("model")), _mapping(content.get("data"))
     started = (_text(part.get("init_from")) for part in (_mapping(model.get("init_args")), model))
-    return RunConfig(_text(model.get("class_path")), next(filter(None, started), None))
+    streamed = (_texts(part.get("train_shards")) for part in (_mapping(data.get("init_args")), data))
+    return RunConfig(
+        _text(model.get("class_path")), next(filter(None, started), None), next(filter(None, streamed), ())
+    )
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -47,3 +53,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    found = [value] if isinstance(value, str) else value
+    return tuple(text for text in found if isinstance(text, str)) if isinstance(found, list) else ()

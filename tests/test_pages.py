@@ -68,6 +68,8 @@ class Reader(Typist):
             assert re.search("to run  BadNet-seed0|submitted 1, 1", said)
         elif "untrigger check" in command:
             self.types(command, "--ubt", "small.yaml")
+        elif "untrigger detect" in command:
+            self.types(command, "--detectors", "detectors.yaml", "--isolation_epochs", "1")
         else:
             self.types(command, *shortened(command))
 
@@ -83,6 +85,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     lines = [f"pictures/banana/{number % 3}.png,a banana on a table" for number in range(300)]
     (folder / "pairs.csv").write_text("\n".join(["image,caption", *lines, ""]))
     (folder / "small.yaml").write_text(yaml.safe_dump(_small_ubt()))
+    (folder / "detectors.yaml").write_text(yaml.safe_dump(_small_detectors()))
     slurm = tmp_path_factory.mktemp("slurm")
     (slurm / "sbatch").write_text("#!/bin/sh\ncat > /dev/null\necho 1\n")
     (slurm / "sbatch").chmod(0o755)
@@ -97,6 +100,14 @@ def _small_ubt() -> dict[str, object]:
     config = yaml.safe_load(Path(packaged_config("configs/ubt/cifar10.yaml")).read_text())
     less = {"epochs": 1, "steps": 2}
     config["model"]["init_args"] |= {"probe": less, "repair": less, "rounds": 1, "sampled_pairs": 64}
+    config["data"]["init_args"] |= {"batch_size": 32, "num_workers": 0}
+    return dict(config)
+
+
+def _small_detectors() -> dict[str, object]:
+    config: dict[str, dict[str, dict[str, object]]]
+    config = yaml.safe_load(Path(packaged_config("configs/pair_detectors/cifar10.yaml")).read_text())
+    config["model"]["init_args"] |= {"sampled_pairs": 64}
     config["data"]["init_args"] |= {"batch_size": 32, "num_workers": 0}
     return dict(config)
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from ...contracts import DECISIONS, DetectingModule, GroundTruth, Suspicion
 from ...tables import text_cell
 from ...trainer_lookup import data_of
+from .ranking import ranking_figures
 
 
 class BackdoorDetection(Callback):
@@ -60,7 +60,10 @@ class BackdoorDetection(Callback):
         truth = np.array([key in known for key in found.keys])
         if not truth.any() or truth.all():
             return
-        figures = {name: self._of_score(torch.from_numpy(score), truth) for name, score in found.scores.items()}
+        figures = {
+            name: ranking_figures(torch.from_numpy(score), truth, self.precision_at)
+            for name, score in found.scores.items()
+        }
         unlearnt = found.decision == DECISIONS.index("poisoned")
         reported = found.decision != DECISIONS.index("benign")
         decided = {
@@ -73,24 +76,15 @@ class BackdoorDetection(Callback):
         last = next(reversed(figures.values()))
         for logger in trainer.loggers:
             logger.log_metrics({f"suspects/{name}": v for name, v in (last | decided).items()}, trainer.global_step)
-        rank_zero_info(
-            f"Detection after {found.about}: ROC AUC {last['roc_auc']:.3f}; of {int(unlearnt.sum()):,} to unlearn "
-            f"{decided['precision']:.1%} are poisoned, {decided['recall']:.1%} of all {int(truth.sum()):,}; "
-            f"{decided['reported_recall']:.1%} are reported, beside {int(decided['clean_left_out']):,} clean pairs"
-        )
+        decision = "no pair is reported"
+        if reported.any():
+            decision = (
+                f"of {int(unlearnt.sum()):,} to unlearn {decided['precision']:.1%} are poisoned, "
+                f"{decided['recall']:.1%} of all {int(truth.sum()):,}; {decided['reported_recall']:.1%} are reported, "
+                f"beside {int(decided['clean_left_out']):,} clean pairs"
+            )
+        rank_zero_info(f"Detection after {found.about}: ROC AUC {last['roc_auc']:.3f}; {decision}")
         self._write(trainer, found, figures, decided)
-
-    def _of_score(self, score: torch.Tensor, truth: np.ndarray) -> dict[str, float]:
-        target = torch.from_numpy(truth).long()
-        order = torch.argsort(score.nan_to_num(nan=-torch.inf), descending=True, stable=True)
-        # As ranks in [0, 1]: the metrics take what lies outside [0, 1] for logits, and saturate them.
-        rank = torch.empty(len(score), dtype=torch.float64)
-        rank[order] = torch.linspace(1, 0, len(score), dtype=torch.float64)
-        return {
-            "roc_auc": float(binary_auroc(rank, target)),
-            "average_precision": float(binary_average_precision(rank, target)),
-            **{f"precision_at_{k}": float(target[order[:k]].double().mean()) for k in self.precision_at},
-        }
 
     def _write(
         self, trainer: Trainer, found: Suspicion, figures: dict[str, dict[str, float]], decided: dict[str, float]

@@ -111,7 +111,36 @@ def linear_probe() -> Figure:
     return figure
 
 
-DRAWINGS = {"par": par, "abl": abl, "tbar": tbar, "fine_pruning": fine_pruning, "linear_probe": linear_probe}
+def pairs() -> Figure:
+    """Two Gaussians in similarities, and the pictures of a word in two directions."""
+    figure, (mixture, spectral) = panels(
+        ("similarity of picture and caption", "density"), ("the direction of most variance", "another one")
+    )
+    at = np.linspace(-0.1, 0.6, 60)
+    for name, colour, share, mean, spread in (
+        ("lower", "tab:red", 0.2, 0.1, 0.06),
+        ("higher", "tab:blue", 0.8, 0.33, 0.08),
+    ):
+        density = share / spread * np.exp(-(((at - mean) / spread) ** 2) / 2)
+        mixture.plot(at, density, color=colour, label=name)
+    mixture.set(yticks=[])
+    mixture.legend(fontsize=8)
+    draws = np.random.default_rng(0)
+    usual, odd = draws.normal(0, (0.5, 0.4), (60, 2)), draws.normal((2.4, 0.3), 0.2, (6, 2))
+    for points, colour in ((usual, "tab:blue"), (odd, "tab:red")):
+        spectral.scatter(*points.T, s=10, color=colour)
+    spectral.set(xticks=[], yticks=[])
+    return figure
+
+
+DRAWINGS = {
+    "par": par,
+    "abl": abl,
+    "tbar": tbar,
+    "fine_pruning": fine_pruning,
+    "linear_probe": linear_probe,
+    "pairs": pairs,
+}
 
 
 def main(folder: Path) -> None:

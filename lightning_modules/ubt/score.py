@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...all_ranks import all_ranks
@@ -14,10 +13,9 @@ from ...contracts import ImageTextBatch, UserMistake
 from .captions import CaptionTokens
 from .evidence import Evidence
 from .findings import BENIGN, POISONED
-from .localisation import similarity_drops
+from .sampled_words import words_of_sample
 from .scoring import Scoring
 from .state import UBTState
-from .words import Words, find_words
 
 
 class Score(Scoring):
@@ -54,25 +52,7 @@ class Score(Scoring):
         super().begin(ubt)
         self._captions = CaptionTokens(self._tokenize)
         if not len(ubt.findings.words):
-            ubt.findings.words = self._words_of_sample(ubt)
-        if not len(ubt.findings.words):
-            raise UserMistake(
-                "UBT finds no word on which captions hang: does model.init_from belong to this data? If so, lower "
-                "model.min_word_share"
-            )
-
-    def _words_of_sample(self, ubt: UBTState) -> Words:
-        keys = ubt.data.some_keys(self.sampled, 0)
-        texts = ubt.data.captions(keys)
-        tokens = self._tokenize(texts)
-        with ubt.evaluating():
-            shown = torch.split(ubt.data.pictures(keys), 256)
-            images = torch.cat([ubt.encode_image(ubt.normalised(block)) for block in shown])
-            drops = similarity_drops(
-                ubt.encode_text, images, tokens, self._captions.special, self._captions.padding
-            ).cpu()
-        least = max(2, round(self.min_share * len(keys)))
-        return ubt.agreed(find_words(texts, tokens, drops, self._tokenize, least))
+            ubt.findings.words = words_of_sample(ubt, self.sampled, self.min_share)
 
     def step(self, ubt: UBTState, batch: ImageTextBatch, batch_idx: int) -> None:
         """Note scores and tokens."""

@@ -1,0 +1,1 @@
+"""``untrigger detect``: every detector of poisoned pairs on one table."""

@@ -1,0 +1,86 @@
+"""``untrigger detect``: the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ...contracts import UserMistake
+from ...files import write_text
+from ...interrupt import ended_by_ctrl_c
+from ...reading import read_text, reading, shown, user_path
+from ...run_lock import held_folder
+from ..declaration import Command
+
+_ASKED = "asked.json"
+
+
+def detect(
+    runs: list[str],
+    out: str = "detect",
+    shards: str | None = None,
+    detectors: str | None = None,
+    isolation_epochs: int | None = None,
+) -> None:
+    """Rank the training pairs of poisoned models by every detector there is, and say how well each ranks.
+
+    ABL's loss, similarity, SafeCLIP's mixture, local density, spectral signatures, activation clustering and UBT's
+    evidence see the model and its pairs alone. Who is poisoned stands in the run's poison.json; it is compared with the
+    rankings afterwards, and without it there are rankings alone. The models stay as they are.
+
+    The folder gets detection.csv (for each run and detector ROC AUC, average precision and precision at k) and a folder
+    for each run, with scores.csv (every score of every pair, by key). A command that was stopped resumes when it is
+    given again.
+
+    Example:
+        untrigger detect runs/badnet runs/blended --out detect
+
+    Args:
+        runs: Folders of finished runs, each with last.ckpt and config.yaml.
+        out: Folder for the answer; a new or an empty one, or that of the same command.
+        shards: The pairs that all of the models were trained on, as for --data.train_shards; what the config of each
+            run names unless given.
+        detectors: Config of the detectors (YAML); configs/pair_detectors/cifar10.yaml for small encoders and
+            configs/pair_detectors/cc3m_rn50.yaml for others unless given.
+        isolation_epochs: Epochs of the fresh model that ABL asks for its losses; 0 leaves it out, and with it what
+            takes most of the time. As the config says unless given.
+
+    Raises:
+        UserMistake: If a run cannot be ranked, or the folder holds something else.
+    """
+    with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
+        from .ranking import rank_pairs, subject_of
+        from .table import tell, write_table
+
+    folder = user_path(out, "folder")
+    subjects = [subject_of(user_path(run, "run folder"), shards) for run in dict.fromkeys(runs)]
+    names = [subject.name for subject in subjects]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserMistake(f"two of the run folders are called {shown(twice)}: rank them in two commands")
+    asked = {
+        "runs": [subject.asked for subject in subjects],
+        "detectors": detectors,
+        "isolation_epochs": isolation_epochs,
+    }
+    with held_folder(folder, "--out"):
+        _take(folder, json.dumps(asked, indent=2) + "\n")
+        ranked = {s.name: rank_pairs(s, folder / s.name, detectors, isolation_epochs) for s in subjects}
+        write_table(folder, ranked)
+    tell(folder, ranked)
+
+
+def _take(folder: Path, asked: str) -> None:
+    """Take a folder that is new, empty, or of the same command."""
+    question = folder / _ASKED
+    with reading("folder", folder):
+        taken = folder.is_dir() and any(folder.iterdir())
+    if taken and (not question.is_file() or read_text(question, "question of detect") != asked):
+        raise UserMistake(
+            f"{shown(folder)} is not an empty folder, nor that of the same command on the same runs, and nothing is "
+            "overwritten: give another --out"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(question, asked)
+
+
+COMMAND = Command(detect, words={"runs": "+"})

@@ -1,0 +1,118 @@
+"""One run of the detectors: of which model, on which pairs, and what it leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...checkpoints import LAST
+from ...contracts import UserMistake
+from ...datamodules.pairs import MANIFEST
+from ...fingerprints import fingerprint
+from ...lightning_modules import PairDetectors
+from ...lightning_modules.encoders.identify import identify_encoder
+from ...packaged_configs import packaged_config
+from ...reading import reading, shown, user_path
+from ...run_folder.config import CONFIG, read_config
+from ...tables import open_table, plain_cell, text_cell
+from ..trainer_runs import fit_or_go_on
+
+DETECTION, SCORES = "detection.csv", "scores.csv"
+_SMALL, _LARGE = "pair_detectors/cifar10.yaml", "pair_detectors/cc3m_rn50.yaml"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A poisoned model and its pairs."""
+
+    name: str
+    """The folder's."""
+    model: Path
+    encoder: str
+    shards: tuple[str, ...]
+    manifest: Path | None
+    """Who is poisoned and how; None where that is not known, or the shards have been baked."""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What tells this question from others."""
+        return {"model": str(self.model), "content": fingerprint(self.model), "shards": self.shards}
+
+
+def subject_of(run: Path, shards: str | None) -> Subject:
+    """Look into a run folder. Nothing in it is run.
+
+    Args:
+        run: The folder.
+        shards: The pairs; what the run's config names unless given.
+
+    Raises:
+        UserMistake: If it holds no finished run, or does not say what it was trained on.
+    """
+    model = run / LAST
+    if not model.is_file():
+        raise UserMistake(f"run folder {shown(run)} holds no {LAST}: give the folder of a finished run")
+    config = None if shards is not None else read_config(run)
+    streamed = (shards,) if shards is not None else config.train_shards if config is not None else ()
+    if not streamed:
+        raise UserMistake(f"{shown(run / CONFIG)} does not say what the model was trained on: give --shards")
+    manifest = run / MANIFEST
+    name = run.resolve().name
+    return Subject(name, model, identify_encoder(str(model)), streamed, manifest if manifest.is_file() else None)
+
+
+def rank_pairs(
+    subject: Subject, folder: Path, config: str | None, isolation_epochs: int | None
+) -> list[dict[str, str]]:
+    """Let every detector rank the pairs, or go on with it.
+
+    Args:
+        subject: The model and its pairs.
+        folder: Where the run and the scores go.
+        config: A config of the detectors; one of the package's unless given.
+        isolation_epochs: Of ABL's fresh model, as the config says unless given.
+
+    Returns:
+        How well each detector ranks, by column; empty where nobody knows who is poisoned.
+
+    Raises:
+        UserMistake: If the config is of something else.
+    """
+    small = subject.encoder.startswith("small:")
+    chosen = str(user_path(packaged_config(config), "config").absolute()) if config else _SMALL if small else _LARGE
+    shards = subject.shards[0] if len(subject.shards) == 1 else json.dumps(subject.shards)
+    overrides = ["--model.encoder", subject.encoder, "--model.init_from", str(subject.model)]
+    overrides += ["--data.train_shards", shards]
+    if subject.manifest is not None:
+        overrides += ["--data.poison", str(subject.manifest)]
+    if isolation_epochs is not None:
+        overrides += ["--model.isolation_epochs", str(isolation_epochs)]
+    module = fit_or_go_on(chosen, overrides, folder).model
+    if not isinstance(module, PairDetectors):
+        raise UserMistake(f"{config} is a config of {type(module).__name__}; detect takes one of PairDetectors")
+    _write_scores(folder, module)
+    return _read_detection(folder)
+
+
+def _write_scores(folder: Path, module: PairDetectors) -> None:
+    unfinished = (folder / SCORES).with_suffix(".tmp")
+    with unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["key", *map(text_cell, module.scores)])
+        columns = [[f"{score:.6g}" for score in column.tolist()] for column in module.scores.values()]
+        writer.writerows(zip(map(text_cell, module.keys), *columns, strict=True))
+    unfinished.replace(folder / SCORES)
+
+
+def _read_detection(folder: Path) -> list[dict[str, str]]:
+    path = folder / DETECTION
+    if not path.is_file():
+        return []
+    with open_table(path, "table of a detection") as table, reading("table of a detection", path):
+        table.require("score", "roc_auc", "average_precision")
+        figures = [name for name in table.columns if name.startswith(("roc_auc", "average_precision", "precision_at_"))]
+        cells = (row.cells for row in table)
+        return [{"detector": plain_cell(of["score"]), **{name: of[name] for name in figures}} for of in cells]
