@@ -12,6 +12,7 @@ What a picture shows, where programs differ:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -125,7 +126,10 @@ def check_scans(data: bytes, width: int, height: int) -> None:
 def _open(data: bytes) -> Image.Image:
     if data.startswith(_JPEG):
         # By its own class: Pillow would take some JPEGs for its format MPO, and warn of others.
-        picture: Image.Image = JpegImagePlugin.JpegImageFile(BytesIO(data))
+        with warnings.catch_warnings():
+            # It looks for a resolution in EXIF data, which are often damaged and of which nothing is used here.
+            warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+            picture: Image.Image = JpegImagePlugin.JpegImageFile(BytesIO(data))
         check_size(*picture.size)
         check_scans(data, *picture.size)
         return picture

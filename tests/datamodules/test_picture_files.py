@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from typing import Any
 
@@ -76,6 +77,22 @@ def test_what_exif_says_of_rotation_is_left_alone() -> None:
     np.testing.assert_array_equal(decode_picture(turned, 16), decode_picture(plain, 16))
 
 
+@pytest.mark.parametrize("entries", [1, 3])
+def test_damaged_exif_data_are_nobody_s_concern(entries: int) -> None:
+    # The maker's name, of 100 bytes, begins beyond the end; of three entries, two are missing.
+    make = struct.pack("<HHII", 0x010F, 2, 100, 200)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, entries) + make + bytes(4)
+    plain, damaged = (file(Image.fromarray(RAMP).convert("RGB"), "JPEG", **more) for more in ({}, {"exif": exif}))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        Image.open(io.BytesIO(damaged))
+        assert "Skipping tag 271" in str(warned[0].message)
+        warned.clear()
+        np.testing.assert_array_equal(decode_picture(damaged, 16), decode_picture(plain, 16))
+        assert check_picture(damaged).width == 32
+    assert not warned
+
+
 @pytest.mark.parametrize("size", [16, 24])
 def test_the_first_of_several_pictures_is_the_picture(size: int) -> None:
     first, second = (Image.new("RGB", (24, 24), colour) for colour in ("red", "blue"))
@@ -106,9 +123,9 @@ def progressive(side: int, scans: int) -> bytes:
     ],
 )
 def test_what_is_no_picture_is_told_as_what_it_looks_like(data: bytes, said: str) -> None:
-    with pytest.raises(BadSample) as told:
+    with pytest.raises(BadSample) as reported:
         decode_picture(data, 32)
-    assert told.value.detail == f"it cannot be read as JPEG, PNG or {said}"
+    assert reported.value.detail == f"it cannot be read as JPEG, PNG or {said}"
 
 
 def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded() -> None:
