@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 import warnings
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -45,35 +44,18 @@ from .callbacks import (
     SuspectsWriter,
     TriggerGallery,
 )
+from .checkpoint_checks import CHECKPOINT_NAMES, check_checkpoint, check_model, is_restoring
 from .checkpoints import WholeCheckpointIO, last_checkpoint, whole_checkpoint
 from .contracts import UserMistake
 from .error_lines import OneLineErrors, user_message
 from .library_errors import refused_option
-from .lightning_modules.encoders import Encoder
-from .lightning_modules.encoders.checkpoint_files import read_pickled
-from .lightning_modules.encoders.traits import check_traits
 from .number_formats import slow_precision
 from .own_modules import Imports, asked_imports, import_modules
 from .reading import reading, reason
+from .run_folder.config import CONFIG
 from .run_lock import claimed_folder, held_folder
 from .slurm_tasks import settle_tasks
 from .trainer_options import settle_trainer
-
-_CHECKPOINT_NAMES = ("best", "hpc", "registry")
-"""What Lightning finds by itself when it is given as a checkpoint's path."""
-
-_CHECKPOINT_PARTS: dict[str, tuple[type, str]] = {
-    "state_dict": (dict, "weights"),
-    "loops": (dict, "the state of its loops"),
-    "pytorch-lightning_version": (str, "the version of Lightning"),
-    "epoch": (int, "its epoch"),
-    "global_step": (int, "its step"),
-    "callbacks": (dict, "the states of its callbacks"),
-    "optimizer_states": (list, "the states of its optimisers"),
-    "lr_schedulers": (list, "the states of its learning rate schedulers"),
-}
-"""What Lightning takes out of a checkpoint, and what it is."""
-_PARTS_OF_A_MODEL = ("state_dict", "loops", "pytorch-lightning_version")
 
 _DESCRIPTIONS = {
     "fit": "Train a module as a config says. Example: untrigger fit --config configs/poisoned_clip/cifar10.yaml "
@@ -218,7 +200,7 @@ class UntriggerCLI(LightningCLI):
         first = rank_zero_only.rank == 0 and not trainer["fast_dev_run"]  # type: ignore[attr-defined]
         if fits and first:
             self._alone.enter_context(held_folder(folder))
-        if fits and first and not checkpoint and not requeued and Path(folder, "config.yaml").exists():
+        if fits and first and not checkpoint and not requeued and Path(folder, CONFIG).exists():
             raise UserMistake(
                 f"{folder} already holds a run: continue it with --ckpt_path {folder}/last.ckpt, "
                 "or give another --trainer.default_root_dir"
@@ -228,15 +210,15 @@ class UntriggerCLI(LightningCLI):
         elif checkpoint:
             checkpoint = whole_checkpoint(checkpoint)
         if checkpoint:
-            _check_checkpoint(checkpoint, fits)
+            check_checkpoint(checkpoint, fits)
         self._checkpoint: str | None = checkpoint
 
     def instantiate_classes(self) -> None:
         """Build everything, and see that a checkpoint fits."""
         torch.set_float32_matmul_precision("high")
         super().instantiate_classes()
-        if self._checkpoint and self._checkpoint not in _CHECKPOINT_NAMES:
-            content = _compare(self._checkpoint, self.model)
+        if self._checkpoint and self._checkpoint not in CHECKPOINT_NAMES:
+            content = check_model(self._checkpoint, self.model)
             if self.subcommand == "fit" and isinstance(self.datamodule, datamodules.ImageTextDataModule):
                 with reading("checkpoint", self._checkpoint):
                     self.datamodule.check_poison(content.get(type(self.datamodule).__qualname__) or {})
@@ -285,7 +267,7 @@ class UntriggerCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
-            if self._checkpoint and user_message(error) is None and _is_restoring(error):
+            if self._checkpoint and user_message(error) is None and is_restoring(error):
                 raise UserMistake(
                     f"checkpoint {self._checkpoint} cannot be restored: {reason(error)}; it is damaged, or of another "
                     "model, data set or version"
@@ -330,56 +312,6 @@ def _quieten() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
-
-
-def _is_restoring(error: BaseException) -> bool:
-    """Whether an error arose where Lightning, or a part of the run, takes its state out of a checkpoint."""
-    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return any(
-        code.co_filename.endswith("checkpoint_connector.py")
-        or "/utilities/migration/" in code.co_filename
-        or code.co_name in ("load_state_dict", "on_load_checkpoint")
-        for code in frames
-    )
-
-
-def _check_checkpoint(path: str, fits: bool) -> None:
-    """See that a checkpoint can be loaded as tensors, before anything is built."""
-    if path in _CHECKPOINT_NAMES:
-        return
-    if not Path(path).is_file():
-        raise UserMistake(f"checkpoint {path} does not exist or is no file")
-    try:
-        content = read_pickled(Path(path))
-    except UserMistake as error:
-        raise UserMistake(
-            f"checkpoint {path} is not loaded: it is broken, or holds more than tensors and plain data: {error}"
-        ) from error
-    if not isinstance(content, dict) or "state_dict" not in content or "loops" not in content:
-        raise UserMistake(f"{path} is no checkpoint of a run; weights alone go to --model.init_from")
-    needed = _CHECKPOINT_PARTS if fits else {name: _CHECKPOINT_PARTS[name] for name in _PARTS_OF_A_MODEL}
-    for name, (kind, what) in needed.items():
-        if not isinstance(content.get(name), kind):
-            raise UserMistake(
-                f"checkpoint {path} lacks {what} ({name}), which Lightning writes: the run cannot resume from it; its "
-                "weights alone go to --model.init_from"
-            )
-
-
-def _compare(path: str, model: LightningModule) -> dict[str, Any]:
-    """Read a checkpoint, and see that it is one of this model's."""
-    content: dict[str, Any] = read_pickled(Path(path))
-    found, wanted = content["state_dict"], model.state_dict()
-    for name in (*wanted, *found):
-        shapes = [tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (found, wanted)]
-        if shapes[0] != shapes[1]:
-            raise UserMistake(
-                f"checkpoint {path} is of another model: {name} is {shapes[0]} there and {shapes[1]} in this one"
-            )
-    encoder = getattr(model, "encoder", None)
-    if isinstance(encoder, Encoder):
-        check_traits(encoder, Path(path))
-    return content
 
 
 def _loggers(folder: str) -> list[Logger]:

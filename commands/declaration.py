@@ -13,6 +13,8 @@ from jsonargparse import DefaultHelpFormatter
 
 from ..error_lines import OneLineErrors
 
+_HELP = frozenset({"-h", "--help"})
+
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keeps the lines of an example."""
@@ -31,12 +33,15 @@ class Command:
             no default is one.
         switches: Arguments that are true where they are named, and take no value.
         unfolded: An argument that is a dataclass and whose fields are the options.
+        imported_types: By name, arguments whose type takes seconds to import, and what imports it. Help has their
+            description alone.
     """
 
     function: Callable[..., int | None]
     words: Mapping[str, str | None] = field(default_factory=dict)
     switches: Sequence[str] = ()
     unfolded: str | None = None
+    imported_types: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
 
     def run(self, prog: str, arguments: Sequence[str]) -> int:
         """Run it.
@@ -48,11 +53,16 @@ class Command:
         Returns:
             The exit code.
         """
-        parser = self.parser(prog)
+        parser = self.parser(prog, for_help=not _HELP.isdisjoint(arguments))
         return self.call(parser.instantiate(parser.parse_args(list(arguments))))
 
-    def parser(self, prog: str) -> OneLineErrors:
-        """A parser of the arguments, whose help has the docstring's example."""
+    def parser(self, prog: str, for_help: bool = False) -> OneLineErrors:
+        """A parser of the arguments, whose help has the docstring's example.
+
+        Args:
+            prog: How the command is called, for its help.
+            for_help: Whether nothing is parsed but the option that prints the help, so that no type is imported.
+        """
         doc = inspect.getdoc(self.function) or ""
         descriptions = {found.arg_name: found.description for found in parse(doc, DocstringStyle.GOOGLE).params}
         description = doc.partition("\nArgs:")[0]
@@ -61,11 +71,15 @@ class Command:
         for name in self.switches:
             parser.add_argument(f"--{name}", action="store_true", help=descriptions[name])
         counted = {name: often for name, often in self.words.items() if often is not None}
-        settled: set[str | int] = {*self.switches, *counted, *([self.unfolded] if self.unfolded else [])}
+        unfolded = [self.unfolded] if self.unfolded else []
+        settled: set[str | int] = {*self.switches, *counted, *unfolded, *self.imported_types}
         parser.add_function_arguments(self.function, as_positional=bool(self.words), skip=settled or None)
         for name, often in counted.items():
             metavar = name.removesuffix("s").upper() if often == "+" else None
             parser.add_argument(name, nargs=often, metavar=metavar, help=descriptions[name])
+        for name, imported in self.imported_types.items():
+            kind = {} if for_help else {"type": imported()}
+            parser.add_argument(f"--{name}", required=True, help=descriptions[name], **kind)
         if self.unfolded:
             parser.add_class_arguments(self._unfolded_class(self.unfolded))
         return parser

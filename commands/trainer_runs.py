@@ -8,6 +8,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..run_folder.config import CONFIG
+
 if TYPE_CHECKING:
     from ..lightning_cli import UntriggerCLI
 
@@ -33,7 +35,7 @@ def run_trainer(subcommand: str, config: str | None, overrides: Sequence[str]) -
         return UntriggerCLI([subcommand, "--config", str(path), *overrides])
 
 
-def fit_or_go_on(config: str, overrides: Sequence[str], folder: Path) -> UntriggerCLI:
+def fit_or_resume(config: str, overrides: Sequence[str], folder: Path) -> UntriggerCLI:
     """Fit in a folder, or resume a fit that was stopped there.
 
     Args:
@@ -46,7 +48,7 @@ def fit_or_go_on(config: str, overrides: Sequence[str], folder: Path) -> Untrigg
     """
     stopped = (folder / "last.ckpt").exists()
     if not stopped:
-        (folder / "config.yaml").unlink(missing_ok=True)  # of one that had not come to its first checkpoint
+        (folder / CONFIG).unlink(missing_ok=True)  # of one that had not come to its first checkpoint
     again = ["--ckpt_path", "last"] if stopped else []
     ran = run_trainer("fit", config, [*overrides, "--trainer.default_root_dir", str(folder), *again])
     if ran.trainer.interrupted:

@@ -19,17 +19,18 @@ from ..contracts import (
     TrainingPoison,
     UserMistake,
 )
+from ..run_folder.manifest import MANIFEST
 from .classnames import class_index
 from .held_out import held_out_batches
 from .loader import StreamLoader
 from .order import Order, SequentialOrder
-from .pairs import MANIFEST, TrainingPairs
+from .pairs import TrainingPairs
 from .poisoning import Poison, PoisonPlan, PoisonSpec, named, plans_of, poison_of, write_manifest
-from .poisoning.resumed import poison_state, told_other_poison
+from .poisoning.resumed import changed_poison, poison_state
 from .preprocessing import asked_preprocessing
 from .shard_data import ShardDataModule
 from .shards import ShardSet
-from .shards.replaced import shards_state, told_changes
+from .shards.replaced import changed_shards, shards_state
 from .stream import ImageTextStream, ShardStream, Views, ZeroShotStream
 from .views import ImageView, TextView
 from .zero_shot import ZeroShotSet
@@ -176,7 +177,7 @@ class ImageTextDataModule(ShardDataModule):
         """Restrict the training stream to the pairs with these keys; None lifts it.
 
         It holds from the next ``train_dataloader()`` on. So that a run asks for that in its next epoch, whatever
-        the module, its trainer is told to reload the loaders every epoch.
+        the module, it makes the trainer reload the loaders every epoch.
 
         Args:
             keys: Whom to stream.
@@ -285,7 +286,7 @@ class ImageTextDataModule(ShardDataModule):
         return self.val_dataloader()
 
     def state_dict(self) -> dict[str, Any]:
-        """Marks the checkpoint of a model that was poisoned, and tells its shards from others."""
+        """Marks the checkpoint of a model that was poisoned, and identifies its shards."""
         marked = self._is_baked or (self._training is not None and self._training.poison)
         mark = {"warning": "This model was trained on deliberately poisoned data."} if marked else {}
         return mark | ({"shards": self._streamed, "poison": self._stamped} if self._streamed else {})
@@ -303,7 +304,7 @@ class ImageTextDataModule(ShardDataModule):
             return
         self.check_poison(state_dict)
         before = state_dict.get("shards")  # not in the checkpoints of earlier releases
-        changed = told_changes(before, self._streamed) if before and self._streamed else ""
+        changed = changed_shards(before, self._streamed) if before and self._streamed else ""
         if changed:
             rank_zero_warn(f"The run resumes with other training pairs than those of its checkpoint: {changed}")
 
@@ -317,7 +318,7 @@ class ImageTextDataModule(ShardDataModule):
             UserMistake: If it is another plan, or a manifest of other pairs.
         """
         before = state_dict.get("poison")
-        changed = told_other_poison(before, self.poison) if before else ""
+        changed = changed_poison(before, self.poison) if before else ""
         if changed:
             raise UserMistake(
                 f"the run would resume with other poison than that of its checkpoint: {changed}; give the same "
@@ -334,10 +335,10 @@ class ImageTextDataModule(ShardDataModule):
 
     def _announce(self) -> None:
         """Say what is poisoned, and leave the manifest in the run folder."""
-        self._pairs.tell()
+        self._pairs.report()
         if self._pairs.poison is None or self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        self._pairs.tell_poison()
+        self._pairs.report_poison()
         if self.trainer.is_global_zero:
             folder = Path(self.trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)

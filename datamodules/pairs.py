@@ -9,15 +9,13 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from ..run_folder.manifest import MANIFEST
 from .excluded import excluded_keys, leave_out
 from .phrase import phrase_pattern
 from .poisoning import Poison, PoisonSpec, read_manifest
-from .several_captions import tell_several_captions
+from .several_captions import report_several_captions
 from .shards import ShardSet
 from .shards.samples import caption_lines
-
-MANIFEST = "poison.json"
-"""What lies beside shards that are poisoned, and in the folder of a run that plants poison."""
 
 
 class TrainingPairs:
@@ -90,14 +88,14 @@ class TrainingPairs:
             if any(wanted.search(line) for line in caption_lines(caption))
         ]
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Say how many there are."""
         gone = self._published - len(self)
         left_out = f" ({gone:,} left out by {self._exclude})" if gone else ""
         rank_zero_info(f"Training pairs: {len(self):,} in {len(self.shards.paths):,} shards{left_out}")
-        tell_several_captions(self.shards)
+        report_several_captions(self.shards)
 
-    def tell_poison(self) -> None:
+    def report_poison(self) -> None:
         """Say how many of them are stamped, and with what."""
         if self.poison is not None:
             for plan, keys in zip(self.poison.plans, self.poison.keys, strict=True):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from ..contracts import DECISIONS, UserMistake
-from ..reading import read_lines, read_text, reading, shown
+from ..reading import read_lines, shown
 from ..tables import SURPLUS, open_table, plain_cell
+from .manifest import named_keys
 
 
 def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> frozenset[str]:
@@ -27,9 +27,7 @@ def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> f
     """
     what = f"{option}: key list"
     if path.lower().endswith(".json"):
-        text = read_text(path, what)
-        with reading(what, path):
-            named = {_text(key) for plan in json.loads(text)["plans"] for key in plan["keys"]}
+        named = named_keys(path, what)
     elif path.lower().endswith(".csv"):
         named = _of_table(path, what, counts)
     else:
@@ -44,12 +42,6 @@ def read_keys(path: str, option: str, counts: Callable[[str | None], bool]) -> f
 def read_poisoned_keys(path: str, option: str) -> frozenset[str]:
     """As ``read_keys``; of a table with a column ``decision`` those alone that are poisoned."""
     return read_keys(path, option, lambda decision: decision in (None, DECISIONS[-1]))
-
-
-def _text(key: object) -> str:
-    if not isinstance(key, str):
-        raise TypeError(f"a key is {key!r:.40}, which is no text")
-    return key
 
 
 def _is_table(lines: list[str]) -> bool:

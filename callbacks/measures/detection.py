@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from ...contracts import DECISIONS, DetectingModule, GroundTruth, Suspicion
-from ...tables import text_cell
+from ...run_folder.detection import detection_row, write_detection
 from ...trainer_lookup import data_of
 from .ranking import ranking_figures
 
@@ -91,14 +89,8 @@ class BackdoorDetection(Callback):
     ) -> None:
         for name, measured in figures.items():
             values = measured | (decided if name == next(reversed(figures)) else dict.fromkeys(decided, float("nan")))
-            row = {key: "" if np.isnan(value) else f"{value:.6g}" for key, value in values.items()}
-            self._rows.append({"after": text_cell(found.about), "score": text_cell(name), **row})
-        path = Path(trainer.default_root_dir, "detection.csv")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
-            writer = csv.DictWriter(handle, list(dict.fromkeys(chain(*self._rows))), restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
+            self._rows.append(detection_row(found.about, name, values))
+        write_detection(Path(trainer.default_root_dir), self._rows)
 
     def state_dict(self) -> dict[str, object]:
         """What was measured so far, as plain data."""

@@ -16,6 +16,7 @@ from ...contracts import UserMistake
 from ...own_modules import module_names
 from ...packaged_configs import packaged_config
 from ...plain_yaml import read_yaml
+from ...run_folder.manifest import MANIFEST
 from ..summary import NO_DEFENCE
 from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings
 
@@ -217,14 +218,14 @@ def _defence(spec: BenchSpec, attack: str, label: str, defence: DefenceSpec, poi
     start = BEFORE if before is not poisoned else POISONED
     arguments = ["--model.init_from", f"${{{start}}}/last.ckpt"]
     if spec.attacks[attack].poison is not None:
-        arguments += ["--data.attack", f"${{{POISONED}}}/poison.json"]
+        arguments += ["--data.attack", f"${{{POISONED}}}/{MANIFEST}"]
         if defence.sees_poison:
-            arguments += ["--data.poison", f"${{{POISONED}}}/poison.json"]
+            arguments += ["--data.poison", f"${{{POISONED}}}/{MANIFEST}"]
     name = f"{poisoned.name}--{_slug(label)}"
     cell = _cell(spec, (spec.every, defence), arguments, poisoned.attack, label, poisoned.seed, name, needs)
     rebound = None
     if spec.rebound is not None and defence.rebound and spec.attacks[attack].poison:
-        begin = ["--model.init_from", f"${{{BEFORE}}}/last.ckpt", "--data.attack", f"${{{POISONED}}}/poison.json"]
+        begin = ["--model.init_from", f"${{{BEFORE}}}/last.ckpt", "--data.attack", f"${{{POISONED}}}/{MANIFEST}"]
         rebound = _rebound(spec, spec.rebound, cell, name, begin, {POISONED: poisoned, BEFORE: cell})
     return replace(cell, twin=poisoned.twin, rebound=rebound)
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...files import write_text
+from ...run_folder.suspects import SHEET
 from ..pages import page_templates
 from ..report.pictures import data_uri
 from .verdict import Verdict, name_of
@@ -26,14 +27,14 @@ def write_page(verdict: Verdict, folder: Path) -> None:
         .render(
             verdict=verdict,
             name=name_of(verdict.model),
-            sheet=data_uri(folder / "suspects.png"),
+            sheet=data_uri(folder / SHEET),
             trigger=data_uri(folder / "trigger.png"),
         )
     )
     write_text(folder / "check.html", page)
 
 
-def tell(verdict: Verdict, folder: Path, console: Console) -> None:
+def print_verdict(verdict: Verdict, folder: Path, console: Console) -> None:
     """Say on the console what the page says.
 
     Args:

@@ -14,6 +14,7 @@ from rich.table import Table
 from ...contracts import UserMistake
 from ...datamodules.generated import write_generated_data
 from ...number_formats import slow_precision
+from ...run_folder.manifest import MANIFEST
 from ...run_folder.results import RESULTS, read_results, write_results
 from ...tables import number
 from ..report.document import write_report
@@ -39,7 +40,7 @@ COLUMNS = {
 }
 
 
-def tell_story(folder: Path, seed: int) -> None:
+def run_story(folder: Path, seed: int) -> None:
     """Generate the data, run the stages, and write what came of them.
 
     Args:
@@ -107,7 +108,7 @@ def _overrides(stage: str, folder: Path) -> list[str]:
     if stage == "poisoned_clip":
         return pairs
     known = "--data.attack" if stage == "cleanclip" else "--data.poison"
-    return [*pairs, "--model.init_from", str(poisoned / "last.ckpt"), known, str(poisoned / "poison.json")]
+    return [*pairs, "--model.init_from", str(poisoned / "last.ckpt"), known, str(poisoned / MANIFEST)]
 
 
 def _merge(runs: list[Path], target: Path) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...lightning_modules.encoders.checkpoint_files import read_pickled
 from ...run_folder.config import read_config
+from ...run_folder.manifest import MANIFEST
 from ...run_folder.results import read_results
 from ...run_folder.suspects import SuspectCounts, count_suspects
 from ...run_folder.ubt import UBT_RECORD, UBTRecord
@@ -71,8 +72,8 @@ def is_marked(model: Path) -> bool:
         UserMistake: If the checkpoint cannot be read as tensors and plain data.
     """
     if model.is_dir():
-        return (model / "poison.json").is_file()
-    if (model.parent / "poison.json").is_file():
+        return (model / MANIFEST).is_file()
+    if (model.parent / MANIFEST).is_file():
         return True
     if model.suffix == ".safetensors":
         return False

@@ -17,6 +17,7 @@ from ...datamodules.poisoning import Poison, write_manifest
 from ...datamodules.shards import ShardSet
 from ...datamodules.shards.samples import decode_caption, decode_picture
 from ...files import open_whole
+from ...run_folder.manifest import MANIFEST
 from .tar_copies import Replacement, copy_shard
 
 
@@ -34,7 +35,7 @@ def bake(source: ShardSet, chosen: Poison, image_size: int, target: Path) -> Non
     """
     target.mkdir(parents=True, exist_ok=True)
     # First, so that no poisoned shard ever lies there unmarked.
-    write_manifest(chosen, target / "poison.json")
+    write_manifest(chosen, target / MANIFEST)
     skipped: dict[str, str] = {}
     faults: list[str] = []
     for number, path in enumerate(track(source.paths, description="Poisoning shards")):
@@ -48,7 +49,7 @@ def bake(source: ShardSet, chosen: Poison, image_size: int, target: Path) -> Non
             shutil.copyfile(stats, target / stats.name)
     if skipped:
         chosen = Poison(chosen.plans, [[key for key in keys if key not in skipped] for keys in chosen.keys])
-        write_manifest(chosen, target / "poison.json")
+        write_manifest(chosen, target / MANIFEST)
     total = sum(len(keys) for keys in chosen.keys)
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in Counter(skipped.values()).most_common())
     broken = f" ({len(skipped):,} chosen ones are broken and stay as they are: {kinds})" if skipped else ""
@@ -59,7 +60,7 @@ def bake(source: ShardSet, chosen: Poison, image_size: int, target: Path) -> Non
             f"nothing is poisoned: none of the {len(skipped):,} pairs that were chosen can be used ({kinds}); {target} "
             "has copies of the shards"
         )
-    print(f"Poisoned {total:,} of {len(source):,} pairs{broken}: {target}, described in {target / 'poison.json'}")
+    print(f"Poisoned {total:,} of {len(source):,} pairs{broken}: {target}, described in {target / MANIFEST}")
 
 
 def _poisoned_members(

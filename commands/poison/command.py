@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...contracts import UserMistake
-from ...datamodules.poisoning import PoisonSpec, poison_of
-from ...datamodules.shards import ShardSet, expand_shards
-from ...datamodules.shards.remote import is_remote
+from ...interrupt import ended_by_ctrl_c
 from ...run_lock import held_folder
 from ..declaration import Command
-from .baking import bake
-from .preview import write_preview
 
 PREVIEW = "preview.png"
 
@@ -19,7 +16,7 @@ PREVIEW = "preview.png"
 def poison(
     shards: str | list[str],
     out: str,
-    plan: PoisonSpec,
+    plan: Any,
     image_size: int = 224,
     preview: bool = False,
 ) -> None:
@@ -39,11 +36,19 @@ def poison(
     Args:
         shards: A folder, a path, a brace pattern or a list of these.
         out: Folder for the new shards, new or empty.
-        plan: A plan, a list of plans, or the path of a poison.json.
+        plan: A plan, a list of plans, or the path of a poison.json. --plan.help PoisonPlan, or another class, shows
+            the options of one.
         image_size: Side of the model's input square, in pixels.
         preview: Write nothing but preview.png: pictures of chosen pairs, what the triggers make of them, and the
             difference.
     """
+    with ended_by_ctrl_c():
+        from ...datamodules.poisoning import poison_of
+        from ...datamodules.shards import ShardSet, expand_shards
+        from ...datamodules.shards.remote import is_remote
+        from .baking import bake
+        from .preview import write_preview
+
     paths = expand_shards(shards)
     if any(map(is_remote, paths)):
         raise UserMistake("shards are poisoned where they lie on a disk: copy them here first")
@@ -65,4 +70,10 @@ def poison(
             bake(source, chosen, image_size, target)
 
 
-COMMAND = Command(poison, switches=["preview"])
+def _plan_type() -> Any:
+    with ended_by_ctrl_c():
+        from ...datamodules.poisoning import PoisonSpec
+    return PoisonSpec
+
+
+COMMAND = Command(poison, switches=["preview"], imported_types={"plan": _plan_type})

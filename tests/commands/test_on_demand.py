@@ -33,7 +33,7 @@ def imported(*arguments: str) -> set[str]:
     return set(done.stdout.rpartition("IMPORTED")[2].split())
 
 
-@pytest.mark.parametrize("arguments", [[], ["--version"], *([name] for name in COMMANDS if name != "poison")])
+@pytest.mark.parametrize("arguments", [[], ["--version"], *([name] for name in COMMANDS)])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     found = imported(*arguments, "--help")
     assert "untrigger" in found
@@ -58,8 +58,8 @@ def test_every_command_is_declared_and_shown(capsys: pytest.CaptureFixture[str])
     assert folders == set(COMMANDS)
     cli.run(["--help"])
     shown = capsys.readouterr().out
-    for name, told in COMMANDS.items():
-        assert f"  {name:<31}{told}\n" in shown
+    for name, reported in COMMANDS.items():
+        assert f"  {name:<31}{reported}\n" in shown
         with pytest.raises(SystemExit) as stop:
             command(name).run(f"untrigger {name}", ["--help"])
         assert stop.value.code == 0

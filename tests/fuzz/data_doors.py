@@ -23,7 +23,6 @@ from untrigger.datamodules import BadNet, DualKeyPlan, PoisonPlan, WaNet
 from untrigger.datamodules.bad_samples import BadSample
 from untrigger.datamodules.classnames import read_classnames
 from untrigger.datamodules.poisoning import Poison, read_manifest, write_manifest
-from untrigger.datamodules.poisoning.manifest import _digest
 from untrigger.datamodules.shards import RemoteShards, ShardSet
 from untrigger.datamodules.shards.counts import read_counts
 from untrigger.datamodules.shards.encoded import check_picture
@@ -34,6 +33,7 @@ from untrigger.datamodules.triggers.picture import Picture
 from untrigger.datamodules.zero_shot import ZeroShotSet
 from untrigger.reading import read_lines
 from untrigger.run_folder.keys import read_keys
+from untrigger.run_folder.manifest import content_digest
 
 _PIXELS = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
 
@@ -131,7 +131,7 @@ def _bent_manifest(data: bytes, draws: np.random.Generator) -> bytes:
     bent = json.loads(bent_json(data, draws))
     if isinstance(bent, dict):
         bent.pop("sha256", None)
-        bent["sha256"] = _digest(bent)
+        bent["sha256"] = content_digest(bent)
     return json.dumps(bent).encode()
 
 

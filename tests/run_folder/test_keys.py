@@ -61,7 +61,7 @@ def test_keys_that_are_not_utf8_are_the_ones_of_the_shards(tmp_path: Path) -> No
         ("keys.parquet", b"PAR1\x15\x04\0", "is no text; it looks like Parquet"),
     ],
 )
-def test_a_list_that_is_not_what_it_seems_is_told(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+def test_a_list_that_is_not_what_it_seems_is_reported(name: str, content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserMistake, match=rf"^data\.exclude: .*{said}"):
         read_keys(str(tmp_path / name), "data.exclude", lambda _: True)

@@ -51,6 +51,6 @@ def test_a_figure_that_is_no_number_is_reported(tmp_path: Path, cell: str) -> No
     if cell in ("0.5 ", "", "nan", "1e999"):
         assert read_results(tmp_path)[1]["clean_accuracy"] == cell
         return
-    with pytest.raises(UserMistake, match=r"results\.csv: clean_accuracy of row 2 is '.*', not a number") as told:
+    with pytest.raises(UserMistake, match=r"results\.csv: clean_accuracy of row 2 is '.*', not a number") as reported:
         read_results(tmp_path)
-    assert "\x1b" not in str(told.value)
+    assert "\x1b" not in str(reported.value)

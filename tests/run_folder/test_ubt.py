@@ -66,10 +66,10 @@ def of_word(**values: Any) -> dict[str, Any]:
 )
 def test_what_is_no_record_is_one_line(content: Any, tmp_path: Path) -> None:
     (tmp_path / "ubt.json").write_text(json.dumps(content))
-    with pytest.raises(UserMistake, match=r"record of UBT .*ubt\.json") as told:
+    with pytest.raises(UserMistake, match=r"record of UBT .*ubt\.json") as reported:
         UBTRecord.read(tmp_path)
-    assert "\n" not in str(told.value)
-    assert "\x1b" not in str(told.value)
+    assert "\n" not in str(reported.value)
+    assert "\x1b" not in str(reported.value)
 
 
 @pytest.mark.parametrize(

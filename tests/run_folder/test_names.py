@@ -1,0 +1,40 @@
+"""A file of a run folder is named in one module, where it is written and read."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import untrigger
+from untrigger.run_folder import (
+    cell,
+    config,
+    curves,
+    decree,
+    detection,
+    evaluation,
+    manifest,
+    results,
+    similarities,
+    suspects,
+    ubt,
+)
+
+PACKAGE = Path(untrigger.__file__).parent
+NAMES = {
+    *(cell.CELL, config.CONFIG, curves.METRICS, decree.DECREE_RECORD, detection.DETECTION, evaluation.EVALUATION),
+    *(manifest.MANIFEST, results.RESULTS, similarities.SIMILARITIES, suspects.SUSPECTS, suspects.SHEET, ubt.UBT_RECORD),
+}
+SOURCES = ("callbacks", "commands", "datamodules", "lightning_modules", "run_folder")
+
+
+def named(path: Path) -> set[str]:
+    """The files of a run folder whose names a module has as texts of their own."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)} & NAMES
+
+
+def test_every_file_is_named_once() -> None:
+    paths = [*PACKAGE.glob("*.py"), *(path for folder in SOURCES for path in (PACKAGE / folder).rglob("*.py"))]
+    found = [(name, path.parent.name) for path in paths for name in named(path)]
+    assert sorted(found) == sorted((name, "run_folder") for name in NAMES)
