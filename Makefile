@@ -51,7 +51,7 @@ test-report: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[browser]'
 	RUNS="$(RUNS)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/commands/report/test_browser.py $(ARGS)
 
-# Needs a SLURM that takes jobs of two tasks from here, told by SLURM_CONF if it is not the machine's. Prints what happened.
+# Needs a SLURM that takes jobs of two tasks from here, named by SLURM_CONF if it is not the machine's. Prints what happened.
 test-slurm: $(STAMP)
 	$(BIN)/python tests/slurm/on_one_node.py $(ARGS)
 

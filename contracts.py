@@ -278,7 +278,7 @@ class ResumedLoader(Protocol):
         """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on, in the next iteration, where the loader of a checkpoint stood."""
+        """Resume, in the next iteration, where the loader of a checkpoint stood."""
 
 
 @runtime_checkable

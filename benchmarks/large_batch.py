@@ -67,12 +67,12 @@ class Meter(Callback):
 def megabytes(field: str) -> float:
     """A figure of this process's status, such as its memory (``VmRSS``) and the peak of it (``VmHWM``)."""
     found = re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found is not None, "Linux tells"
+    assert found is not None, f"/proc/self/status has no {field}"
     return int(found[1]) / 1024
 
 
 def measured(options: list[str], steps: int) -> dict[str, float]:
-    """What the meter of a run tells."""
+    """What the meter of a run measures."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "meter.json")
         limits = ["--trainer.max_steps", str(steps), "--trainer.limit_val_batches", "0", "--trainer.accelerator", "cpu"]

@@ -6,7 +6,7 @@ Pairs are generated: small JPEGs of eight colours, whose bytes are shared, in sh
 Every measurement runs in a process of its own; memory is the peak of resident memory. What was generated is deleted.
 
 - ``stream``: indexing, the first batch, selecting 64 keys and half of all, plans by count and by rate, the pictures of
-  64 keys, going on in the middle of an epoch, and memory of the trainer and of its largest worker after 200 batches.
+  64 keys, resuming in the middle of an epoch, and memory of the trainer and of its largest worker after 200 batches.
 - ``fit``: from the start of ``untrigger fit`` to the end of its first step.
 - ``ubt``: seconds a pair of each phase, and bytes a pair, with a nano encoder that was trained for a moment.
 - ``remote``: 100,000 shards at a server on this machine, counted by a ``sizes.json``: to the first batch and step.

@@ -1,6 +1,6 @@
 """Generated image-caption data: coloured shapes on textured grounds, for the demo and for tests.
 
-Position, size, rotation, colours, texture and grain differ from picture to picture, so that only the outline tells the
+Position, size, rotation, colours, texture and grain differ from picture to picture, so that only the outline shows the
 class. Captions name the shape and, half of the time, its colour too.
 """
 

@@ -41,7 +41,7 @@ class StreamLoader:
     Args:
         stream: Makes the batches.
         bad_samples: Counts what the stream skipped.
-        epoch: Tells the epoch at the start of an iteration. Lightning does not call ``set_epoch`` of an iterable data
+        epoch: Gives the epoch at the start of an iteration. Lightning does not call ``set_epoch`` of an iterable data
             set, so it is asked for.
         num_workers: Processes that read; 0 reads in this one.
         pin_memory: As for ``DataLoader``.
@@ -71,7 +71,7 @@ class StreamLoader:
             # Only tensors can be pinned.
             collate_fn=(_shared if pin_memory else _packed) if self.num_workers else _as_it_is,
             worker_init_fn=outlive_signals,
-            # Its own: an epoch that starts draws from it, and one that is gone on with must not draw again.
+            # Its own: an epoch that starts draws from it, and one that is resumed must not draw again.
             generator=torch.Generator().manual_seed(torch.initial_seed()),
         )
         self._stream, self._bad_samples, self._epoch_now, self._repeated = stream, bad_samples, epoch, repeated
@@ -135,7 +135,7 @@ class StreamLoader:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a loader stood; the next iteration starts there, if it is of the same epoch.
+        """Resume where a loader stood; the next iteration starts there, if it is of the same epoch.
 
         Warns:
             UserWarning: If it stood in the middle of an epoch that was divided otherwise.

@@ -13,7 +13,7 @@ from .shards.samples import caption_lines, decode_caption
 _LOOKED_AT = 100
 
 
-def tell_several_captions(shards: ShardSet) -> None:
+def report_several_captions(shards: ShardSet) -> None:
     """Say what is made of texts of several lines, if some of the first pairs have one.
 
     Args:

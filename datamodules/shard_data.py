@@ -85,7 +85,7 @@ class ShardDataModule(LightningDataModule):
         # Each rank sees, and counts, its part. Of a few test pictures one may have all the bad ones.
         total = len(shards) + shards.incomplete
         share, missing = self.max_bad_share, shards.incomplete // ranks
-        return BadSampleLog(total // ranks, missing, share, where, shards.told_members)
+        return BadSampleLog(total // ranks, missing, share, where, shards.found_members)
 
     def _loader(
         self, stream: ShardStream, bad: BadSampleLog, epoch: Callable[[], int] = int, overfits: bool = False

@@ -112,7 +112,7 @@ results["CleanCLIP"]
 # %% [markdown]
 # ## UBT
 #
-# No clean pair: UBT gets the data of the poisoned run, poison included, and is not told which pairs are poisoned. Its
+# No clean pair: UBT gets the data of the poisoned run, poison included, and does not know which pairs are poisoned. Its
 # phases are epochs of one `fit`, which end by themselves.
 
 # %%

@@ -1,4 +1,4 @@
-"""Data, checkpoints and configs as people have them: odd, and all right, or told of in one line."""
+"""Data, checkpoints and configs as people have them: odd, and all right, or reported in one line."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ COMPOSED = unicodedata.normalize("NFC", "caf\u00e9")
     ("key", "listed"),
     [("000000012", "12"), (unicodedata.normalize("NFD", COMPOSED), COMPOSED), ("./k0", "k1")],
 )
-def test_keys_that_something_has_changed_are_told_of(
+def test_keys_that_something_has_changed_are_reported(
     key: str, listed: str, preprocessing: Preprocessing, tmp_path: Path, write_shard: WriteShard
 ) -> None:
     shard = write_shard(tmp_path / "0.tar", [(key, coloured_pair(0)), ("other", coloured_pair(1))])

@@ -307,7 +307,7 @@ def test_a_mistake_in_a_list_of_plans_is_one_line_too(
         ("seed_everything: 0", "checkpoint: {colour: red}", "does not accept option 'checkpoint.colour'"),
     ],
 )
-def test_a_config_of_another_version_is_told_of_by_its_key(
+def test_a_config_of_another_version_is_reported_by_its_key(
     old: str, new: str, message: str, base: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG.replace(old, new))
@@ -317,7 +317,7 @@ def test_a_config_of_another_version_is_told_of_by_its_key(
 
 
 @pytest.mark.filterwarnings("ignore:The schedule of this run")
-def test_a_job_that_slurm_starts_again_goes_on(
+def test_a_job_that_slurm_starts_again_resumes(
     base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"

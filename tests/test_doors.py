@@ -107,7 +107,7 @@ def test_a_text_file_is_the_same_at_every_door(kind: str, door: str, tmp_path: P
 
 
 @pytest.mark.parametrize("door", TEXT_DOORS)
-def test_text_of_another_encoding_is_told_at_every_door(door: str, tmp_path: Path) -> None:
+def test_text_of_another_encoding_is_reported_at_every_door(door: str, tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_bytes("cat {c}\n".encode("utf-16"))
     with pytest.raises(UserMistake, match=r"lines\.txt cannot be read: .*; it looks like UTF-16 text"):
         TEXT_DOORS[door](tmp_path / "lines.txt")

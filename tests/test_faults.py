@@ -50,16 +50,18 @@ def run(folder: Path, event: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("event", "status", "told", "step"),
+    ("event", "status", "reported", "step"),
     [
         ("interrupt", 130, "SIGINT: the run ends after this step or validation, with a checkpoint", 13),
         # Which of the two ways torch finds it in is a matter of time: by its signal, or by its absence.
         ("worker", 2, "untrigger: error: a data worker ", 10),
     ],
 )
-def test_a_run_ends_with_a_line_and_a_checkpoint(event: str, status: int, told: str, step: int, tmp_path: Path) -> None:
+def test_a_run_ends_with_a_line_and_a_checkpoint(
+    event: str, status: int, reported: str, step: int, tmp_path: Path
+) -> None:
     done = run(tmp_path, event)
     assert done.returncode == status, done.stderr[-2000:]
-    assert [line for line in done.stderr.splitlines() if line.startswith(told)]
+    assert [line for line in done.stderr.splitlines() if line.startswith(reported)]
     assert "Traceback" not in done.stderr
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == step

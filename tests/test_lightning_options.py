@@ -67,7 +67,7 @@ def test_true_half_precision_trains_and_measures(fit: Fit, data: Path, tmp_path:
     assert 0 <= float(run.trainer.callback_metrics["val/clean_accuracy"]) <= 1
 
 
-def test_float16_weights_train_and_the_loss_of_small_moments_is_told(fit: Fit) -> None:
+def test_float16_weights_train_and_the_loss_of_small_moments_is_reported(fit: Fit) -> None:
     with pytest.warns(UserWarning, match="second moments of small gradients vanish in float16"):
         run = fit("--trainer.precision", "16-true", "--trainer.limit_train_batches", "1", "--data.batch_size", "2")
     assert all(tensor.isfinite().all() for tensor in weights(run).values())
@@ -129,7 +129,7 @@ def test_a_run_without_a_last_epoch_ends(end: tuple[str, ...], fit: Fit) -> None
 
 
 @pytest.mark.filterwarnings("ignore:The schedule of this run is not that of the checkpoint")
-def test_another_learning_rate_holds_from_there_on_and_is_told(fit: Fit) -> None:
+def test_another_learning_rate_holds_from_there_on_and_is_reported(fit: Fit) -> None:
     fit("--model.lr", "0.001", "--trainer.max_steps", "4")
     with pytest.warns(UserWarning, match=r"model\.lr 0\.0001 instead of 0\.001"):
         run = fit("--model.lr", "0.0001", "--trainer.max_steps", "8", "--ckpt_path", "last")
@@ -141,7 +141,7 @@ def test_another_learning_rate_holds_from_there_on_and_is_told(fit: Fit) -> None
     assert {int(state["step"]) for state in run.trainer.optimizers[0].state.values()} == {8}
 
 
-def test_a_run_that_goes_on_as_it_was_is_told_nothing(fit: Fit, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_run_that_resumes_as_it_was_is_told_nothing(fit: Fit, recwarn: pytest.WarningsRecorder) -> None:
     fit("--trainer.max_steps", "4")
     fit("--trainer.max_steps", "5", "--ckpt_path", "last")
     assert not [warning for warning in recwarn if "other settings" in str(warning.message)]
@@ -149,7 +149,7 @@ def test_a_run_that_goes_on_as_it_was_is_told_nothing(fit: Fit, recwarn: pytest.
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (("--trainer.strategy", "nosuch"), "invalid strategy name: `strategy='nosuch'`"),
         (("--trainer.accumulate_grad_batches", "0"), "trainer.accumulate_grad_batches is 0, not at least 1"),
@@ -168,10 +168,10 @@ def test_a_run_that_goes_on_as_it_was_is_told_nothing(fit: Fit, recwarn: pytest.
         (("--model", "no_study.Own"), "there is no module no_study among those that are installed; this command looks"),
     ],
 )
-def test_what_is_refused_is_one_line_wherever_it_is_raised(options: tuple[str, ...], told: str, fit: Fit) -> None:
+def test_what_is_refused_is_one_line_wherever_it_is_raised(options: tuple[str, ...], reported: str, fit: Fit) -> None:
     with pytest.raises(UserMistake) as mistake:
         fit(*options, "--trainer.limit_train_batches", "1") if "val_check" not in options[0] else fit(*options)
-    assert told in str(mistake.value)
+    assert reported in str(mistake.value)
     assert "\n" not in str(mistake.value)
 
 

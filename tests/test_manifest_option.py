@@ -164,6 +164,8 @@ def test_a_plan_is_saved_as_a_plan(mark: Path, data: Path, parser: OneLineErrors
 
 
 @pytest.mark.parametrize("name", ["PoisonPlann", "no_such_module.Plan"])
-def test_what_is_neither_a_file_nor_a_class_is_told(mark: Path, data: Path, parser: OneLineErrors, name: str) -> None:
+def test_what_is_neither_a_file_nor_a_class_is_reported(
+    mark: Path, data: Path, parser: OneLineErrors, name: str
+) -> None:
     with pytest.raises(UserMistake, match=rf"data\.poison: .*{name.partition('.')[0]}"):
         parser.parse_args([*config(data), "--data.poison", name])

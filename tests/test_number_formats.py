@@ -30,7 +30,7 @@ def test_the_speedup_is_measured_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "speedup", "told"),
+    ("precision", "speedup", "reported"),
     [
         ("bf16-mixed", 0.2, "takes 5.0 times as long as in float32; --trainer.precision 32-true is faster here"),
         ("bf16-true", 0.5, "takes 2.0 times as long"),
@@ -39,9 +39,9 @@ def test_the_speedup_is_measured_once() -> None:
         ("16-mixed", 0.2, None),
     ],
 )
-def test_an_emulated_precision_is_told_of(
-    precision: str, speedup: float, told: str | None, monkeypatch: pytest.MonkeyPatch
+def test_an_emulated_precision_is_reported(
+    precision: str, speedup: float, reported: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(number_formats, "bfloat16_speedup", lambda: speedup)
     said = number_formats.slow_precision(precision)
-    assert (told in said) if told and said else said is told
+    assert (reported in said) if reported and said else said is reported

@@ -62,7 +62,7 @@ def test_texts_and_lines_are_read_with_a_byte_order_mark_and_any_line_ends(tmp_p
         (b"9" * 5_000, r".*digits.*"),
     ],
 )
-def test_a_file_of_another_kind_is_told_with_what_it_is(content: bytes, said: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_reported_with_what_it_is(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserMistake, match=f"^sizes .*a.json cannot be read: {said}$"):
         read_json(tmp_path / "a.json", "sizes")
@@ -98,7 +98,7 @@ def test_a_path_in_a_message_steers_no_terminal() -> None:
     assert len(shown("x" * 5_000)) < 350
 
 
-def test_a_pipe_is_told_at_every_door_before_it_is_opened(tmp_path: Path) -> None:
+def test_a_pipe_is_reported_at_every_door_before_it_is_opened(tmp_path: Path) -> None:
     doors: dict[str, Callable[[Path], object]] = {
         "results.csv": lambda path: read_results(path.parent),
         "evaluation.npz": lambda path: read_evaluation(path.parent),

@@ -164,18 +164,18 @@ def test_a_checkpoint_that_is_cut_off_gives_way_to_the_one_before(killed: Killed
 
 
 @pytest.mark.parametrize("killed", ["clip"], indirect=True)
-def test_in_another_division_the_epoch_goes_on_at_its_samples(killed: Killed) -> None:
+def test_in_another_division_the_epoch_resumes_at_its_samples(killed: Killed) -> None:
     state = torch.load(killed.folder / "last.ckpt", weights_only=True)
     loader = state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
     start, in_the_middle = loader["batches"] * 8 // 5, loader["batches"] < loader["steps"]
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         run = continued(killed, "other", "--data.batch_size", "5", "--data.num_workers", "0")
-    told = [str(warning.message) for warning in warned if "was divided otherwise" in str(warning.message)]
+    reported = [str(warning.message) for warning in warned if "was divided otherwise" in str(warning.message)]
     assert all(
-        "batch_size 8 -> 5" in line and f"it resumes after {loader['batches'] * 8} samples" in line for line in told
+        "batch_size 8 -> 5" in line and f"it resumes after {loader['batches'] * 8} samples" in line for line in reported
     )
-    assert bool(told) == in_the_middle
+    assert bool(reported) == in_the_middle
     batches = [(epoch, batch) for epoch in range(2) for batch in range(15)]
     first = (loader["epoch"], start) if in_the_middle else (loader["epoch"] + 1, 0)
     assert [tuple(batch[:2]) for batch in diary(run, "second")] == batches[batches.index(first) :]
@@ -185,7 +185,7 @@ def test_in_another_division_the_epoch_goes_on_at_its_samples(killed: Killed) ->
 
 
 @pytest.mark.parametrize("killed", ["clip"], indirect=True)
-def test_with_another_number_of_ranks_the_epoch_goes_on_at_its_samples(killed: Killed) -> None:
+def test_with_another_number_of_ranks_the_epoch_resumes_at_its_samples(killed: Killed) -> None:
     state = torch.load(killed.folder / "last.ckpt", weights_only=True)
     loader = state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
     in_the_middle = loader["batches"] < loader["steps"]
@@ -194,8 +194,8 @@ def test_with_another_number_of_ranks_the_epoch_goes_on_at_its_samples(killed: K
     ranks = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--ckpt_path", str(run / "last.ckpt")]
     done = process(options([*killed.arguments, *ranks], run, "second"))
     assert done.returncode == 0, done.stderr[-2000:]
-    told = f"ranks 1 -> 2): it resumes after {loader['batches'] * 8} samples"
-    assert (told in " ".join(done.stderr.split())) == in_the_middle
+    reported = f"ranks 1 -> 2): it resumes after {loader['batches'] * 8} samples"
+    assert (reported in " ".join(done.stderr.split())) == in_the_middle
     # 75 pairs are 4 batches of two ranks.
     batches = [(epoch, batch) for epoch in range(2) for batch in range(4)]
     first = (loader["epoch"], loader["batches"] * 8 // 16) if in_the_middle else (loader["epoch"] + 1, 0)
@@ -206,7 +206,7 @@ def test_with_another_number_of_ranks_the_epoch_goes_on_at_its_samples(killed: K
     assert torch.load(run / "last.ckpt", weights_only=True)["global_step"] == state["global_step"] + len(due)
 
 
-def test_other_shards_than_those_of_the_checkpoint_are_told(killed: Killed, tmp_path: Path) -> None:
+def test_other_shards_than_those_of_the_checkpoint_are_reported(killed: Killed, tmp_path: Path) -> None:
     write_generated_data(tmp_path, 75, 1, seed=1)
     with pytest.warns(UserWarning, match=r"other training pairs .*: other content in '00000\.tar'"):
         continued(killed, "replaced", "--data.train_shards", str(tmp_path / "train"))

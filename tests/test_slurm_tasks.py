@@ -28,7 +28,7 @@ def settled(monkeypatch: pytest.MonkeyPatch, said: dict[str, str], devices: Any 
 
 
 @pytest.mark.parametrize(
-    ("said", "trainer", "told"),
+    ("said", "trainer", "reported"),
     [
         (
             {**TWO, **STEP, "SLURM_NTASKS_PER_NODE": "2"},
@@ -51,9 +51,9 @@ def settled(monkeypatch: pytest.MonkeyPatch, said: dict[str, str], devices: Any 
     ],
 )
 def test_what_slurm_and_the_config_say_is_compared(
-    said: dict[str, str], trainer: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+    said: dict[str, str], trainer: dict[str, Any], reported: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserMistake, match=told):
+    with pytest.raises(UserMistake, match=reported):
         settled(monkeypatch, said, **trainer)
 
 

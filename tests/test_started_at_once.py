@@ -57,7 +57,7 @@ def started_at_once(folder: Path, *commands: str) -> list[list[str]]:
     return [sorted(path.read_text() for path in folder.glob(f"end-{number}-*")) for number in range(len(commands))]
 
 
-def test_one_of_two_gets_the_folder_and_the_other_is_told(tmp_path: Path) -> None:
+def test_one_of_two_gets_the_folder_and_the_other_is_reported(tmp_path: Path) -> None:
     write_generated_data(tmp_path / "data", 40, 1)
     (tmp_path / "fit.yaml").write_text(CONFIG)
     poison = "poison --shards data/train --out baked --image_size 32 --plan PoisonPlan --plan.count 4 --plan.trigger "

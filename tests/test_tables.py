@@ -40,7 +40,7 @@ def test_rows_come_as_they_are_with_a_word_for_doubtful_ones(tmp_path: Path) -> 
         (b"\xff\xfea\0,\0b\0", "is no table; it looks like UTF-16 text"),
     ],
 )
-def test_a_file_that_is_no_table_is_told(content: bytes, said: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_table_is_reported(content: bytes, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match=rf"^table .*t\.csv {said}"):
         rows(tmp_path / "t.csv", content)
 

@@ -46,7 +46,7 @@ def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return mark
 
 
-def test_a_misspelt_class_and_module_are_told(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_class_and_module_are_reported(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["untrigger"])
     (mark.parent / "near_mine.py").write_text(CORNER.format(name="Flipped"))
     plan = ["--data.poison", "PoisonPlan", "--data.poison.target", "star", "--data.poison.count", "2"]
@@ -56,7 +56,7 @@ def test_a_misspelt_class_and_module_are_told(mark: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (["check", "missing.ckpt", "--out", "out"], "missing.ckpt"),
         (["clean", "missing.ckpt", "shapes/train", "out"], "missing.ckpt"),
@@ -72,8 +72,8 @@ def test_a_misspelt_class_and_module_are_told(mark: Path, monkeypatch: pytest.Mo
         ),
     ],
 )
-def test_what_reads_does_not_look_there(mark: Path, arguments: list[str], told: str) -> None:
-    with pytest.raises(UserMistake, match=told):
+def test_what_reads_does_not_look_there(mark: Path, arguments: list[str], reported: str) -> None:
+    with pytest.raises(UserMistake, match=reported):
         cli.run(arguments)
     assert str(mark.parent) not in sys.path
     assert not mark.exists()
@@ -120,7 +120,7 @@ def test_only_the_user_s_own_options_ask_for_modules(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reported"),
     [
         ("../my_study", "", "is no name of a module"),
         ("my_study.py", "", "is named my_study"),
@@ -131,12 +131,12 @@ def test_only_the_user_s_own_options_ask_for_modules(
     ],
 )
 def test_a_module_that_cannot_be_imported_is_one_line(
-    name: str, content: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, content: str | None, reported: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     if content:
         (tmp_path / f"{name}.py").write_text(content)
-    with pytest.raises(UserMistake, match=f"imports: .*({told})") as mistake:
+    with pytest.raises(UserMistake, match=f"imports: .*({reported})") as mistake:
         import_modules(name)
     assert "\n" not in str(mistake.value)
 

@@ -93,7 +93,7 @@ class Retrieval(Callback):
             return
         measured = f"{module.measured}_" if isinstance(module, PhasedModule) and module.measured else ""
         for name, value in self.measure(trainer, module, data).items():
-            # Ranks agree already; sync_dist only tells Lightning that the figure is global.
+            # Ranks agree already; sync_dist only declares to Lightning that the figure is global.
             module.log(f"{stage}/{measured}{name}", value, sync_dist=True)
 
 

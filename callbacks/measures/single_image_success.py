@@ -49,7 +49,7 @@ class SingleImageSuccess(Callback):
         if not others:
             figures[""] = torch.stack(list(rates.values())).mean()
         for name, rate in figures.items():
-            # Ranks agree already; sync_dist only tells Lightning that the figure is global.
+            # Ranks agree already; sync_dist only declares to Lightning that the figure is global.
             pl_module.log(f"{stage}/attack_success_rate{name}", rate, sync_dist=True, prog_bar=not name)
 
     def _rate(self, attack: PictureAttack, trainer: Trainer, module: ZeroShotModule) -> Tensor:

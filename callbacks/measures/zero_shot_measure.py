@@ -95,7 +95,7 @@ class ZeroShotMeasure(EvaluationHooks):
                 if prefix == own:
                     self.logged += [name.partition("/")[0]]
                 name = prefix + name
-                # Ranks agree already; sync_dist only tells Lightning that the figure is global.
+                # Ranks agree already; sync_dist only declares to Lightning that the figure is global.
                 pl_module.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=name in self._prog_bar)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -25,7 +25,7 @@ _MISTAKE, _ERROR, _TERMINATED = 2, 1, 128 + signal.SIGTERM
 
 
 class EndTogether(Callback):
-    """Tells the other ranks of a failure, upon which they end too, each with the reason.
+    """Reports a failure to the other ranks, upon which they end too, each with the reason.
 
     Without it they would wait in a collective for the rank that has failed: half an hour or for ever, as neither NCCL
     nor ``srun`` (unless with ``--kill-on-bad-exit``) sees that a process is missing. A rank that waits runs no Python,
@@ -59,7 +59,7 @@ class EndTogether(Callback):
             raise UserMistake("end_together: poll_seconds and the other times are above 0")
         self._poll, self._grace, self.timeout_seconds = poll_seconds, grace_seconds, timeout_seconds
         self._terminate = terminate_seconds
-        self._over, self._told = Event(), Event()
+        self._over, self._reported = Event(), Event()
         self._watch: Thread | None = None
         self._starter: int | None = None
         self._started: list[Any] = []
@@ -77,7 +77,7 @@ class EndTogether(Callback):
             self._starter = os.getppid() if int(store.get(first)) == os.getppid() else None
             self._started = getattr(getattr(getattr(trainer, "strategy", None), "launcher", None), "procs", [])
             self._at = Whereabouts(store, trainer.global_rank, trainer.world_size)
-            self._at.tell()
+            self._at.report()
             self._listen()
             self._watch = Thread(target=self._look, args=(store, trainer, self._at), daemon=True)
             self._watch.start()
@@ -110,10 +110,10 @@ class EndTogether(Callback):
     on_test_batch_start = on_predict_batch_start = on_validation_batch_start
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Tell the other ranks, and wait until they know: the store may end with this process."""
+        """Report to the other ranks, and wait until they know: the store may end with this process."""
         message = self._reason(trainer, exception)  # while this rank can still be heard
         self._over.set()
-        if self._told.is_set() and self._watch is not None:
+        if self._reported.is_set() and self._watch is not None:
             self._watch.join()  # this process ends with that thread
         if message is None:
             return  # an interruption, which reaches every rank by itself
@@ -169,10 +169,10 @@ class EndTogether(Callback):
             if self._asked_to_end():
                 end_by = min(end_by, time.monotonic() + self._terminate)
             try:
-                at.tell()
+                at.report()
                 if store.check([_FAILED]):
                     code, _, message = store.get(_FAILED).decode().partition(" ")
-                    self._told.set()
+                    self._reported.set()
                     store.add(_SEEN, 1)
                     break
                 if time.monotonic() > end_by:
@@ -188,7 +188,7 @@ class EndTogether(Callback):
                 break
         else:
             return
-        _tell(message if message.startswith(f"rank {rank}:") else f"rank {rank} ends because of {message}")
+        _print(message if message.startswith(f"rank {rank}:") else f"rank {rank} ends because of {message}")
         self._outlive_starter()
         if int(code) == _TERMINATED:
             for process in self._started:  # one that is stopped, or hangs where no thread runs
@@ -221,12 +221,12 @@ def _is_timeout(said: str) -> bool:
     return any(words in said.lower() for words in ("timed out", "timeout"))
 
 
-def _tell(message: str) -> None:
+def _print(message: str) -> None:
     print(f"untrigger: error: {message}", file=sys.stderr, flush=True)
 
 
 def _end(message: str, code: int) -> None:
-    _tell(message)
+    _print(message)
     os._exit(code)
 
 

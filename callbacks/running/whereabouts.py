@@ -26,7 +26,7 @@ class _Report(NamedTuple):
 
 
 class Whereabouts:
-    """Tells the other ranks, through the store of the process group, which step this one is at and what it does there.
+    """Reports, through the store of the process group, which step this rank is at and what it does there.
 
     Args:
         store: Of the process group.
@@ -49,7 +49,7 @@ class Whereabouts:
         """The step that this rank is at."""
         return self._step
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Write it down. Called by a thread beside the main one, which may wait in a collective.
 
         Raises:
@@ -64,7 +64,7 @@ class Whereabouts:
         """Say in a few words which ranks the others wait for.
 
         Args:
-            seconds: How long a rank is listened for, to tell one that is stopped.
+            seconds: How long a rank is listened for, to detect one that is stopped.
 
         Raises:
             RuntimeError: If the process that kept the store is gone.
@@ -79,7 +79,7 @@ class Whereabouts:
         late = {rank for rank, report in now.items() if not report.waits or report.steps < max(self._steps, last)}
         named = sorted(silent | unknown or late - {self._rank})
         if not named:
-            return "no rank is behind"
+            return "no rank is late"
         return "; ".join(
             f"rank {rank} did not come, and was "
             + (f"last at {now[rank].where}" if rank in now else "never there")

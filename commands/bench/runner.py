@@ -229,7 +229,7 @@ def _run(cell: Cell, paths: BenchPaths, jobs: int, anew: bool, processes: Proces
             arguments += ["--ckpt_path", checkpoint]
         elif run.exists():
             shutil.rmtree(run)  # stopped before its first checkpoint
-        code = _code(cell, paths, goes_on=checkpoint is not None)
+        code = _code(cell, paths, resumed=checkpoint is not None)
         # Python would put the working folder first where a module is run, as it is by each rank of a run too.
         environment = os.environ | {"PYTHONSAFEPATH": "1"}
         if jobs > 1:
@@ -239,7 +239,7 @@ def _run(cell: Cell, paths: BenchPaths, jobs: int, anew: bool, processes: Proces
             command = [sys.executable, "-m", "untrigger.cli", *arguments]
             status, peak = processes.call(command, environment, output, lock)
         session = {"seconds": time.perf_counter() - started, "peak_memory_mb": peak}
-        took = _took(paths.runs / "logs" / f"{cell.id}.took.json", session, goes_on=checkpoint is not None)
+        took = _took(paths.runs / "logs" / f"{cell.id}.took.json", session, resumed=checkpoint is not None)
         if processes.stopped:
             raise CellFailed("stopped; the next bench resumes it")
         if status:
@@ -258,19 +258,19 @@ def _run(cell: Cell, paths: BenchPaths, jobs: int, anew: bool, processes: Proces
         return record
 
 
-def _code(cell: Cell, paths: BenchPaths, goes_on: bool) -> str:
+def _code(cell: Cell, paths: BenchPaths, resumed: bool) -> str:
     """The digest of the code that a cell began with; empty where that is not known."""
     file = paths.code(cell)
-    if not goes_on:
+    if not resumed:
         before = [(paths.finished(each) or {}).get("code") for each in cell.needs.values()]
         write_text(file, code_after(cell, [str(code) for code in before]))
     return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
-def _took(file: Path, session: dict[str, float], goes_on: bool) -> dict[str, float]:
+def _took(file: Path, session: dict[str, float], resumed: bool) -> dict[str, float]:
     """What a cell took in all its sessions, with this one: kept beside its log."""
     before = {"seconds": 0.0, "peak_memory_mb": 0.0}
-    if goes_on and file.exists():
+    if resumed and file.exists():
         found = read_json(file, "what a cell took")
         before |= {name: number(found.get(name)) or 0.0 for name in before} if isinstance(found, dict) else {}
     took = {

@@ -78,7 +78,7 @@ def _examine(
         from rich.markup import escape
 
         from .examination import Subject, examine_pairs, invert_trigger
-        from .page import tell, write_page
+        from .page import print_verdict, write_page
         from .verdict import Verdict, name_of
 
     started, console = time.perf_counter(), Console()
@@ -95,7 +95,7 @@ def _examine(
     _collect(folder)
     write_page(verdict, folder)
     write_text(folder / _ANSWER, json.dumps(verdict.as_json(), indent=2) + "\n")
-    tell(verdict, folder, console)
+    print_verdict(verdict, folder, console)
     return verdict.exit_code
 
 
@@ -103,7 +103,7 @@ def _take(folder: Path, asked: Mapping[str, object]) -> dict[str, Any] | None:
     """Take a folder that is new, empty, or of the same check.
 
     Returns:
-        The answer, where the check has ended; None where it is to be begun or gone on with.
+        The answer, where the check has ended; None where it is to be begun or resumed.
     """
     text = json.dumps(asked, indent=2) + "\n"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

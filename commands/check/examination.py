@@ -20,7 +20,7 @@ from ...reading import reading, user_path
 from ...run_folder.similarities import read_similarities
 from ...run_folder.suspects import poisoned_keys
 from ...run_folder.ubt import ProbedWord, UBTRecord
-from ..trainer_runs import fit_or_go_on, run_trainer
+from ..trainer_runs import fit_or_resume, run_trainer
 
 DENSITIES = ("k_distance", "slof", "dao")
 _PICTURES, _STEPS, _BATCH = 2_000, 1_200, 128
@@ -118,7 +118,7 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
     small = subject.encoder.startswith("small:")
     chosen = str(user_path(packaged_config(config), "config").absolute()) if config else _SMALL if small else _LARGE
     data = ["--data.train_shards", shards]
-    module = fit_or_go_on(chosen, [*subject.arguments, *data], subject.folder / "ubt").model
+    module = fit_or_resume(chosen, [*subject.arguments, *data], subject.folder / "ubt").model
     if not isinstance(module, UBT):
         raise UserMistake(f"{config} is a config of {type(module).__name__}; a check takes one of UBT")
     density = subject.folder / "density"
@@ -161,7 +161,7 @@ def invert_trigger(subject: Subject, pictures: str | None) -> Inversion:
         pictures = str(shapes / "train")
     overrides = [*subject.arguments, "--data.train_shards", pictures, "--data.batch_size", str(_BATCH)]
     overrides += ["--trainer.max_epochs", "-1", "--trainer.max_steps", str(_STEPS)]
-    module = fit_or_go_on("decree/cifar10.yaml", overrides, subject.folder / "decree").model
+    module = fit_or_resume("decree/cifar10.yaml", overrides, subject.folder / "decree").model
     assert isinstance(module, DECREE), "the package's own config"
     return Inversion(module.found, module.l1_norm, module.p_l1_norm)
 

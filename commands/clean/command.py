@@ -80,7 +80,7 @@ def clean(
     load_weights(opened, str(cleaned))
     checks = Checks(*(UBTRecord.read(target / step / "ubt") for step in (_BEFORE, _AFTER)))
     hand_back(exporter, cleaned, back, checks)
-    _tell(checks.before, target / _BEFORE / SUSPECTS, verdict == CLEAN, console)
+    _print_advice(checks.before, target / _BEFORE / SUSPECTS, verdict == CLEAN, console)
     return verdict
 
 
@@ -92,7 +92,7 @@ def _free(target: Path) -> Path:
     return back
 
 
-def _tell(found: UBTRecord, suspects: Path, is_clean: bool, console: Console) -> None:
+def _print_advice(found: UBTRecord, suspects: Path, is_clean: bool, console: Console) -> None:
     """Say which pairs to leave out of the next training, what that costs, and whether to trust the model."""
     console.print(
         f"The data is not clean yet. To train without what was found, and {found.left_out:,} of {found.pairs:,} pairs "

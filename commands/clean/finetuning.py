@@ -9,7 +9,7 @@ from rich.console import Console
 from ...packaged_configs import packaged_config
 from ...reading import user_path
 from ..check.examination import Subject
-from ..trainer_runs import fit_or_go_on
+from ..trainer_runs import fit_or_resume
 
 _CLEANED = "cleanclip"
 
@@ -31,5 +31,5 @@ def finetune(subject: Subject, shards: str, config: str | None, console: Console
     given = None if config is None else str(user_path(packaged_config(config), "config").absolute())
     chosen = given or ("cleanclip/cifar10.yaml" if small else "cleanclip/cc3m_100k.yaml")
     run = subject.folder / _CLEANED
-    fit_or_go_on(chosen, [*subject.arguments, "--data.train_shards", shards], run)
+    fit_or_resume(chosen, [*subject.arguments, "--data.train_shards", shards], run)
     return run / "last.ckpt"

@@ -21,10 +21,10 @@ def demo(out: str = "runs/demo", seed: int = 0) -> None:
         seed: Of the data, the poison and the training.
     """
     with ended_by_ctrl_c():  # torch comes along
-        from .story import tell_story
+        from .story import run_story
 
     with held_folder(out, "--out"):
-        tell_story(Path(out), seed)
+        run_story(Path(out), seed)
 
 
 COMMAND = Command(demo)

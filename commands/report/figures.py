@@ -209,7 +209,7 @@ def _tile_lines(tile: Tile) -> list[str]:
 
 def _folded(name: str) -> str:
     """A name on two lines where it is long, at the break nearest to its middle; cut where there is none."""
-    # Behind a blank or a hyphen, and before a capital: names of classes are several words in one.
+    # After a blank or a hyphen, and before a capital: names of classes are several words in one.
     breaks = [found.end() for found in re.finditer(r"(?<=.)[ -]|[a-z](?=[A-Z])", name)]
     if len(name) <= 14 or not breaks:
         return plain(name, 18)

@@ -63,10 +63,10 @@ def records_of(runs: Sequence[Run]) -> list[Record]:
     Returns:
         A record for each row, in the order of runs and rows.
     """
-    drafts = _told_apart([_draft(run, row) for run in runs for row in run.rows], "attack", defended=False)
+    drafts = _distinguished([_draft(run, row) for run in runs for row in run.rows], "attack", defended=False)
     parents = {run.folder: _parent(run, runs) for run in runs}
     placed = {id(draft): _after(draft, drafts, parents, frozenset()) for draft in drafts}
-    return _told_apart([placed[id(draft)] for draft in drafts], "defence", defended=True)
+    return _distinguished([placed[id(draft)] for draft in drafts], "defence", defended=True)
 
 
 def _draft(run: Run, row: Mapping[str, str]) -> Record:
@@ -79,7 +79,7 @@ def _draft(run: Run, row: Mapping[str, str]) -> Record:
     return Record(run, row, attack, run.cell.defence + (row["defence"][len(own) :] if head else ""), head)
 
 
-def _told_apart(records: Sequence[Record], label: Literal["attack", "defence"], defended: bool) -> list[Record]:
+def _distinguished(records: Sequence[Record], label: Literal["attack", "defence"], defended: bool) -> list[Record]:
     """Put the name of the run beside the label of records that would be taken for seeds of one thing and are not."""
     clashing = Counter(
         (record.dataset, record.attack, record.defence, record.seed)

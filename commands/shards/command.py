@@ -201,7 +201,7 @@ def write_sizes(shards: str, output: Path) -> None:
     write_text(output, json.dumps(sizes, indent=1) + "\n")
     rest = ""
     if found.incomplete:
-        rest = f"; {found.incomplete:,} more lack a picture or a caption, or end early ({found.told_members})"
+        rest = f"; {found.incomplete:,} more lack a picture or a caption, or end early ({found.found_members})"
     print(f"{len(found):,} pairs in {len(paths):,} shards, counted in {output}{rest}")
 
 

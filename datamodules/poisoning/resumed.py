@@ -33,7 +33,7 @@ def poison_state(poison: Poison | None, spec: PoisonSpec) -> dict[str, Any]:
     return {"plans": [_arguments(plan) for plan in plans], "keys": [_digest(chosen), _digest(given)]}
 
 
-def told_other_poison(before: Mapping[str, Any], spec: PoisonSpec) -> str:
+def changed_poison(before: Mapping[str, Any], spec: PoisonSpec) -> str:
     """In words what differs from the poison of a checkpoint; empty where nothing does.
 
     Whom a plan chooses follows from its arguments and the pairs; a manifest that says the same is the same.

@@ -164,13 +164,13 @@ def _read_cached(cached: Path) -> ShardIndex | None:
 def _write_cached(cached: Path, index: ShardIndex) -> None:
     # Each key by itself is UTF-8 with surrogates; the bytes of two keys' surrogates could make a letter.
     blob = "".join(index.keys).encode("utf-8", "surrogatepass")
-    told = json.dumps([index.fault, dict(index.found)]).encode()
+    summary = json.dumps([index.fault, dict(index.found)]).encode()
     arrays: dict[str, npt.NDArray[Any]] = {
         "keys": np.frombuffer(blob, dtype=np.uint8),
         "ends": np.cumsum([len(key) for key in index.keys], dtype=np.int64),
         "offsets": index.offsets,
         "sizes": index.sizes,
-        "told": np.frombuffer(told, dtype=np.uint8),
+        "told": np.frombuffer(summary, dtype=np.uint8),
     }
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ class RemoteShards:
     """How shards are read that lie on a server or in an object store.
 
     Attributes:
-        retries: Further tries at a file after the first, with pauses of about 0.5, 1, 2, ... seconds.
+        retries: Further attempts at a file after the first, with pauses of about 0.5, 1, 2, ... seconds.
         timeout: Seconds without data after which a try is given up.
         cache_gb: Size that the folder of copies is kept to, in gigabytes of 10^9 bytes. What is being read is kept
             even above it: at most the shards of two shuffle windows of each worker on the machine.
@@ -61,7 +61,7 @@ class RemoteShards:
 
 
 class ShardUnavailable(UserMistake):
-    """A file that cannot be fetched, however often one tries."""
+    """A file that cannot be fetched, however often it is tried."""
 
 
 def is_remote(path: str) -> bool:
@@ -100,7 +100,7 @@ def fetch(
             it; where it says nothing, as much as the folder of copies is kept to, or 1 GiB where that is less.
 
     Raises:
-        ShardUnavailable: If all tries have failed, or one in a way that another would too.
+        ShardUnavailable: If all attempts have failed, or one in a way that another would too.
     """
     started, pauses = time.monotonic(), SystemRandom()  # the global generator is the training's
     for attempt in range(remote.retries + 1):
@@ -113,7 +113,7 @@ def fetch(
             return
         except Exception as error:  # each store has errors of its own
             late = f"no data for {remote.timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
-            reason = redacted(_told(error)) or late
+            reason = redacted(_reason(error)) or late
             if attempt == remote.retries or _is_final(error):
                 tries = f"{attempt + 1} {'tries' if attempt else 'try'} in {time.monotonic() - started:.0f} s"
                 raise ShardUnavailable(f"shard {redacted(url)} cannot be read ({tries}): {reason}") from error
@@ -185,7 +185,7 @@ def _copy_pipe(url: str, path: Path, progress: fsspec.Callback) -> None:
 
 
 def _watch(transfer: Callable[[], Any], timeout: float, progress: _Progress) -> None:
-    """Run a transfer in a thread, which is left behind when it stalls: stores differ in what they let one limit."""
+    """Run a transfer in a thread, which is abandoned when it stalls: stores differ in what they let one limit."""
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -210,7 +210,7 @@ def _watch(transfer: Callable[[], Any], timeout: float, progress: _Progress) -> 
         raise failed[0]
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What an error of a store says; the library of HTTP names no more than the URL where a server has no such file."""
     if isinstance(error, aiohttp.TooManyRedirects):
         return f"the server redirects without end ({len(error.history)} times)"

@@ -10,7 +10,7 @@ from ...fingerprints import fingerprint
 from .remote import redacted
 from .shard_set import ShardSet
 
-_TOLD = 3
+_MOST_NAMED = 3
 
 
 def shards_state(shards: ShardSet) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def shards_state(shards: ShardSet) -> dict[str, Any]:
     return {"pairs": len(shards), "names": names, "kinds": kinds}
 
 
-def told_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def changed_shards(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """In words what differs between two states; empty where nothing does.
 
     Args:
@@ -56,5 +56,5 @@ def told_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _names(what: str, names: list[str]) -> str:
-    more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
-    return f"{what} {', '.join(map(repr, names[:_TOLD]))}{more}" if names else ""
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return f"{what} {', '.join(map(repr, names[:_MOST_NAMED]))}{more}" if names else ""

@@ -28,7 +28,7 @@ _OPEN_SHARDS = 128
 _OPEN_COPIES = 4
 """Copies of remote shards that stay open where nobody has said which are needed: an open one cannot be evicted."""
 _REMOTE = RemoteShards()
-_TOLD = 8
+_MOST_NAMED = 8
 """Kinds of members that a message names."""
 _NEAR = 1 << 16
 """Bytes from the first to the last that are read for one sample at once."""
@@ -117,10 +117,12 @@ class ShardSet:
         return int(self.counts.sum())
 
     @property
-    def told_members(self) -> str:
+    def found_members(self) -> str:
         """Which members there are and which are needed, for a message."""
         needed = f"a sample is KEY.jpg, .png or .webp beside KEY.{self.required}"
-        kinds = [f"{count:,} {printable(kind or 'without suffix')}" for kind, count in self.found.most_common(_TOLD)]
+        kinds = [
+            f"{count:,} {printable(kind or 'without suffix')}" for kind, count in self.found.most_common(_MOST_NAMED)
+        ]
         return f"found: {', '.join(kinds) or 'nothing'}; {needed}"
 
     def check_not_empty(self, hint: str = "") -> None:
@@ -134,7 +136,7 @@ class ShardSet:
         """
         if not len(self):
             more = f" and {len(self.paths) - 1:,} more" if len(self.paths) > 1 else ""
-            raise UserMistake(f"shard {self.name(0)}{more} has no sample that can be used: {self.told_members}{hint}")
+            raise UserMistake(f"shard {self.name(0)}{more} has no sample that can be used: {self.found_members}{hint}")
 
     def check_unique(self) -> None:
         """See that no key stands for two samples, where the shards are indexed.

@@ -220,12 +220,12 @@ def _after_sparse_map(file: int, header: tarfile.TarInfo, position: int) -> int:
     """The byte after the blocks that continue an old GNU sparse header."""
     if header.type != tarfile.GNUTYPE_SPARSE:
         return position
-    goes_on = os.pread(file, 1, position - BLOCK + 482)
+    continued = os.pread(file, 1, position - BLOCK + 482)
     first = position
-    while goes_on.strip(b"\0"):
-        goes_on = os.pread(file, 1, position + 504)
+    while continued.strip(b"\0"):
+        continued = os.pread(file, 1, position + 504)
         position += BLOCK
-        if not goes_on or position - first > _MOST_HEADER:
+        if not continued or position - first > _MOST_HEADER:
             raise TarFault(f"a sparse map without end at byte {first:,}", first)
     return position
 
@@ -234,5 +234,5 @@ def _check_end(file: int, position: int) -> None:
     """See that nothing but zeros follows the end of an archive."""
     if os.pread(file, _LOOKED_AT, position).strip(b"\0"):
         raise TarFault(
-            f"its end stands at byte {position:,}, but the file goes on, as of two archives joined", position
+            f"its end stands at byte {position:,}, but the file continues, as of two archives joined", position
         )

@@ -33,9 +33,9 @@ class EDA(TextView):
       numbers are kept, and a synonym takes the case of the word that it replaces.
     - It takes synonyms from WordNet, which has to be downloaded; here a built-in table of everyday caption words is the
       default and WordNet an option. The table covers fewer words, so more captions find nothing to replace.
-    - It inserts the *first* synonym of any word, a stop word too, never at the end, and gives up after ten tries; as
+    - It inserts the *first* synonym of any word, a stop word too, never at the end, and gives up after ten attempts; as
       in the paper, a random synonym of a random word that is no stop word is inserted at a random position.
-    - It may swap a word with itself, or give up after three tries; here two different positions are drawn.
+    - It may swap a word with itself, or give up after three attempts; here two different positions are drawn.
 
     Args:
         synonym_replacement: Rate alpha in [0, 1] of words that are replaced; 0 leaves the operation out.

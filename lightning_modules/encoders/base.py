@@ -96,7 +96,7 @@ class Encoder(nn.Module, ABC):
         """
 
     def prepare_as_in(self, folder: Path) -> None:  # most families' names say it all
-        """Take over how a folder with weights says that pictures are prepared, where the architecture does not say.
+        """Adopt the preprocessing that a folder with weights names, where the architecture does not say.
 
         Args:
             folder: The folder that the weights came from.

@@ -56,7 +56,7 @@ def open_encoder(path: str, name: str | None = None) -> tuple[Encoder, str]:
 
 
 def identify_encoder(path: str) -> str:
-    """Tell the encoder of a file or a folder.
+    """Infer the encoder of a file or a folder.
 
     It is what a folder's config says, or a checkpoint's hyperparameters, which are plain data; otherwise what names and
     shapes of the tensors imply. Nothing that a file names is imported or fetched.
@@ -82,11 +82,11 @@ def identify_encoder(path: str) -> str:
         return fitting[0]
     if fitting:
         raise UserMistake(
-            f"{source} does not tell its architecture: it fits {' and '.join(fitting)}, which differ in what no tensor "
+            f"{source} does not name its architecture: it fits {' and '.join(fitting)}, which differ in what no tensor "
             f"shows; {_ASK}"
         )
     kind = "transformers' (give its folder, with config.json)" if _is_transformers(shapes) else "none that is known"
-    raise UserMistake(f"{source} does not tell its architecture: names and shapes of its tensors are {kind}; {_ASK}")
+    raise UserMistake(f"{source} does not name its architecture: names and shapes of its tensors are {kind}; {_ASK}")
 
 
 def _of_folder(folder: Path) -> str:

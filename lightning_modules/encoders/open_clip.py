@@ -108,7 +108,7 @@ class OpenCLIPEncoder(Encoder):
         return {name: config[name] for name in PREPROCESSING if name in config}
 
     def prepare_as(self, config: Mapping[str, Any]) -> None:
-        """Take over how pictures are to be prepared, for what is none of the architecture's.
+        """Adopt a preprocessing of pictures, for what does not follow from the architecture.
 
         Args:
             config: Some of ``preprocess_cfg``, checked.

@@ -102,7 +102,7 @@ class PhasedCLIPModule(BaseCLIPModule):
         self._progress, self._clock = Progress(), Clock()
         self._parts: dict[str, Tensor] = {}
         self._evaluates_every: int | None = 1
-        self._resumed_behind_an_epoch = False
+        self._resumed_after_an_epoch = False
 
     # What a subclass says
 
@@ -205,7 +205,7 @@ class PhasedCLIPModule(BaseCLIPModule):
             self._enter(next(iter(self.phases)))
         if self._progress.epoch_is_over:  # a checkpoint from after the last batch: Lightning starts the next epoch
             self._advance()
-            self._resumed_behind_an_epoch = True
+            self._resumed_after_an_epoch = True
         elif self.running is not None:
             self.running.select(self, self._progress.epoch)
         self._evaluate_next(False)
@@ -214,9 +214,9 @@ class PhasedCLIPModule(BaseCLIPModule):
         """Make what the phase needs, at the start or after a restart."""
         if self._progress.entered_now:  # again: the optimiser's state was restored meanwhile
             self._reset_optimizer()
-        if self._resumed_behind_an_epoch:
+        if self._resumed_after_an_epoch:
             # Lightning infers from the number of batches of the next epoch whether the one before had its last.
-            self._resumed_behind_an_epoch = False
+            self._resumed_after_an_epoch = False
             self.trainer.fit_loop.epoch_loop.batch_progress.current.completed = _NEVER
         if self.running is None:
             return
@@ -241,7 +241,7 @@ class PhasedCLIPModule(BaseCLIPModule):
             self._evaluate_next(progress.phase_is_over and phase.evaluated)
 
     def on_train_epoch_end(self) -> None:
-        """Go on to the next epoch, or draw the conclusions of the phase and enter the next one."""
+        """Move on to the next epoch, or draw the conclusions of the phase and enter the next one."""
         if not self._progress.epoch_is_over:  # a checkpoint of this very moment was loaded
             return
         self._advance()
@@ -307,7 +307,7 @@ class PhasedCLIPModule(BaseCLIPModule):
         self._reset_optimizer()
 
     def _advance(self) -> None:
-        """Behind the last batch of an epoch: on to the next one, of this phase or of its successor."""
+        """After the last batch of an epoch: move on to the next one, of this phase or of its successor."""
         progress = self._progress
         progress.epoch_is_over = False
         self._evaluate_next(False)

@@ -52,7 +52,7 @@ class Phase(ABC, Generic[Module]):
 
     @abstractmethod
     def select(self, module: Module, epoch: int) -> None:
-        """Tell the data module whom to stream in an epoch of this visit, counted from 0; at least one batch."""
+        """Select the pairs that are streamed in an epoch of this visit, counted from 0: at least one batch."""
 
     def prepare(self, module: Module) -> None:
         """Make what it needs and no checkpoint keeps: when the phase is entered, and when a run resumes in it."""

@@ -182,8 +182,8 @@ class ColourMargin(Evidence):
     """How well a picture goes with its caption when nothing but its colours is left (ours).
 
     Noise with the mean and the standard deviation of each of its channels. A colour filter is there, and hardly an
-    object. It is not among the usual evidence: a clean model may tell a word by its colours alone, and is accused of
-    that. In CIFAR-10 those of "deer" make a deer of four fifths of all pictures, as a filter would.
+    object. It is not among the usual evidence: a clean model may recognise a word by its colours alone, and is accused
+    of that. In CIFAR-10 those of "deer" make a deer of four fifths of all pictures, as a filter would.
 
     Args:
         seed: Of the noise, which is the same for all pictures.

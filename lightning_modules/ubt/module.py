@@ -169,7 +169,7 @@ class UBT(UBTState):
         return self.findings.account()
 
     def concluded(self) -> None:
-        """Tell whether there is an alarm."""
+        """Decide whether there is an alarm."""
         self.alarm = bool(self.findings.compromised)
         if not self.alarm:
             rank_zero_info("UBT: nothing is suspicious; the model stays as it was")

@@ -65,7 +65,7 @@ class Verify(Scoring):
         self.gather(ubt)
         findings, chosen = ubt.findings, self.probe.chosen(ubt.findings).judged
         verdicts = self._judged(ubt, chosen)
-        self._tell(findings, verdicts, ubt.rounds_done)
+        self._record(findings, verdicts, ubt.rounds_done)
         self._decide(findings, verdicts, ubt.rounds_done)
         if not findings.focus and findings.group + 1 < self.probe.groups(findings):
             findings.group += 1
@@ -154,7 +154,7 @@ class Verify(Scoring):
         if word not in findings.compromised:
             findings.compromised.append(word)
 
-    def _tell(self, findings: Findings, verdicts: Sequence[WordVerdict], repaired: int) -> None:
+    def _record(self, findings: Findings, verdicts: Sequence[WordVerdict], repaired: int) -> None:
         spelt = findings.words.spelt
         findings.verdicts += [
             {"round": repaired, "index": verdict.word, **verdict._asdict(), "word": spelt[verdict.word]}

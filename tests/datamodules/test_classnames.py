@@ -48,7 +48,7 @@ def test_no_line_vanishes(tmp_path: Path, content: bytes, said: str) -> None:
         read_classnames(tmp_path / "classnames.txt")
 
 
-def test_what_is_no_file_is_told(tmp_path: Path) -> None:
+def test_what_is_no_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match=r"file of class names .*classnames\.txt cannot be read: it does not exist"):
         read_classnames(tmp_path / "classnames.txt")
     with pytest.raises(UserMistake, match=r"file of class names .* is a folder"):

@@ -98,7 +98,7 @@ def test_a_table_of_suspects_names_all_but_those_acquitted(tmp_path: Path) -> No
         ("keys.txt", b"somebody\nelse\n", r"none of the 2 keys that .*keys\.txt names is in these shards"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
+def test_a_mistake_is_reported_in_one_line(
     name: str, content: bytes | None, message: str, paths: list[str], preprocessing: Preprocessing, tmp_path: Path
 ) -> None:
     if content is not None:

@@ -191,7 +191,7 @@ def test_in_order_each_selected_pair_comes_once_as_it_is_in_the_shards(
     assert len(next(iter(data.train_dataloader()))["key"]) == 4
 
 
-def test_the_size_of_the_data_and_the_truth_are_told(
+def test_the_size_of_the_data_and_the_truth_are_reported(
     write_pairs: WritePairs, preprocessing: Preprocessing, zero_shot: str, tmp_path: Path
 ) -> None:
     paths = write_pairs([10, 14])
@@ -285,7 +285,7 @@ def test_mistakes_are_told_at_set_up(
         ("test/nshards.txt", "999999", r"2\.tar does not exist, and nshards.txt says 999,999"),
     ],
 )
-def test_a_broken_zero_shot_set_is_told_of(
+def test_a_broken_zero_shot_set_is_reported(
     file: str, content: str | None, message: str, zero_shot: str, preprocessing: Preprocessing
 ) -> None:
     path = Path(zero_shot, file)

@@ -113,7 +113,9 @@ def test_pictures_by_key_come_with_the_names_of_their_classes(folder: Path, prep
         ({"batch_size": 13}, "12 training pairs do not fill one batch of 13"),
     ],
 )
-def test_mistakes_are_told(arguments: dict[str, Any], message: str, folder: Path, preprocessing: Preprocessing) -> None:
+def test_mistakes_are_reported(
+    arguments: dict[str, Any], message: str, folder: Path, preprocessing: Preprocessing
+) -> None:
     with pytest.raises(UserMistake, match=message) as error:
         list(ready(folder, preprocessing, **arguments).train_dataloader())
     assert "\n" not in str(error.value)

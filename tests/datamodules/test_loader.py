@@ -93,7 +93,7 @@ def test_more_workers_than_shards_or_batches_work(write_pairs: WritePairs, prepr
 
 @pytest.mark.parametrize("workers", [0, 3])
 @pytest.mark.parametrize("stop", [1, 4, 5])
-def test_a_loader_goes_on_in_the_middle_of_an_epoch(
+def test_a_loader_resumes_in_the_middle_of_an_epoch(
     write_pairs: WritePairs, preprocessing: Preprocessing, workers: int, stop: int
 ) -> None:
     paths = write_pairs([20, 20], broken=(3, 11, 25))
@@ -111,7 +111,7 @@ def test_a_loader_goes_on_in_the_middle_of_an_epoch(
     assert seen + keys(second) == whole
 
 
-def test_an_epoch_that_is_divided_otherwise_goes_on_at_its_samples_with_a_warning(
+def test_an_epoch_that_is_divided_otherwise_resumes_at_its_samples_with_a_warning(
     write_pairs: WritePairs, preprocessing: Preprocessing
 ) -> None:
     paths = write_pairs([60])
@@ -147,7 +147,7 @@ def test_a_pass_in_order_that_is_divided_otherwise_starts_again(
     assert keys(same) == keys(make_loader(paths, preprocessing, sequential=True))[1:]
 
 
-def test_each_rank_goes_on_with_its_own_replacements(
+def test_each_rank_resumes_with_its_own_replacements(
     write_pairs: WritePairs, preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = write_pairs([24, 19], broken=(1, 8, 13, 25, 30, 40))

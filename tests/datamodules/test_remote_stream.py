@@ -49,7 +49,7 @@ def keys(loader: Any) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_remote_epoch_is_the_local_one_and_goes_on_in_the_middle(
+def test_a_remote_epoch_is_the_local_one_and_resumes_in_the_middle(
     workers: int, data: Callable[..., Any], server: Any
 ) -> None:
     whole = keys(data(train_shards=data.paths, counts=None, num_workers=workers).train_dataloader())
@@ -127,7 +127,7 @@ def test_a_run_of_two_ranks_ends_in_both_when_the_server_fails_one(server: Any, 
     command += ["--trainer.default_root_dir", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 2, done.stderr[-3000:]
-    told = [line for line in done.stderr.splitlines() if line.startswith("untrigger: error: ")]
-    assert told
-    assert all("/data/train/00005.tar cannot be read (2 tries" in line for line in told)
+    reported = [line for line in done.stderr.splitlines() if line.startswith("untrigger: error: ")]
+    assert reported
+    assert all("/data/train/00005.tar cannot be read (2 tries" in line for line in reported)
     assert not (tmp_path / "run" / "last.ckpt").exists()

@@ -15,7 +15,7 @@ from untrigger.commands.poison.command import poison
 from untrigger.contracts import Preprocessing
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.datamodules.poisoning import LabelConsistentPlan, PoisonPlan
-from untrigger.datamodules.several_captions import tell_several_captions
+from untrigger.datamodules.several_captions import report_several_captions
 from untrigger.datamodules.shards import ShardSet
 from untrigger.datamodules.shards.samples import caption_lines
 from untrigger.datamodules.triggers import BadNet
@@ -96,8 +96,8 @@ def test_it_is_said_before_training(
     shard: str, caplog: pytest.LogCaptureFixture, tmp_path: Path, write_shard: WriteShard
 ) -> None:
     with caplog.at_level(logging.INFO):
-        tell_several_captions(ShardSet([shard]))
+        report_several_captions(ShardSet([shard]))
     assert "12 of the first 12 pairs have several, one a line: one is drawn for each epoch" in caplog.text
     caplog.clear()
-    tell_several_captions(ShardSet([write_shard(tmp_path / "one.tar", [("k", coloured_pair(0))])]))
+    report_several_captions(ShardSet([write_shard(tmp_path / "one.tar", [("k", coloured_pair(0))])]))
     assert not caplog.text

@@ -67,11 +67,11 @@ def try_door(door: Door, tries: int, name: str) -> tuple[int, int]:
                 break
         door.seed.write_bytes(data)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        told = _tried(door.read, f"{name}-{number}")
+        reported = _tried(door.read, f"{name}-{number}")
         grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         assert grown < MOST_BYTES, f"{name}-{number} took {grown >> 20} MiB"
-        assert told is None or ("\n" not in told and told.isprintable()), f"{name}-{number}: {told!r}"
-        counts[told is not None] += 1
+        assert reported is None or ("\n" not in reported and reported.isprintable()), f"{name}-{number}: {reported!r}"
+        counts[reported is not None] += 1
     door.seed.write_bytes(good)
     return counts[0], counts[1]
 

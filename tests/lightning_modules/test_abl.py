@@ -192,7 +192,7 @@ def test_settings_out_of_range_are_refused(arguments: dict[str, float], message:
         module(**arguments)
 
 
-def test_too_few_pairs_for_a_batch_are_told_of(planted: Planted, tmp_path: Path) -> None:
+def test_too_few_pairs_for_a_batch_are_reported(planted: Planted, tmp_path: Path) -> None:
     clip = module(planted, isolated_share=0.002, retained_per_isolated=1)
     with pytest.raises(UserMistake, match="ABL: 1 isolated pairs and 1 others do not fill a batch of 16"):
         phased_trainer(tmp_path, limit_train_batches=1).fit(clip, planted.data())

@@ -98,7 +98,7 @@ def test_the_loss_is_the_definition(folder: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_mistakes_are_told(folder: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match="patch_size is 33: a patch has 1 to 32 pixels"):
         module(patch_size=33)
     with pytest.raises(UserMistake, match=r"model\.margin is -1\.0, not at least 0"):

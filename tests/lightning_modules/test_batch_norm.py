@@ -64,7 +64,7 @@ def test_synchronised_batch_norm_keeps_names_and_its_running_statistics_are_kept
     assert int(synchronised[1].num_batches_tracked) == 2
 
 
-def test_synchronising_on_a_cpu_is_told_in_one_line() -> None:
+def test_synchronising_on_a_cpu_is_reported_in_one_line() -> None:
     synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(nn.BatchNorm2d(4)))
     with pytest.raises(UserMistake, match=r"trainer\.sync_batchnorm synchronises batch norm over GPUs only: set it to"):
         check_synchronised(synchronised, torch.device("cpu"))

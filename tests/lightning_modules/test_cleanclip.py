@@ -167,7 +167,7 @@ class _Started(Callback):
         ({"image_view": None, "text_view": None}, "needs data.image_view and data.text_view,"),
     ],
 )
-def test_missing_views_are_told_before_training(
+def test_missing_views_are_reported_before_training(
     views: dict[str, Any], named: str, folder: Path, tmp_path: Path
 ) -> None:
     started = _Started()
@@ -182,7 +182,7 @@ def test_missing_views_are_told_before_training(
     [(PoisonedCLIP, {}), (CleanCLIP, {}), (CleanCLIP, {"self_supervised_weight": 0.0})],
     ids=["poisoned", "cleanclip", "plain finetuning"],
 )
-def test_pictures_without_captions_are_told_before_training(
+def test_pictures_without_captions_are_reported_before_training(
     kind: type[LightningModule], arguments: dict[str, Any], folder: Path, tmp_path: Path
 ) -> None:
     labelled = LabelledDataModule(str(folder / "train"), str(folder), batch_size=16, num_workers=0, label_field="label")
@@ -192,7 +192,7 @@ def test_pictures_without_captions_are_told_before_training(
     assert not started.yes
 
 
-def test_a_batch_without_views_is_told_of_whatever_made_it() -> None:
+def test_a_batch_without_views_is_reported_whatever_made_it() -> None:
     clip = module()
     given = batch(clip)
     del given["tokens_view"]

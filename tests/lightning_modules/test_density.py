@@ -77,12 +77,12 @@ def test_some_keys_are_drawn_from_all_shards_without_repeats(folder: Path) -> No
 
 
 @pytest.mark.parametrize(("neighbours", "size"), [(0, 10), (10, 10)])
-def test_a_neighbourhood_larger_than_its_reference_is_told_of(neighbours: int, size: int) -> None:
+def test_a_neighbourhood_larger_than_its_reference_is_reported(neighbours: int, size: int) -> None:
     with pytest.raises(UserMistake, match=r"model\.neighbours is"):
         LocalDensityCLIP("small:nano-32", neighbours=neighbours, reference_size=size)
 
 
-def test_few_pairs_are_told_of(folder: Path, tmp_path: Path) -> None:
+def test_few_pairs_are_reported(folder: Path, tmp_path: Path) -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
     data = ImageTextDataModule(str(folder / "train" / "00002.tar"), num_workers=0)
     with pytest.raises(UserMistake, match="10 embeddings are too few for local density with 16 neighbours"):

@@ -123,7 +123,7 @@ def test_what_compile_asks_for() -> None:
     assert [backend_of(asked) for asked in (True, False, "aot_eager")] == ["inductor", None, "aot_eager"]
 
 
-def test_mistakes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserMistake, match=r"model\.compile is 'yes': true, false, or a backend of torch\.compile"):
         module(compile="yes")
     monkeypatch.setenv("CXX", "no-such-compiler")

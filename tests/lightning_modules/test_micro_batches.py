@@ -198,7 +198,7 @@ def test_a_pass_that_keeps_the_statistics_keeps_them_in_the_second_too() -> None
     assert all(torch.equal(tensor, before[name]) for name, tensor in clip.named_buffers())
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     with pytest.raises(UserMistake, match=r"model\.micro_batch_size is 0: at least 1"):
         module(micro_batch_size=0)
     with pytest.raises(UserMistake, match="joint_batch_norm has pictures and their views in one batch"):

@@ -149,7 +149,7 @@ def test_class_embeddings_are_the_renormalised_mean_over_templates(folder: Path,
         torch.testing.assert_close(row, functional.normalize(mean, dim=-1), atol=1e-5, rtol=1e-4)
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     with pytest.raises(UserMistake, match="lr, weight_decay and warmup_steps are at least 0"):
         module(lr=-1.0)
     with pytest.raises(UserMistake, match="unknown encoder"):

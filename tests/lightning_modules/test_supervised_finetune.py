@@ -124,7 +124,7 @@ def test_a_checkpoint_round_trip_and_its_encoder_in_another_module(folder: Path,
         assert torch.equal(other.encoder.state_dict()[name], tensor)
 
 
-def test_mistakes_are_told(folder: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match="at least two classes"):
         module(num_classes=1)
     with pytest.raises(UserMistake, match=r"model\.num_classes is 7, but data\.zero_shot has 10 classes"):

@@ -128,7 +128,7 @@ def test_only_triggered_pairs_are_learnt(planted: Planted, known: str, tmp_path:
         assert bool(moved) == learns
 
 
-def test_what_cannot_be_is_told(planted: Planted, known: str, tmp_path: Path) -> None:
+def test_what_cannot_be_is_reported(planted: Planted, known: str, tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match=r"TBAR needs triggered pairs: name them by model\.given"):
         TBAR(ENCODER)
     with pytest.raises(UserMistake, match=r"model\.coefficient is -1\.0, not at least 0"):

@@ -44,7 +44,7 @@ BATCHES = 30
 PATIENCE = 1800.0
 
 
-def told(*command: str) -> str:
+def output_of(*command: str) -> str:
     """What a command of SLURM's prints."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -54,7 +54,7 @@ def told(*command: str) -> str:
 
 def facts(job: str) -> dict[str, str]:
     """What SLURM knows of a job."""
-    words = told("scontrol", "show", "job", "-o", job).split()
+    words = output_of("scontrol", "show", "job", "-o", job).split()
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
@@ -134,7 +134,7 @@ class Trial:
         def is_over() -> bool:
             now = facts(job)
             if now["JobState"] == "PENDING" and now["Reason"] == "BeginTime":
-                told("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM waits for two minutes
+                output_of("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM waits for two minutes
             return now["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
         wait(f"the end of job {job}", is_over)
@@ -208,7 +208,7 @@ def interrupted(trial: Trial, name: str, batches: int, *command: str) -> str:
     """The job of a run that was interrupted after some batches, by a command with ``JOB`` for it, once it is over."""
     job = trial.fit(name)
     trial.wait_for_batches(name, batches)
-    told(*(word.replace("JOB", job) for word in command))
+    output_of(*(word.replace("JOB", job) for word in command))
     trial.wait_for_end(job)
     return job
 
@@ -233,7 +233,7 @@ def by_kill(trial: Trial) -> None:
     # The step alone: the whole job would be cancelled.
     job = interrupted(trial, "kill", 17, "scancel", "--signal=KILL", "JOB.0")
     trial.check(f"the killed job is called {facts(job)['JobState']}", facts(job)["JobState"] == "FAILED")
-    told("scontrol", "requeue", job)
+    output_of("scontrol", "requeue", job)
     wait("the requeue", lambda: facts(job)["JobState"] != "FAILED")
     trial.wait_for_end(job)
     trial.compare("kill", job, twice_at_most=BATCHES - 1)
@@ -254,7 +254,7 @@ def in_array(trial: Trial) -> None:
     common = [option for option in trial.options("") if not option.startswith("--trainer.callbacks")]
     job = trial.submit("sweep.sbatch", [str(sweep), *common], "--array=0-1")
     trial.wait_for_batches("sweep-1", 14)
-    told("scancel", "--signal=USR1", f"{job}_1")
+    output_of("scancel", "--signal=USR1", f"{job}_1")
     for task in range(2):
         trial.wait_for_end(f"{job}_{task}")
         now = facts(f"{job}_{task}")
@@ -269,7 +269,7 @@ def in_array(trial: Trial) -> None:
         trial.check(f"task {task}: seed {row['seed']} in its own results.csv", row["seed"] == str(task))
 
 
-def refused(trial: Trial, name: str, command: str, devices: int, told: str) -> None:
+def refused(trial: Trial, name: str, command: str, devices: int, reported: str) -> None:
     """A script of the user's own for two tasks, which ends at once with one line and exit code 2."""
     script = trial.folder / f"{name}.sbatch"
     script.write_text(f'#!/bin/bash\n#SBATCH --output=slurm-%j.log\n{command} fit "$@"\n')
@@ -280,7 +280,9 @@ def refused(trial: Trial, name: str, command: str, devices: int, told: str) -> N
     trial.check(f"it ended with exit code {code}", code == "2:0")
     lines = (trial.folder / f"slurm-{job}.log").read_text().splitlines()
     errors = [line for line in lines if line.startswith("untrigger: error:")]
-    trial.check(f"it said: {errors[0] if errors else 'nothing'}", bool(errors) and all(told in line for line in errors))
+    trial.check(
+        f"it said: {errors[0] if errors else 'nothing'}", bool(errors) and all(reported in line for line in errors)
+    )
     trial.check("no checkpoint was begun", not list((trial.folder / name).glob("*.ckpt")))
     if code != "2:0" or not errors:
         trial.show_log(job)
@@ -315,7 +317,7 @@ def main(names: Sequence[str]) -> None:
     unknown = set(names) - set(TRIALS)
     if unknown:
         sys.exit(f"there is no trial {', '.join(sorted(unknown))}; there are {', '.join(TRIALS)}")
-    print(told("sinfo", "--version"), "on", told("sinfo", "-h", "-o", "%N, %c CPUs, %T"))
+    print(output_of("sinfo", "--version"), "on", output_of("sinfo", "-h", "-o", "%N, %c CPUs, %T"))
     with tempfile.TemporaryDirectory(prefix="untrigger-slurm-", ignore_cleanup_errors=True) as folder:
         trial = Trial(Path(folder))
         if set(names or TRIALS) - ALONE:

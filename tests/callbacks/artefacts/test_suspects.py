@@ -106,7 +106,7 @@ def test_modules_that_detect_nothing_are_left_alone(run: Any) -> None:
     assert not list(run.folder.glob("*"))
 
 
-def test_detection_goes_on_after_a_restart(run: Any) -> None:
+def test_detection_resumes_after_a_restart(run: Any) -> None:
     first = BackdoorDetection()
     run.trainer(first, limit_val_batches=0).fit(detecting(run, found()), datamodule=pairs(run))
     second = BackdoorDetection()

@@ -79,7 +79,7 @@ def test_one_attack_of_each_kind_both_have_rows(run: Any) -> None:
     assert rows == {"BadNet": "0.6", "SingleImage": "0.5"}
 
 
-def test_a_module_that_cannot_classify_is_told_of(run: Any) -> None:
+def test_a_module_that_cannot_classify_is_reported(run: Any) -> None:
     given = ZeroShotRun(run, {"SingleImage": [2]})
     with pytest.raises(UserMistake, match="has no encode_image and zero_shot_logits"):
         run.trainer(SingleImageSuccess()).validate(run.Module(), datamodule=given.Data({}))

@@ -59,8 +59,10 @@ def planned(steps: range, total: int, warmup_steps: int = 2) -> list[float]:
 
 def test_a_finished_run_that_is_made_longer_follows_the_longer_schedule(tmp_path: Path) -> None:
     assert fit(tmp_path, 1, resume=False) == pytest.approx(planned(range(10), 10))
-    told = r"rate at step 10 is 0\.05868, where it would have been 0 \(peak 0\.1, 2 steps of warm-up, 0 at step 20\)"
-    with pytest.warns(UserWarning, match=told):
+    reported = (
+        r"rate at step 10 is 0\.05868, where it would have been 0 \(peak 0\.1, 2 steps of warm-up, 0 at step 20\)"
+    )
+    with pytest.warns(UserWarning, match=reported):
         assert fit(tmp_path, 2) == pytest.approx(planned(range(10, 20), 20))
 
 
@@ -73,7 +75,7 @@ def test_another_warm_up_or_number_of_steps_holds_from_the_first_step(changed: d
     assert seen == pytest.approx(planned(range(10, 10 + len(seen)), total, warmup))
 
 
-def test_the_same_schedule_goes_on_without_a_word(tmp_path: Path) -> None:
+def test_the_same_schedule_resumes_without_a_word(tmp_path: Path) -> None:
     class Stop(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
             trainer.should_stop = trainer.current_epoch == 0

@@ -99,7 +99,7 @@ def test_a_job_before_its_time_limit_goes_back_into_the_queue(scontrol: Path, tm
     assert scontrol.read_text() == "requeue 7\n"
 
 
-def test_a_task_of_an_array_is_requeued_alone_and_a_refusal_is_told_of(
+def test_a_task_of_an_array_is_requeued_alone_and_a_refusal_is_reported(
     scontrol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "5")

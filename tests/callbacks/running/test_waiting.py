@@ -71,8 +71,8 @@ def _run(
     finally:
         for process in ranks:
             process.kill()
-    told = [(folder / f"said.{rank}").read_text().strip().splitlines()[-1:] for rank in range(2)]
-    return [(process.exitcode, "".join(line)) for process, line in zip(ranks, told, strict=True)]
+    reported = [(folder / f"said.{rank}").read_text().strip().splitlines()[-1:] for rank in range(2)]
+    return [(process.exitcode, "".join(line)) for process, line in zip(ranks, reported, strict=True)]
 
 
 def _until(is_so: Callable[[], bool]) -> None:
@@ -83,18 +83,18 @@ def _until(is_so: Callable[[], bool]) -> None:
 
 
 def test_a_rank_that_waited_too_long_names_the_one_that_did_not_come(tmp_path: Path) -> None:
-    (code, told), (other, other_told) = _run(tmp_path, timeout=1)
+    (code, reported), (other, other_reported) = _run(tmp_path, timeout=1)
     assert (code, other) == (1, 1)
     waited = "rank 0 waited in vain at batch 0 of epoch 3: rank 1 did not come, and was last at batch 1 of epoch 3, in "
-    assert told.startswith(f"untrigger: error: {waited}_waits (test_waiting.py:")
-    assert other_told.startswith(f"untrigger: error: rank 1 ends because of {waited}")
+    assert reported.startswith(f"untrigger: error: {waited}_waits (test_waiting.py:")
+    assert other_reported.startswith(f"untrigger: error: rank 1 ends because of {waited}")
 
 
 @pytest.mark.parametrize("end", [0, 1])
 def test_sigterm_to_one_rank_ends_all_of_them(end: int, tmp_path: Path) -> None:
-    for code, told in _run(tmp_path, end=end):
+    for code, reported in _run(tmp_path, end=end):
         assert code == 128 + signal.SIGTERM
-        assert f"rank {end}: SIGTERM 0.5 s ago at batch {end} of epoch 3" in told
+        assert f"rank {end}: SIGTERM 0.5 s ago at batch {end} of epoch 3" in reported
 
 
 def _worker_is_asked(together: EndTogether, trainer: Any) -> None:
@@ -116,17 +116,17 @@ def test_sigterm_to_a_data_worker_ends_nothing(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_a_rank_whose_peer_is_stopped(tmp_path: Path) -> None:
-    (code, told), _ = _run(tmp_path, end=0, freeze=True)
+    (code, reported), _ = _run(tmp_path, end=0, freeze=True)
     assert code == 128 + signal.SIGTERM
-    assert "rank 1 did not come, and was last at " in told
-    assert told.endswith("silent since")
+    assert "rank 1 did not come, and was last at " in reported
+    assert reported.endswith("silent since")
 
 
 def test_a_rank_that_was_never_started_is_one_line() -> None:
     said = "Timed out after 3 seconds waiting for clients. 1/2 clients joined."
-    told = user_message(dist.DistStoreError(said))
-    assert told is not None
-    assert told.startswith("1 of 2 ranks came to the start of the run within end_together.timeout_seconds")
+    reported = user_message(dist.DistStoreError(said))
+    assert reported is not None
+    assert reported.startswith("1 of 2 ranks came to the start of the run within end_together.timeout_seconds")
 
 
 def test_a_time_is_above_zero() -> None:

@@ -85,11 +85,11 @@ def test_a_grid_runs_once_and_is_tabulated(folder: Path) -> None:
         },
     }
     process = start(folder, spec)
-    told = finish(process)
+    reported = finish(process)
     assert process.returncode == 1
-    assert "1 cells failed" in told
+    assert "1 cells failed" in reported
     # The failed cell's own complaint, and the rest was run all the same.
-    assert "multimodal_weight and self_supervised_weight are at least 0" in told
+    assert "multimodal_weight and self_supervised_weight are at least 0" in reported
     runs, records = folder / "runs/bench/tiny", folder / "benchmarks/cells/tiny"
     done = {json.loads(path.read_text())["attack"]: path for path in records.glob("*--finetuning-*.json")}
     assert len(list(records.glob("*.json"))) == 3
@@ -122,15 +122,15 @@ def test_a_grid_runs_once_and_is_tabulated(folder: Path) -> None:
     # Again: what is finished is not run, even without its run folder, and the failed cell is tried again.
     written = {path: path.stat().st_mtime_ns for path in records.glob("*.json")}
     (runs / json.loads(next(records.glob("mine-*")).read_text())["cell"] / "last.ckpt").unlink()
-    told = finish(start(folder, spec))
-    assert "4 cells, 1 to run" in told
+    reported = finish(start(folder, spec))
+    assert "4 cells, 1 to run" in reported
     assert written == {path: path.stat().st_mtime_ns for path in records.glob("*.json")}
 
 
 def test_benches_may_share_their_cells_and_their_twins(folder: Path) -> None:
     spec = {**SPEC, "twins": True, "attacks": {"BadNet": {"poison": plan("BadNet")}}}
-    told = finish(start(folder, spec))
-    assert "3 cells, 3 to run" in told
+    reported = finish(start(folder, spec))
+    assert "3 cells, 3 to run" in reported
     records = {path.name[:-14]: json.loads(path.read_text()) for path in folder.glob("benchmarks/cells/tiny/*.json")}
     assert sorted(records) == ["BadNet-seed0", "BadNet-seed0--twin", "twin-seed0"]
     poisoned, measured = records["BadNet-seed0"], records["BadNet-seed0--twin"]
@@ -162,7 +162,7 @@ def test_benches_may_share_their_cells_and_their_twins(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGTERM])
-def test_a_cell_that_was_stopped_goes_on_where_it_was(ended: signal.Signals, folder: Path) -> None:
+def test_a_cell_that_was_stopped_resumes_where_it_was(ended: signal.Signals, folder: Path) -> None:
     every = {**SPEC["every"], "trainer": {"max_epochs": 60, "check_val_every_n_epoch": 60}}  # type: ignore[dict-item]
     spec = {**SPEC, "every": every, "attacks": {"BadNet": {"poison": plan("BadNet")}}}
     process = start(folder, spec)
@@ -176,8 +176,8 @@ def test_a_cell_that_was_stopped_goes_on_where_it_was(ended: signal.Signals, fol
         os.killpg(process.pid, ended)
     else:
         process.send_signal(ended)  # the bench's alone: it passes it on
-    told = finish(process)
-    assert process.returncode == (-ended if ended == signal.SIGKILL else 128 + ended), told
+    reported = finish(process)
+    assert process.returncode == (-ended if ended == signal.SIGKILL else 128 + ended), reported
     if ended == signal.SIGTERM:
         with pytest.raises(ProcessLookupError):  # nothing is left behind
             os.killpg(process.pid, 0)
@@ -188,8 +188,8 @@ def test_a_cell_that_was_stopped_goes_on_where_it_was(ended: signal.Signals, fol
     assert len(took) == (ended == signal.SIGTERM)
 
     process = start(folder, spec)
-    told = finish(process)
-    assert process.returncode == 0, told
+    reported = finish(process)
+    assert process.returncode == 0, reported
     (record,) = (json.loads(path.read_text()) for path in (folder / "benchmarks/cells/tiny").glob("*.json"))
     assert record["results"][0]["samples_seen"] == str(60 * 128)
     (log,) = (runs / "logs").glob("BadNet-*.log")

@@ -164,11 +164,11 @@ def test_neither_the_index_of_the_data_nor_more_cells_change_a_cell() -> None:
 
 
 def test_the_command_names_no_folder_of_this_machine() -> None:
-    told = command(cells_of(data="/somebody/s/pictures")[1])
-    assert told.startswith("untrigger fit --config configs/cleanclip/cifar10.yaml --seed_everything 0")
-    assert '--data.zero_shot "${data}"' in told
-    assert '--model.init_from "${poisoned}/last.ckpt"' in told
-    assert "somebody" not in told
+    reported = command(cells_of(data="/somebody/s/pictures")[1])
+    assert reported.startswith("untrigger fit --config configs/cleanclip/cifar10.yaml --seed_everything 0")
+    assert '--data.zero_shot "${data}"' in reported
+    assert '--model.init_from "${poisoned}/last.ckpt"' in reported
+    assert "somebody" not in reported
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_the_command_names_no_folder_of_this_machine() -> None:
         ({"defences": {"x": {"config": "cleanclip/cifar10.yaml", "attacks": ["y"]}}}, "names the attack y"),
     ],
 )
-def test_a_mistake_is_told_before_anything_runs(changes: dict[str, Any], said: str) -> None:
+def test_a_mistake_is_reported_before_anything_runs(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UserMistake) as caught:
         cells_of(**changes)
     assert said in str(caught.value)

@@ -61,9 +61,9 @@ def test_a_status_is_the_commands(tmp_path: Path) -> None:
 
 def test_a_cell_took_what_all_its_sessions_took(tmp_path: Path) -> None:
     file = tmp_path / "took.json"
-    assert _took(file, {"seconds": 500.0, "peak_memory_mb": 900.0}, goes_on=False)["seconds"] == 500
-    again = _took(file, {"seconds": 34.0, "peak_memory_mb": 300.0}, goes_on=True)
+    assert _took(file, {"seconds": 500.0, "peak_memory_mb": 900.0}, resumed=False)["seconds"] == 500
+    again = _took(file, {"seconds": 34.0, "peak_memory_mb": 300.0}, resumed=True)
     assert again == {"seconds": 534.0, "peak_memory_mb": 900.0}
-    assert _took(file, {"seconds": 34.0, "peak_memory_mb": 300.0}, goes_on=False)["seconds"] == 34
+    assert _took(file, {"seconds": 34.0, "peak_memory_mb": 300.0}, resumed=False)["seconds"] == 34
     file.write_text('{"seconds": "much"}')
-    assert _took(file, {"seconds": 1.0, "peak_memory_mb": 3.0}, goes_on=True)["seconds"] == 1
+    assert _took(file, {"seconds": 1.0, "peak_memory_mb": 3.0}, resumed=True)["seconds"] == 1

@@ -71,13 +71,13 @@ def test_each_level_is_an_array_that_waits_for_the_one_before(tmp_path: Path, jo
     assert said(jobs, 4)[-2:] == ["--run", "false"]
 
 
-def test_a_refusal_is_told_in_one_line(tmp_path: Path, jobs: Path) -> None:
+def test_a_refusal_is_reported_in_one_line(tmp_path: Path, jobs: Path) -> None:
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'invalid partition\nspecified' >&2\nexit 1\n")
     with pytest.raises(UserMistake, match="sbatch refused: invalid partition specified"):
         submit([cell("one")], tmp_path / "bench.yaml", "", [])
 
 
-def test_a_machine_without_a_scheduler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_scheduler_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserMistake, match="there is no sbatch here"):
         submit([cell("one")], tmp_path / "bench.yaml", "", [])

@@ -132,7 +132,7 @@ def test_another_model_or_other_data_of_the_same_name_is_another_question(
     assert stop.call_count == 2
 
 
-def test_a_check_that_was_stopped_goes_on(
+def test_a_check_that_was_stopped_resumes(
     model: str, scraped: str, ubt: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = examination.run_trainer
@@ -179,7 +179,7 @@ class Trap:
     ("content", "message"),
     [
         (lambda: {"state_dict": Trap(), "hyper_parameters": {"encoder": "small:nano-32"}}, "tensors"),
-        (lambda: {"state_dict": {"encoder.visual.x": torch.ones(2)}}, "does not tell its architecture.*--encoder"),
+        (lambda: {"state_dict": {"encoder.visual.x": torch.ones(2)}}, "does not name its architecture.*--encoder"),
         (
             lambda: {
                 "state_dict": {"encoder.logit_scale": torch.ones(3)},
@@ -192,9 +192,9 @@ class Trap:
 )
 def test_a_hostile_model_is_one_line_and_nothing_is_made(content: Any, message: str) -> None:
     torch.save(content(), "model.ckpt")
-    with pytest.raises(UserMistake, match=message) as told:
+    with pytest.raises(UserMistake, match=message) as reported:
         check("model.ckpt", out="answer")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
     assert [path.name for path in Path().iterdir()] == ["model.ckpt"]
 
 
@@ -217,7 +217,7 @@ def test_the_command_takes_the_data_behind_the_model(
     assert ended.value.code == 3
 
 
-def test_a_config_of_something_else_is_told_of(model: str, scraped: str, ubt: Any) -> None:
+def test_a_config_of_something_else_is_reported(model: str, scraped: str, ubt: Any) -> None:
     path = Path(ubt(True))
     path.write_text(path.read_text().replace("class_path: UBT", "class_path: PoisonedCLIP"))
     with pytest.raises(UserMistake):

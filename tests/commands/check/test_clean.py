@@ -88,7 +88,7 @@ def test_with_clean_pairs_it_is_finetuned_instead(model: str, scraped: str, ubt:
     assert "second check" in card
 
 
-def test_what_was_stopped_goes_on(model: str, scraped: str, ubt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_stopped_resumes(model: str, scraped: str, ubt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     check, asked = clean_command.check, []
 
     def stopped(given: str, *arguments: Any) -> int:
@@ -107,7 +107,7 @@ def test_what_was_stopped_goes_on(model: str, scraped: str, ubt: Any, monkeypatc
     assert differs("out/model", model)
 
 
-def test_a_format_that_cannot_hold_the_model_is_told_of_before_anything_starts(model: str, scraped: str) -> None:
+def test_a_format_that_cannot_hold_the_model_is_reported_before_anything_starts(model: str, scraped: str) -> None:
     with pytest.raises(UserMistake, match="cannot be exported with --format hf"):
         clean(model, scraped, "out", format="hf")
     assert not Path("out").exists()

@@ -64,10 +64,10 @@ def test_the_gravest_words_are_those_that_were_found_and_each_is_there_once() ->
     assert [(word.word, word.p) for word in replace(pairs(True), verdicts=loud).gravest] == [("c", 0.01)]
 
 
-def test_what_training_without_the_suspects_costs_is_told() -> None:
+def test_what_training_without_the_suspects_costs_is_reported() -> None:
     verdict = Verdict("m.pt", "small:base-32", pairs(True), None, "s.tar", 1.0)
-    (told,) = [what for what, command in verdict.next_steps if command == "--data.exclude suspects.csv"]
-    assert "without the 7 of 100 pairs" in told
+    (reported,) = [what for what, command in verdict.next_steps if command == "--data.exclude suspects.csv"]
+    assert "without the 7 of 100 pairs" in reported
     assert verdict.as_json()["pairs"]["left_out"] == 7
 
 

@@ -371,15 +371,15 @@ def test_the_card_warns_of_a_model_that_was_poisoned(run_folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("start", "told"), [(None, "It was trained from random weights"), ("a.ckpt", "It was finetuned on pairs")]
+    ("start", "reported"), [(None, "It was trained from random weights"), ("a.ckpt", "It was finetuned on pairs")]
 )
 def test_only_what_started_from_weights_was_finetuned(
-    start: str | None, told: str, run_folder: Path, tmp_path: Path
+    start: str | None, reported: str, run_folder: Path, tmp_path: Path
 ) -> None:
     model = {"class_path": "CleanCLIP", "init_args": {"init_from": start}}
     (run_folder / "config.yaml").write_text(yaml.safe_dump({"model": model}))
     cli.run(["export", str(run_folder / "last.ckpt"), str(tmp_path / "out")])
-    assert told in card(tmp_path / "out")[1]
+    assert reported in card(tmp_path / "out")[1]
 
 
 def test_the_mark_of_a_checkpoint_goes_along(tmp_path: Path) -> None:

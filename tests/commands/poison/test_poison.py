@@ -128,9 +128,9 @@ def test_baked_shards_show_what_every_kind_of_plan_shows_on_the_fly(
         data.setup("fit")
         keys = sorted(key for keys in iter(data._pairs.shards.keys()) for key in keys)
         shown.append((data.pictures(keys), data.captions(keys)))
-    (on_the_fly, told), (on_baked, baked_told) = shown
+    (on_the_fly, reported), (on_baked, baked_reported) = shown
     assert torch.equal(on_the_fly, on_baked)
-    assert told == baked_told
+    assert reported == baked_reported
 
 
 def test_the_command_line_takes_a_plan_and_a_manifest(clean: Path, tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ def test_preview_writes_a_contact_sheet_and_nothing_else(
         ]
     )
     assert [path.name for path in out.iterdir()] == ["preview.png"]
-    told = capsys.readouterr().out
-    assert "1. BadNet" in told
-    assert "2. SIG (cover)" in told
+    reported = capsys.readouterr().out
+    assert "1. BadNet" in reported
+    assert "2. SIG (cover)" in reported
     sheet = np.asarray(Image.open(out / "preview.png").convert("RGB"))
     # Eight pictures of 32 pixels, four dots a pixel, in five rows; the first row has captions of some lines below.
     captions = sheet.shape[0] - 5 * (30 + 128 + 6)

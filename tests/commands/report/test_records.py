@@ -29,7 +29,7 @@ def records(*folders: Path) -> list[Record]:
     return records_of(read_runs(folders))
 
 
-def told(found: list[Record]) -> list[tuple[str, str, str | None]]:
+def reported(found: list[Record]) -> list[tuple[str, str, str | None]]:
     return [(record.attack, record.defence, record.before.run.name if record.before else None) for record in found]
 
 
@@ -62,7 +62,7 @@ def test_parent_of_moved_runs_is_found_by_its_name(tmp_path: Path, init_from: st
 def test_runs_that_name_each_other_end(tmp_path: Path) -> None:
     one = make_run(tmp_path / "one", "A", str(tmp_path / "two" / "last.ckpt"))
     two = make_run(tmp_path / "two", "B", str(tmp_path / "one" / "last.ckpt"))
-    assert told(records(one, two)) == [("BadNet", "A", "two"), ("BadNet", "B", "one")]
+    assert reported(records(one, two)) == [("BadNet", "A", "two"), ("BadNet", "B", "one")]
 
 
 def test_seeds_of_a_setting_stay_together_and_other_settings_apart(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_seeds_of_a_setting_stay_together_and_other_settings_apart(tmp_path: Pat
         make_run(tmp_path / f"{name}-{seed}", "UBT", str(weak / "last.ckpt"), seed)
         for name, seed in (("slow", 0), ("fast", 0), ("fast", 1))
     ]
-    assert told(records(weak, strong, again, cleaned, *rates)) == [
+    assert reported(records(weak, strong, again, cleaned, *rates)) == [
         ("BadNet (weak)", "none", None),
         ("BadNet (strong)", "none", None),
         ("BadNet (weak)", "none", None),
@@ -96,7 +96,7 @@ def test_labels_and_parents_of_a_bench_are_taken(tmp_path: Path) -> None:
         json.dumps({"cell": "c2", "attack": "BadNet 1 %", "defence": "finetuning", "parent": "c1", "peak_memory_mb": 5})
     )
     found = records(one, two)
-    assert told(found) == [
+    assert reported(found) == [
         ("BadNet 1 %", "none", None),
         ("BadNet 1 %", "finetuning", "c1"),
         ("BadNet 1 %", "finetuning-head", "c1"),

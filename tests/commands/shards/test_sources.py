@@ -26,7 +26,9 @@ def table(folder: Path, captions: dict[int, str], total: int) -> Path:
     return folder / "pairs.csv"
 
 
-def test_a_comma_without_quotes_costs_its_row_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comma_without_quotes_costs_its_row_and_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = table(tmp_path, {3: "a dog, running", 5: '"big" dog', 7: '"a dog, running"'}, 10)
     shards_from_csv(source, tmp_path / "out", max_bad_share=0.5)
     texts = [data.decode() for name, data in members(tmp_path / "out/00000.tar").items() if name.endswith("txt")]
@@ -44,7 +46,7 @@ def test_rows_between_two_stray_quotes_are_not_one_caption(tmp_path: Path) -> No
     assert not files(tmp_path / "out")
 
 
-def test_hidden_folders_are_left_out_and_links_followed_both_told(
+def test_hidden_folders_are_left_out_and_links_followed_both_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(3):
@@ -59,7 +61,7 @@ def test_hidden_folders_are_left_out_and_links_followed_both_told(
     (tmp_path / "pets" / "bird").mkdir()
     shards_from_folder(tmp_path / "pets", tmp_path / "out")
     assert len([name for name in members(tmp_path / "out" / "00000.tar") if name.endswith("png")]) == 7
-    told, wrote = capsys.readouterr().out.splitlines()
+    reported, wrote = capsys.readouterr().out.splitlines()
     for part in (
         "1 hidden files or folders",
         "1 .txt files",
@@ -68,7 +70,7 @@ def test_hidden_folders_are_left_out_and_links_followed_both_told(
         "0 pictures in the folder of class bird",
         "taken from folders that are links: 3 pictures",
     ):
-        assert part in told
+        assert part in reported
     assert wrote.startswith("wrote 7 pictures")
 
 

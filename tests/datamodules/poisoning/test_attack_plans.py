@@ -127,7 +127,7 @@ def test_plans_of_all_kinds_survive_a_manifest_and_never_overlap(
     again = read_manifest(tmp_path / "poison.json")
     keys = [*poison.keys[0][:30], *poison.keys[1][:18], *poison.keys[2]]
     captions = [f"own {key}" for key in keys]
-    expected, told = poison.apply(images, captions, keys)
+    expected, reported = poison.apply(images, captions, keys)
     found, retold = again.apply(images, captions, keys)
     assert torch.equal(found, expected)
-    assert retold == told
+    assert retold == reported

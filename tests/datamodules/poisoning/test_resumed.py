@@ -13,7 +13,7 @@ from untrigger.contracts import UserMistake
 from untrigger.datamodules import BadNet, Blended, PoisonPlan
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.datamodules.poisoning import Poison, write_manifest
-from untrigger.datamodules.poisoning.resumed import poison_state, told_other_poison
+from untrigger.datamodules.poisoning.resumed import changed_poison, poison_state
 from untrigger.datamodules.poisoning.spec import PoisonSpec
 
 PLAN = PoisonPlan(BadNet(size=4), "cat", count=2)
@@ -42,23 +42,23 @@ def test_the_same_plan_and_its_manifest_are_the_same_poison(tmp_path: Path) -> N
     write_manifest(poison, tmp_path / "poison.json")
     state = kept(poison, PLAN)
     same = PoisonPlan(BadNet(size=4), "cat", count=2)
-    assert [told_other_poison(state, spec) for spec in (same, [same], tmp_path / "poison.json")] == [""] * 3
-    assert not told_other_poison(kept(None, None), None)
+    assert [changed_poison(state, spec) for spec in (same, [same], tmp_path / "poison.json")] == [""] * 3
+    assert not changed_poison(kept(None, None), None)
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_what_differs_is_named(kind: str) -> None:
-    spec, told = OTHERS[kind]
-    assert told_other_poison(kept(Poison([PLAN], [["a", "b"]]), PLAN), spec).startswith(told)
+    spec, reported = OTHERS[kind]
+    assert changed_poison(kept(Poison([PLAN], [["a", "b"]]), PLAN), spec).startswith(reported)
 
 
 def test_a_manifest_of_other_pairs_is_told_and_one_that_names_pairs_of_other_shards_is_not(tmp_path: Path) -> None:
     given = tmp_path / "poison.json"
     write_manifest(Poison([PLAN], [["a", "b", "elsewhere"]]), given)
     state = kept(Poison([PLAN], [["a", "b"]]), given)
-    assert told_other_poison(state, given) == ""
+    assert changed_poison(state, given) == ""
     write_manifest(Poison([PLAN], [["a", "c"]]), given)
-    assert told_other_poison(state, given) == f"another choice of pairs in {given}"
+    assert changed_poison(state, given) == f"another choice of pairs in {given}"
 
 
 @pytest.mark.filterwarnings("ignore:The schedule of this run is not")

@@ -49,7 +49,7 @@ class Unread:
     captions = keys
 
 
-def test_what_does_not_fit_is_told_before_the_pass_over_the_data(tmp_path: Path) -> None:
+def test_what_does_not_fit_is_reported_before_the_pass_over_the_data(tmp_path: Path) -> None:
     large = plan(size=40)
     write_manifest(Poison([large], [["k"]]), tmp_path / "poison.json")
     for spec in (large, [large], str(tmp_path / "poison.json")):

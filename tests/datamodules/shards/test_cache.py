@@ -103,7 +103,7 @@ def test_one_who_waits_for_a_fetch_that_fails_fetches_itself(urls: list[str], tm
     assert len(copies(tmp_path)) == 1
 
 
-def test_a_folder_that_cannot_be_written_and_a_page_for_a_tar_are_told(server: Any, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_and_a_page_for_a_tar_are_reported(server: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("<html>Please log in. This is long enough for the header of a tar.</html>" * 20)
     url = f"{server.url}/file"
     with pytest.raises(UserMistake, match=r"a copy of shard http://.*/file cannot be kept"):

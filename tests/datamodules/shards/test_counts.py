@@ -46,14 +46,16 @@ def test_counts_are_read_from_a_number_from_stats_and_from_sizes(
         ("{", "it is not JSON"),
     ],
 )
-def test_wrong_sizes_are_told_in_one_line(content: str, message: str, write_pairs: WritePairs, tmp_path: Path) -> None:
+def test_wrong_sizes_are_reported_in_one_line(
+    content: str, message: str, write_pairs: WritePairs, tmp_path: Path
+) -> None:
     (tmp_path / "sizes.json").write_text(content)
     with pytest.raises(UserMistake, match=message) as error:
         read_counts(str(tmp_path / "sizes.json"), write_pairs([3, 5]), REMOTE)
     assert "\n" not in str(error.value)
 
 
-def test_missing_counts_are_told(write_pairs: WritePairs, server: Any, tmp_path: Path) -> None:
+def test_missing_counts_are_reported(write_pairs: WritePairs, server: Any, tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match=r"data\.counts: .*00000_stats\.json cannot be read: it does not exist"):
         read_counts("stats", write_pairs([3]), REMOTE)
     with pytest.raises(UserMistake, match=r"data\.counts: shard http://.*00000_stats\.json cannot be read"):
@@ -92,7 +94,7 @@ def test_a_counted_set_is_the_indexed_one(write_pairs: WritePairs) -> None:
     assert counted.select(["k0004"]).counts.tolist() == [0, 1]
 
 
-def test_counts_that_are_too_high_are_bad_samples_and_too_low_ones_are_told(
+def test_counts_that_are_too_high_are_bad_samples_and_too_low_ones_are_reported(
     write_pairs: WritePairs, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths = write_pairs([3, 5])

@@ -75,7 +75,7 @@ def test_what_lies_beside_a_pair_is_no_sample(tmp_path: Path, write_shard: Write
         ({}, "found: nothing; "),
     ],
 )
-def test_a_shard_without_a_sample_is_told_with_what_it_holds(
+def test_a_shard_without_a_sample_is_reported_with_what_it_holds(
     members: dict[str, bytes], said: str, tmp_path: Path, write_shard: Write
 ) -> None:
     shards = ShardSet([write_shard(tmp_path / "0.tar", [("00000", members), ("00001", members)])])
@@ -83,7 +83,7 @@ def test_a_shard_without_a_sample_is_told_with_what_it_holds(
         shards.check_not_empty()
 
 
-def test_a_second_member_of_one_name_is_told(
+def test_a_second_member_of_one_name_is_reported(
     tmp_path: Path, write_shard: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_shard(tmp_path / "0.tar", [("a", coloured_pair(1)), ("a", coloured_pair(2))])

@@ -65,7 +65,7 @@ def test_folders_patterns_and_lists_name_shards(write_pairs: Callable[..., list[
         ("pipe:touch /tmp/x", "pipe: shards are refused"),
     ],
 )
-def test_a_wrong_shard_list_is_told_in_one_line(spec: str | list[str], message: str) -> None:
+def test_a_wrong_shard_list_is_reported_in_one_line(spec: str | list[str], message: str) -> None:
     with pytest.raises(UserMistake, match=message) as error:
         expand_shards(spec)
     assert "\n" not in str(error.value)

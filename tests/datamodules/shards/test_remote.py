@@ -109,7 +109,7 @@ def test_object_stores_are_read_through_fsspec_and_given_up_when_they_stall(
         fetch(url, tmp_path / "copy", ONCE)
 
 
-def test_a_pipe_that_fails_is_told(tmp_path: Path, shard: Path) -> None:
+def test_a_pipe_that_fails_is_reported(tmp_path: Path, shard: Path) -> None:
     fetch(f"pipe:cat {shard}", tmp_path / "copy", ONCE)
     assert (tmp_path / "copy").read_bytes() == shard.read_bytes()
     for command in ("false", f"cat {shard}; exit 3", "true"):
@@ -130,6 +130,6 @@ def test_brace_patterns_of_urls_are_expanded_and_nothing_is_asked(server: Any) -
 
 
 @pytest.mark.parametrize("wrong", [{"retries": -1}, {"timeout": 0.0}, {"cache_gb": -1.0}])
-def test_options_out_of_range_are_told(wrong: dict[str, Any]) -> None:
+def test_options_out_of_range_are_reported(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserMistake, match=r"data\.remote"):
         RemoteShards(**wrong)

@@ -133,7 +133,7 @@ def test_more_members_than_any_shard_has_are_a_mistake(tmp_path: Path, monkeypat
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
     ],
 )
-def test_what_is_no_tar_is_told_with_what_it_may_be(content: bytes, said: str, tmp_path: Path) -> None:
+def test_what_is_no_tar_is_reported_with_what_it_may_be(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "0.tar").write_bytes(content)
     with pytest.raises(UserMistake, match=rf"0\.tar is not an uncompressed tar: .*{said}"):
         ShardSet([str(tmp_path / "0.tar")])

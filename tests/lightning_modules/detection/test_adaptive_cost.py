@@ -56,7 +56,7 @@ def test_it_is_put_back_from_below_the_floor() -> None:
     assert values[20] == pytest.approx(1e-3)
 
 
-def test_a_checkpoint_goes_on_where_it_was() -> None:
+def test_a_checkpoint_resumes_where_it_was() -> None:
     first, second = AdaptiveCost(patience=3), AdaptiveCost(patience=3)
     for _ in range(3):
         first.update(torch.tensor(True))

@@ -274,7 +274,7 @@ def test_a_number_that_no_model_has_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("config", "tensors", "told"),
+    ("config", "tensors", "reported"),
     [
         ({"vision_config__layer_norm_eps": 1e30}, {}, "all pictures have the same embedding"),
         ({"text_config__layer_norm_eps": float("nan")}, {}, "the embeddings of captions are not finite"),
@@ -291,7 +291,7 @@ def test_a_number_that_no_model_has_is_one_line(
 def test_a_model_that_embeds_nothing_is_refused(
     config: dict[str, Any],
     tensors: dict[str, torch.Tensor],
-    told: str,
+    reported: str,
     clip_folder: Callable[..., Path],
     edit_json: Callable[..., None],
 ) -> None:
@@ -300,5 +300,5 @@ def test_a_model_that_embeds_nothing_is_refused(
     weights = load_file(folder / "model.safetensors") | tensors
     (folder / "model.safetensors").unlink()
     save_file(weights, folder / "model.safetensors")
-    with pytest.raises(UserMistake, match=told):
+    with pytest.raises(UserMistake, match=reported):
         HuggingFaceEncoder(str(folder))

@@ -103,7 +103,7 @@ def _padded_in_front(content: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         (_doubling, r"may make a text 17,179,869,184 times as long"),
         (_endless, r"may search for ever"),
@@ -117,11 +117,11 @@ def _padded_in_front(content: dict[str, Any]) -> None:
     ],
 )
 def test_a_tokenizer_that_does_not_fit_or_costs_too_much_is_refused(
-    change: Callable[[dict[str, Any]], Any], told: str, clip_folder: Callable[..., Path]
+    change: Callable[[dict[str, Any]], Any], reported: str, clip_folder: Callable[..., Path]
 ) -> None:
     folder = clip_folder()
     _edit_tokenizer(folder, change)
-    with pytest.raises(UserMistake, match=told):
+    with pytest.raises(UserMistake, match=reported):
         HuggingFaceEncoder(str(folder))
 
 

@@ -1,4 +1,4 @@
-"""Opening what nobody vouches for: told from the file, or asked for in one line; nothing of it runs."""
+"""Opening what nobody vouches for: inferred from the file, or asked for in one line; nothing of it runs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_what_no_tensor_shows_is_asked_for(tiny_open_clip: Path, tmp_path: Path)
     torch.save(state, tmp_path / "file.pt")
     assert_refused(
         tmp_path / "file.pt",
-        "does not tell its architecture: it fits open_clip:tiny-RN and open_clip:tiny-RN-quickgelu, which differ in "
+        "does not name its architecture: it fits open_clip:tiny-RN and open_clip:tiny-RN-quickgelu, which differ in "
         "what no tensor shows; name the encoder with --encoder",
     )
     encoder, name = open_encoder(str(tmp_path / "file.pt"), "open_clip:tiny-RN-quickgelu")
@@ -123,7 +123,7 @@ def test_what_no_tensor_shows_is_asked_for(tiny_open_clip: Path, tmp_path: Path)
 def test_what_fits_nothing_is_asked_for(tmp_path: Path, clip_folder: Callable[..., Path]) -> None:
     torch.save({"a": torch.zeros(3)}, tmp_path / "file.pt")
     assert_refused(
-        tmp_path / "file.pt", r"does not tell its architecture: .* none that is known; name the encoder with --enc"
+        tmp_path / "file.pt", r"does not name its architecture: .* none that is known; name the encoder with --enc"
     )
     assert_refused(clip_folder() / "model.safetensors", r"are transformers' \(give its folder, with config\.json\)")
     (tmp_path / "empty").mkdir()
@@ -161,10 +161,10 @@ def test_a_checkpoint_may_lie_about_its_encoder(tmp_path: Path) -> None:
 
 def test_a_run_that_is_in_the_middle_is_refused(tmp_path: Path) -> None:
     state = state_of("tiny-RN")
-    for initial, told in (({"a": torch.zeros(1)}, "middle of a run in phases"), ({}, None)):
+    for initial, reported in (({"a": torch.zeros(1)}, "middle of a run in phases"), ({}, None)):
         path = save_checkpoint(state, tmp_path / "last.ckpt", "open_clip:tiny-RN", phased={"initial": initial})
-        if told:
-            assert_refused(path, told)
+        if reported:
+            assert_refused(path, reported)
         else:
             assert_loaded(open_encoder(path)[0], state)
 
@@ -325,7 +325,7 @@ def test_a_file_of_terabytes_takes_none_of_them(tmp_path: Path) -> None:
         file.truncate(len(header) + 2**42)  # holes, which take no space on the disk
     # Whether as much address space is to be had is the machine's.
     with little_memory():
-        assert_refused(tmp_path / "file.safetensors", "cannot be read as safetensors|does not tell its architecture")
+        assert_refused(tmp_path / "file.safetensors", "cannot be read as safetensors|does not name its architecture")
 
 
 def test_a_compressed_archive_is_not_unpacked(tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ HF = {
 @pytest.mark.parametrize("name", ["open_clip:ViT-B-32-quickgelu", "open_clip:ViT-B-32/openai"])
 def test_a_checkpoint_of_another_activation_is_refused(name: str, tmp_path: Path) -> None:
     source = checkpoint(tmp_path / "poisoned.ckpt", name)
-    told = rf"image tower is QuickGELU, and this encoder's is GELU: name the encoder .*, {name};"
-    with pytest.raises(UserMistake, match=told):
+    reported = rf"image tower is QuickGELU, and this encoder's is GELU: name the encoder .*, {name};"
+    with pytest.raises(UserMistake, match=reported):
         check_traits(Asked(), source)  # type: ignore[arg-type]
 
 
@@ -69,7 +69,7 @@ def test_folders_and_archives_of_another_activation_are_refused(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "reported"),
     [
         ({"image_size": 256}, "image size is 256, and this encoder's is 224"),
         ({"mean": [0.5, 0.5, 0.5]}, "mean is 0.5, 0.5, 0.5, and this encoder's is 0.48145466"),
@@ -77,9 +77,9 @@ def test_folders_and_archives_of_another_activation_are_refused(tmp_path: Path) 
         ({"context_length": 64}, "context length is 64"),
     ],
 )
-def test_another_preparation_is_warned_of(said: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_another_preparation_is_warned_of(said: dict[str, Any], reported: str, tmp_path: Path) -> None:
     source = folder(tmp_path / "export", encoder={"encoder": "open_clip:ViT-B-32", **said})
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=reported):
         check_traits(Asked(), source)  # type: ignore[arg-type]
 
 
@@ -108,7 +108,7 @@ def test_a_tower_without_the_choice_has_no_activation_to_compare() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.* says that the (mean|std|context length)")
-def test_a_run_that_goes_on_from_a_checkpoint_compares_too(tmp_path: Path) -> None:
+def test_a_run_that_resumes_from_a_checkpoint_compares_too(tmp_path: Path) -> None:
     module = PoisonedCLIP("small:nano-32")
     said = {"encoder": "open_clip:ViT-B-32"}
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": said}, tmp_path / "last.ckpt")

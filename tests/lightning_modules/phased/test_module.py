@@ -319,7 +319,7 @@ def test_phases_and_their_seconds_are_logged(folder: Path, tmp_path: Path) -> No
     assert logged <= set(columns)
 
 
-def test_a_successor_that_there_is_not_is_told_of(folder: Path, tmp_path: Path) -> None:
+def test_a_successor_that_there_is_not_is_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"phase 'verify' names 'nothing' as its successor: none of \['score', "):
         trainer(tmp_path).fit(loop("nothing"), data(folder))
 
@@ -338,7 +338,7 @@ def test_a_phase_that_streams_nothing_does_not_end_the_run_silently(first: bool,
         trainer(tmp_path).fit(module, data(folder))
 
 
-def test_a_module_without_phases_is_told_of(folder: Path, tmp_path: Path) -> None:
+def test_a_module_without_phases_is_reported(folder: Path, tmp_path: Path) -> None:
     module = loop()
     module.phases = {}
     with pytest.raises(NotImplementedError, match="Loop has no phases"):
@@ -358,7 +358,7 @@ def test_a_table_holds_phases_that_can_run() -> None:
         phase_table(wrong)
 
 
-def test_a_checkpoint_of_another_kind_or_with_other_phases_is_told_of(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_kind_or_with_other_phases_is_reported(run: Run, folder: Path, tmp_path: Path) -> None:
     other = PoisonedCLIP("small:nano-32")
     fit = trainer(tmp_path)
     fit.strategy.connect(other)
@@ -379,7 +379,7 @@ def test_a_checkpoint_of_another_kind_or_with_other_phases_is_told_of(run: Run, 
         ({"reload_dataloaders_every_n_epochs": 0}, r"Loop streams other pairs in each phase"),
     ],
 )
-def test_a_trainer_that_cannot_run_the_phases_is_told(
+def test_a_trainer_that_cannot_run_the_phases_is_reported(
     options: dict[str, Any], message: str, folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserMistake, match=message):

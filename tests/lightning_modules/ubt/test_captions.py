@@ -59,7 +59,7 @@ def test_start_end_and_padding_are_no_content() -> None:
     assert not tokens.having([start, end, 0]).any()
 
 
-def test_another_goes_on_from_the_state() -> None:
+def test_another_resumes_from_the_state() -> None:
     first = CaptionTokens(TOKENIZE)
     first.add(TOKENIZE(CAPTIONS[:2]))
     second = CaptionTokens(TOKENIZE)

@@ -146,7 +146,7 @@ def test_given_pairs_are_unlearnt_without_a_search(kind: str, planted: Planted, 
         ("nobody", "names no pair of data"),
     ],
 )
-def test_a_file_that_names_no_pair_is_told_of(
+def test_a_file_that_names_no_pair_is_reported(
     content: str | None, message: str, planted: Planted, tmp_path: Path
 ) -> None:
     file = tmp_path / "given"
@@ -192,7 +192,7 @@ def test_parameters_out_of_range_are_refused(arguments: dict[str, Any], message:
         ({"reload_dataloaders_every_n_epochs": 0}, r"set trainer\.reload_dataloaders_every_n_epochs to 1"),
     ],
 )
-def test_a_trainer_that_cannot_run_the_phases_is_told(
+def test_a_trainer_that_cannot_run_the_phases_is_reported(
     options: dict[str, Any], message: str, planted: Planted, tmp_path: Path
 ) -> None:
     with pytest.raises(UserMistake, match=message):

@@ -77,9 +77,9 @@ def test_pairs_are_had_by_their_decision(decision: int, keys: list[str]) -> None
 def test_the_account_is_safe_to_print() -> None:
     findings = some()
     assert findings.compromised_words == ["\x1b[31mring"]
-    told = findings.account()
-    assert told.startswith("1 pairs to unlearn, 1 suspicious, 1 benign; compromised: ")
-    assert "\x1b" not in told
+    reported = findings.account()
+    assert reported.startswith("1 pairs to unlearn, 1 suspicious, 1 benign; compromised: ")
+    assert "\x1b" not in reported
     findings.about = ""
     assert findings.account() == "3 pairs, 2 words"
     findings.about, findings.compromised = "verify", []

@@ -222,7 +222,7 @@ def test_a_finished_run_that_is_continued_ends_at_once(whole: Whole, planted: Pl
     assert same(end, weights(again)) == set(end)
 
 
-def test_a_run_goes_on_with_the_evidence_that_it_was_begun_with(whole: Whole, planted: Planted, tmp_path: Path) -> None:
+def test_a_run_resumes_with_the_evidence_that_it_was_begun_with(whole: Whole, planted: Planted, tmp_path: Path) -> None:
     other = planted.ubt(evidence=[DetailMargin(1 / 16)])
     with pytest.raises(UserMistake, match=r"begun with other evidence than DetailMargin-0\.0625: begin it again"):
         phased_trainer(tmp_path).fit(other, planted.data(), ckpt_path=whole.moments.path(2, "first"), weights_only=True)

@@ -40,7 +40,7 @@ def test_the_usual_options_are_in_range_and_stay_so(options: type[Any]) -> None:
         (ProbeOptions, {"words_at_once": 0}, r"model\.probe\.words_at_once is 0"),
     ],
 )
-def test_options_out_of_range_are_told_by_name(options: type[Any], arguments: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_are_reported_by_name(options: type[Any], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserMistake, match=message):
         options(**arguments)
 

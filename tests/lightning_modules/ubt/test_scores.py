@@ -51,7 +51,7 @@ def test_three_million_pairs_fit_in_a_gigabyte() -> None:
     assert peak / count + 4 * 4 < 1e9 / 3e6
 
 
-def test_another_goes_on_from_the_state_of_its_rank() -> None:
+def test_another_resumes_from_the_state_of_its_rank() -> None:
     first = PassScores()
     first.add(["a"], {"one": torch.tensor([1.0])})
     second = PassScores()
