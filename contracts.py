@@ -39,7 +39,7 @@ class Preprocessing(NamedTuple):
 
 
 class ImageTextBatch(TypedDict):
-    """A training batch. It never says who is poisoned: evaluation joins by key with the manifest."""
+    """A training batch. It never says which pairs are poisoned: evaluation joins by key with the manifest."""
 
     key: list[str]
     image: Tensor
@@ -375,7 +375,7 @@ class DetectingModule(Protocol):
 
 @runtime_checkable
 class PoisonedData(Protocol):
-    """What a module asks of a data module to say, in the results, whether its run defends: not who is poisoned."""
+    """What a module asks of a data module to say, in the results, whether its run defends; no pair is named."""
 
     @property
     def training_poison(self) -> TrainingPoison:
@@ -384,7 +384,7 @@ class PoisonedData(Protocol):
 
 @runtime_checkable
 class GroundTruth(Protocol):
-    """What is known of who is poisoned. For evaluation only: no module may ask for it."""
+    """What is known of which pairs are poisoned. For evaluation only: no module may ask for it."""
 
     @property
     def poisoned_keys(self) -> frozenset[str]:

@@ -6,7 +6,7 @@ import sysconfig
 import traceback
 from types import FrameType
 
-_DOOR = "untrigger.lightning_cli"
+_ENTRY = "untrigger.lightning_cli"
 _ASKED_FOR_STEPS = "estimated_stepping_batches"
 """The trainer's property for which it looks at its options and its loader, as a schedule of rates asks it to."""
 _LIBRARIES = tuple(
@@ -30,7 +30,7 @@ _OUT_OF_MEMORY = "OutOfMemoryError"
 def refused_option(error: BaseException) -> str | None:
     """What a library says of the options that it was given; None if the error is none of those.
 
-    LightningCLI hands the user's options on: what Lightning, or a library below it, then raises on its own, while it
+    LightningCLI passes the user's options on: what Lightning, or a library below it, then raises on its own, while it
     builds, trains or calls one of its own callbacks, is about them. Where code of this package or of the user's has
     called it, the error is a fault of that code, and its traceback says more.
 
@@ -46,9 +46,9 @@ def refused_option(error: BaseException) -> str | None:
     # A traceback starts where the error was caught; those who have called that are still running.
     frames = [frame for frame, _ in traceback.walk_stack(raised.tb_frame)][::-1]
     frames += [frame for frame, _ in traceback.walk_tb(raised.tb_next)]
-    doors = [index for index, frame in enumerate(frames) if _is_door(frame)]
-    below = frames[doors[-1] + 1 :] if doors else []
-    if not below or not all(_is_library(frame) or _hands_on(below, index) for index, frame in enumerate(below)):
+    entries = [index for index, frame in enumerate(frames) if _is_entry(frame)]
+    below = frames[entries[-1] + 1 :] if entries else []
+    if not below or not all(_is_library(frame) or _passes_on(below, index) for index, frame in enumerate(below)):
         return None
     if _module(below[-1]).startswith(_AT_WORK) and type(error).__name__ != _OUT_OF_MEMORY:
         return None
@@ -61,9 +61,9 @@ def refused_option(error: BaseException) -> str | None:
     return f"{where} cannot work with these options ({type(error).__name__}: {message})"
 
 
-def _is_door(frame: FrameType) -> bool:
+def _is_entry(frame: FrameType) -> bool:
     """Whether what is called from here is about the options, whoever wants to know."""
-    return _module(frame) == _DOOR or frame.f_code.co_name == _ASKED_FOR_STEPS
+    return _module(frame) == _ENTRY or frame.f_code.co_name == _ASKED_FOR_STEPS
 
 
 def own_location(error: BaseException) -> str:
@@ -88,6 +88,6 @@ def _is_library(frame: FrameType) -> bool:
     return file.startswith(("<", *_LIBRARIES)) or "site-packages" in file
 
 
-def _hands_on(frames: list[FrameType], index: int) -> bool:
+def _passes_on(frames: list[FrameType], index: int) -> bool:
     """Whether a method does no more, at this point, than call the one that it overrides."""
     return index + 1 < len(frames) and frames[index].f_code.co_name == frames[index + 1].f_code.co_name

@@ -15,7 +15,7 @@ class EvaluationHooks(Callback, ABC):
 
     @abstractmethod
     def start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier evaluation: one starts."""
+        """Reset what is kept: an evaluation starts."""
 
     @abstractmethod
     def see(self, batch: ZeroShotBatch, outputs: ZeroShotOutputs) -> None:

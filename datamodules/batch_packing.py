@@ -13,7 +13,7 @@ _LARGE = 1 << 20
 """Bytes from which a tensor is better off in shared memory, which costs a file and two connections for each."""
 
 
-class _Parcel(NamedTuple):
+class _Packed(NamedTuple):
     """A tensor as an array, which goes through the pipe with the rest of its batch."""
 
     values: npt.NDArray[np.generic]
@@ -25,8 +25,8 @@ class _Parcel(NamedTuple):
 def pack(value: Any, least: int = _LARGE) -> Any:
     """Put the large tensors of a batch into shared memory, and pack the small ones.
 
-    Dictionaries are gone through, all else stays as it is. Where the shared memory is full, a large tensor becomes a
-    parcel too: the thread that would find out when it sends it could only leave the batch out.
+    Dictionaries are gone through, all else stays as it is. Where the shared memory is full, a large tensor is
+    packed too: the thread that would find out when it sends it could only leave the batch out.
 
     Args:
         value: The batch.
@@ -38,7 +38,7 @@ def pack(value: Any, least: int = _LARGE) -> Any:
         return value
     if not value.is_contiguous(memory_format=torch.channels_last if value.ndim == 4 else torch.contiguous_format):
         value = value.contiguous()
-    return _Parcel(value.as_strided((value.numel(),), (1,)).numpy(), tuple(value.shape), value.stride())
+    return _Packed(value.as_strided((value.numel(),), (1,)).numpy(), tuple(value.shape), value.stride())
 
 
 def _shared(value: Tensor) -> bool:
@@ -54,6 +54,6 @@ def unpack(value: Any) -> Any:
     """What was packed, with the same memory format."""
     if isinstance(value, dict):
         return {name: unpack(part) for name, part in value.items()}
-    if isinstance(value, _Parcel):
+    if isinstance(value, _Packed):
         return torch.from_numpy(value.values).as_strided(value.shape, value.strides)
     return value

@@ -180,7 +180,7 @@ class ImageTextDataModule(ShardDataModule):
         the module, it makes the trainer reload the loaders every epoch.
 
         Args:
-            keys: Whom to stream.
+            keys: Of the pairs to stream.
             in_order: Each of them once, as it is in the shards, in batches of ``eval_batch_size``: no shuffling, no
                 augmentation, no second views, none left out.
         """
@@ -326,7 +326,7 @@ class ImageTextDataModule(ShardDataModule):
             )
 
     def _read_pairs(self, train_shards: str | list[str]) -> TrainingPairs:
-        """Index the training shards, and settle who is poisoned and who is left out."""
+        """Index the training shards, and settle which pairs are poisoned and which are left out."""
         shards = self._shard_set(train_shards, self._member)
         shards.check_not_empty(self._hint)
         if self.trainer is not None and isinstance(self.trainer.lightning_module, DetectingModule):

@@ -1,4 +1,4 @@
-"""The training pairs of a run: which there are, who of them is poisoned, and whom to stream."""
+"""The training pairs of a run: which there are, which of them are poisoned, and which are streamed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TrainingPairs:
         return any(Path(folder, MANIFEST).exists() for folder in self.shards.folders)
 
     def poisoned_keys(self, attack: PoisonSpec) -> frozenset[str]:
-        """Who is stamped or, where nobody is, whom a manifest names; nobody where ``attack`` is none."""
+        """The pairs that are stamped or, where none is, those that a manifest names; none where ``attack`` is none."""
         if self.poison is not None:
             return frozenset(key for keys in self.poison.keys for key in keys)
         if not isinstance(attack, str | os.PathLike):
@@ -72,7 +72,7 @@ class TrainingPairs:
         """Stream the pairs with these keys alone; None for all.
 
         Args:
-            keys: Whom to stream.
+            keys: Of the pairs to stream.
             in_order: Each of them once, as it is in the shards.
         """
         self.chosen = self.shards if keys is None else self.shards.select(keys)

@@ -40,7 +40,7 @@ _NO_WHITE = ("I", "F")
 
 @contextmanager
 def opened_picture(data: bytes) -> Iterator[Image.Image]:
-    """Open a JPEG, PNG or WebP file, of whatever name. Its pixels are decoded by who asks for them, inside the block.
+    """Open a JPEG, PNG or WebP file, of whatever name. Pixels are decoded on demand, inside the block.
 
     Args:
         data: What the file holds.

@@ -1,4 +1,4 @@
-"""Remote shards are fetched before they are needed, and let go after."""
+"""Remote shards are fetched before they are needed, and released after."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Prefetch:
         self._pool = ThreadPoolExecutor(_AT_ONCE, "fetch") if shards.remote else None
 
     def expect(self, share: Share, index: int, positions: Positions) -> None:
-        """Fetch what a batch and the next ones need, and let go of all else.
+        """Fetch what a batch and the next ones need, and release all else.
 
         Args:
             share: The worker's part of the epoch.
@@ -40,7 +40,7 @@ class Prefetch:
             return
         wanted = share.shards(index)[:_MOST]
         for shard in self._held.keys() - set(wanted):
-            _let_go(self._held.pop(shard))
+            _release(self._held.pop(shard))
         self._shards.close_others(wanted)
         for shard in wanted:
             if shard not in self._held and shard in self._shards.remote:
@@ -50,15 +50,15 @@ class Prefetch:
                 self._held[shard].result()
 
     def close(self) -> None:
-        """Let everything go."""
+        """Release everything."""
         for future in self._held.values():
-            _let_go(future)
+            _release(future)
         self._held.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _let_go(copy: Future[int]) -> None:
+def _release(copy: Future[int]) -> None:
     def close(done: Future[int]) -> None:
         if not done.cancelled() and done.exception() is None:
             os.close(done.result())

@@ -261,7 +261,7 @@ class ImageTextStream(ShardStream):
         order: Which of them, in which order.
         image_size: Side S of the input square, in pixels.
         tokenize: Captions to tokens.
-        poison: Whom to stamp; None for nobody.
+        poison: What is stamped on which pairs; None for nothing.
         views: Augmentation and second views, drawn after the stamp, and the seed by which one of a pair's captions is
             drawn; without, it is the first.
         max_bad: See ``ShardStream``.

@@ -46,7 +46,7 @@ class ABL(PhasedCLIPModule):
     A share is always isolated, also of clean data: ABL has no verdict.
 
     Each phase takes epochs of one ``fit``, which needs ``trainer.max_epochs=-1`` and
-    ``trainer.reload_dataloaders_every_n_epochs=1``. Whom it isolated stands in ``suspects.csv``.
+    ``trainer.reload_dataloaders_every_n_epochs=1``. The pairs that it isolated stand in ``suspects.csv``.
 
     Logs: ``abl/phase``, ``abl/seconds/PHASE``, ``train/loss``; in the isolation ``train/pair_loss``, the mean before
     the trap; in the unlearning ``train/retained`` and ``train/isolated``, sums of the two parts over the batch size.

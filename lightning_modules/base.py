@@ -30,7 +30,7 @@ from .batch_norm import check_synchronised
 from .encoders import build_encoder, has_weights, load_weights
 from .execution import Execution, backend_of
 from .optimisation import adamw, decay_groups, known_steps, with_schedule
-from .precision import at_least_float32, similarities
+from .precision import similarities, unit_length
 
 MAX_LOGIT_SCALE = math.log(100)
 """CLIP's clamp of the temperature (arXiv 2103.00020, section 2.5)."""
@@ -138,11 +138,11 @@ class BaseCLIPModule(LightningModule):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length, float32 at least."""
-        return functional.normalize(at_least_float32(self.execution.image(self.encoder, images)), dim=-1)
+        return unit_length(self.execution.image(self.encoder, images))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Captions ``(B, L)`` int64 to features ``(B, D)`` of unit length, float32 at least."""
-        return functional.normalize(at_least_float32(self.execution.text(self.encoder, tokens)), dim=-1)
+        return unit_length(self.execution.text(self.encoder, tokens))
 
     def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
         """Features of pictures and captions, ``(B, D)`` each, of unit length."""

@@ -63,7 +63,8 @@ class PairDetectors(PhasedCLIPModule):
         seed: Of the trapped model's first weights, and of the pairs among which neighbours are looked for.
 
     Raises:
-        UserMistake: If a parameter is out of range, evidence asks another model than this, or captions hang on no word.
+        UserMistake: If a parameter is out of range, evidence asks another model than this, or similarities depend on no
+            word.
     """
 
     is_defence: ClassVar[bool | None] = False

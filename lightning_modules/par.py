@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from copy import deepcopy
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..contracts import ImageTextBatch, UserMistake
 from .base import BaseCLIPModule
-from .encoders.base import Encoder
+from .frozen import FrozenEncoder
 from .losses import ContrastiveLoss, PerturbationLoss
 from .optimisation import adamw, decay_groups, known_steps
-from .precision import at_least_float32
 from .ranges import check_ranges
 
 
@@ -75,9 +71,8 @@ class PAR(BaseCLIPModule):
         self.frozen_batch_norm = frozen_batch_norm
         self.encoder.logit_scale.requires_grad_(False)
         self.multimodal_loss, self.perturbation = ContrastiveLoss(local_loss), PerturbationLoss(threshold)
-        # In a tuple it is no part of the module: neither trained nor among its weights.
-        self._poisoned: tuple[Encoder, ...] = ()
-        self._poisoned_weights: dict[str, Tensor] = {}
+        self._poisoned: FrozenEncoder | None = None
+        self._poisoned_weights: dict[str, Tensor] | None = None
 
     def configure_optimizers(self) -> Any:
         """AdamW, with a rate that falls linearly in the first half and by a cosine in the second."""
@@ -100,15 +95,16 @@ class PAR(BaseCLIPModule):
 
     def on_train_start(self) -> None:
         """Keep the poisoned model: the one that the run began with, also where it is resumed."""
-        self._poisoned = (self._frozen(),)
+        self._poisoned = FrozenEncoder(self.encoder, self._poisoned_weights)
 
     def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         """The contrastive loss of a batch, less what the features have moved."""
         if self.frozen_batch_norm:
             self.encoder.eval()
-        if not self._poisoned:
-            self._poisoned = (self._frozen(),)
-        before = self._features_before(batch)
+        if self._poisoned is None:
+            self._poisoned = FrozenEncoder(self.encoder, self._poisoned_weights)
+        poisoned_images = self._poisoned.encode_image(batch["image"].to(self.encoder.logit_scale.dtype))
+        before = poisoned_images, self._poisoned.encode_text(batch["tokens"])
         images, texts = self(batch)
         multimodal: Tensor = self.multimodal_loss(images, texts, self.inverse_temperature)
         (image_term, image_distance), (text_term, text_distance) = (
@@ -121,26 +117,9 @@ class PAR(BaseCLIPModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the poisoned weights: those of the encoder are other ones by now."""
-        if self._poisoned:
-            checkpoint["par"] = {name: part.cpu() for name, part in self._poisoned[0].state_dict().items()}
+        if self._poisoned is not None:
+            checkpoint["par"] = self._poisoned.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Resume with them."""
-        self._poisoned_weights = dict(checkpoint.get("par", {}))
-
-    def _frozen(self) -> Encoder:
-        frozen = deepcopy(self.encoder).requires_grad_(False).eval()
-        if self._poisoned_weights:
-            frozen.load_state_dict(self._poisoned_weights)
-        return frozen
-
-    @torch.no_grad()
-    def _features_before(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
-        """What the poisoned model makes of a batch, ``(B, D)`` of unit length each."""
-        (frozen,) = self._poisoned
-        images = frozen.encode_image(batch["image"].to(frozen.logit_scale.dtype))
-        texts = frozen.encode_text(batch["tokens"])
-        return (
-            functional.normalize(at_least_float32(images), dim=-1),
-            functional.normalize(at_least_float32(texts), dim=-1),
-        )
+        self._poisoned_weights = checkpoint.get("par")

@@ -7,11 +7,17 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Half-precision numbers as float32; float32 and float64 as they are."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def unit_length(features: Tensor) -> Tensor:
+    """Features ``(B, D)`` divided by their length, float32 at least."""
+    return functional.normalize(at_least_float32(features), dim=-1)
 
 
 def similarities(rows: Tensor, columns: Tensor, inverse_temperature: Tensor | None = None) -> Tensor:

@@ -69,7 +69,7 @@ class EvaluationSample(EvaluationHooks):
             self._write(trainer)
 
     def start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier sample."""
+        """Reset the sample."""
         self._hashes, self._kept = np.empty(0, dtype=np.uint64), []
         self._attacks = [attack for attack in zero_shot_data(trainer).attacks if attack.control_of is None]
 

@@ -67,7 +67,7 @@ class ResultsWriter(Callback):
         self._defence = None if known is None else str(known)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find out before the work, not after it, that an existing file is not a results file."""
+        """Fail before training, not after it, if an existing file is not a results file."""
         read_results(Path(trainer.default_root_dir))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

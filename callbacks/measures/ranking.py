@@ -16,7 +16,7 @@ def ranking_figures(score: Tensor, truth: npt.NDArray[np.bool_], precision_at: I
 
     Args:
         score: ``(N,)``, higher is more suspicious; NaN is least suspicious.
-        truth: ``(N,)``, who is poisoned; some are, and some are not.
+        truth: ``(N,)``, which pairs are poisoned; some are, and some are not.
         precision_at: The numbers k.
 
     Returns:

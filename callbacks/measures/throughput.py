@@ -29,11 +29,11 @@ class SamplesPerSecond(Callback):
         self._samples = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier run."""
+        """Reset the window."""
         self._start = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give up the window that the validation interrupts."""
+        """Discard the window that the validation interrupts."""
         self._start = None
 
     def on_train_batch_end(

@@ -1,4 +1,4 @@
-"""An end for a run whose loss is no number any more."""
+"""Ends a run whose loss is not finite."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from .stop_signals import StopSignals
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Lightning's checkpoints, and ``last.ckpt``, from which a run resumes with the very next batch.
+    """Lightning's checkpoints, and ``last.ckpt``, from which a run resumes with the next batch.
 
     It is written at the end of every epoch, in between after some minutes, and when the run is asked to end by Ctrl-C,
     SIGTERM or, before the time limit of a job, SLURM. The loader's position in the epoch and, beside `RandomStates`,
@@ -47,12 +47,12 @@ class LastCheckpoint(ModelCheckpoint):
         self._restored = len(checkpoint["optimizer_states"]), len(checkpoint["lr_schedulers"])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the signals over: until training starts, they end the run at once."""
+        """Install the signal handlers: until training starts, they end the run at once."""
         super().setup(trainer, pl_module, stage)
         self._signals.install(patient=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over again, from Lightning, and start the clock."""
+        """Replace Lightning's signal handlers again, and start the clock."""
         super().on_train_start(trainer, pl_module)
         self._check_restored(trainer)
         self._signals.install(patient=self._writes(trainer))
@@ -100,7 +100,7 @@ class LastCheckpoint(ModelCheckpoint):
         self._signals.patient = False
 
     def _check_restored(self, trainer: Trainer) -> None:
-        """See that no optimiser and no schedule begins anew: Lightning restores what there is, and no more."""
+        """See that no optimiser and no schedule starts from scratch: Lightning restores what there is, and no more."""
         restored, self._restored = self._restored, None
         own = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
         for what, there, needed in zip(("optimisers", "learning rate schedulers"), restored or own, own, strict=True):

@@ -30,7 +30,7 @@ class StopSignals:
         self.patient = False
 
     def install(self, patient: bool) -> None:
-        """Take the signals over, in the main thread. Lightning gives them back at the end of the run."""
+        """Install the signal handlers, in the main thread. Lightning restores its own at the end of the run."""
         self.patient = patient
         if threading.current_thread() is not threading.main_thread():
             return

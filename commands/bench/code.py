@@ -94,7 +94,7 @@ def _closure(start: Path, *beyond: Path) -> set[Path]:
 
 @cache
 def _exports(path: Path) -> dict[str, Path]:
-    """What a package offers at its door, with the file that it is from."""
+    """What a package exports, with the file that it is from."""
     found: dict[str, Path] = {}
     for statement in _statements(path):
         for file in _modules(_module_path(path, statement.level, statement.module)):
@@ -108,11 +108,11 @@ def _imports(path: Path) -> list[Path]:
     found: list[Path] = []
     for statement in _statements(path):
         module = _module_path(path, statement.level, statement.module)
-        doors = _modules(module)
+        packages = _modules(module)
         for name in statement.names:
             # Of a package that passes a name on, only the file that the name is from.
-            passed_on = [_exports(door)[name.name] for door in doors if name.name in _exports(door)]
-            found += passed_on or _modules(module / name.name) or doors
+            passed_on = [_exports(package)[name.name] for package in packages if name.name in _exports(package)]
+            found += passed_on or _modules(module / name.name) or packages
     for node in ast.walk(_tree(path)):  # what is imported by its name, as text
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"\.[\w.]+", node.value):
             found += _modules(_module_path(path, 1, node.value[1:]))

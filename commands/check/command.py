@@ -31,7 +31,7 @@ def check(
     """Say whether a model of unknown origin, and the data that it was trained on, are suspicious.
 
     With data, UBT looks for poisoned pairs: half of a word's suspects are pushed away from it; where the other half
-    goes along, and back to many words, there is a backdoor. Local density ranks them beside it. Without data, DECREE
+    moves too, and to many words, there is a backdoor. Local density ranks them beside it. Without data, DECREE
     inverts the trigger of the image encoder, with any pictures. Neither needs a clean pair, a label or the trigger. The
     model stays as it is, and nothing in it is run.
 

@@ -23,7 +23,7 @@ class Verdict:
         model: The path, as it was given.
         encoder: What the model is.
         pairs: What was found in the data; None where none was given.
-        inversion: What was found in the model alone; None where nobody looked.
+        inversion: What was found in the model alone; None where it was not examined.
         shards: The data, as it was given.
         seconds: How long it took.
     """

@@ -25,8 +25,8 @@ def detect(
     """Rank the training pairs of poisoned models by every detector there is, and say how well each ranks.
 
     ABL's loss, similarity, SafeCLIP's mixture, local density, spectral signatures, activation clustering and UBT's
-    evidence see the model and its pairs alone. Who is poisoned stands in the run's poison.json; it is compared with the
-    rankings afterwards, and without it there are rankings alone. The models stay as they are.
+    evidence see the model and its pairs alone. The run's poison.json says which pairs are poisoned; it is compared with
+    the rankings afterwards, and without it there are rankings alone. The models stay as they are.
 
     The folder gets detection.csv (for each run and detector ROC AUC, average precision and precision at k) and a folder
     for each run, with scores.csv (every score of every pair, by key). A command that was stopped resumes when it is
@@ -50,7 +50,7 @@ def detect(
     """
     with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
         from .ranking import rank_pairs, subject_of
-        from .table import tell, write_table
+        from .table import print_table, write_table
 
     folder = user_path(out, "folder")
     subjects = [subject_of(user_path(run, "run folder"), shards) for run in dict.fromkeys(runs)]
@@ -66,7 +66,7 @@ def detect(
         _take(folder, json.dumps(asked, indent=2) + "\n")
         ranked = {s.name: rank_pairs(s, folder / s.name, detectors, isolation_epochs) for s in subjects}
         write_table(folder, ranked)
-    tell(folder, ranked)
+    print_table(folder, ranked)
 
 
 def _take(folder: Path, asked: str) -> None:

@@ -10,17 +10,18 @@ from typing import Any
 
 from ...checkpoints import LAST
 from ...contracts import UserMistake
-from ...datamodules.pairs import MANIFEST
 from ...fingerprints import fingerprint
 from ...lightning_modules import PairDetectors
 from ...lightning_modules.encoders.identify import identify_encoder
 from ...packaged_configs import packaged_config
-from ...reading import reading, shown, user_path
+from ...reading import shown, user_path
 from ...run_folder.config import CONFIG, read_config
-from ...tables import open_table, plain_cell, text_cell
-from ..trainer_runs import fit_or_go_on
+from ...run_folder.detection import read_detection
+from ...run_folder.manifest import MANIFEST
+from ...tables import text_cell
+from ..trainer_runs import fit_or_resume
 
-DETECTION, SCORES = "detection.csv", "scores.csv"
+SCORES = "scores.csv"
 _SMALL, _LARGE = "pair_detectors/cifar10.yaml", "pair_detectors/cc3m_rn50.yaml"
 
 
@@ -34,11 +35,11 @@ class Subject:
     encoder: str
     shards: tuple[str, ...]
     manifest: Path | None
-    """Who is poisoned and how; None where that is not known, or the shards have been baked."""
+    """Which pairs are poisoned, and how; None where that is not known, or the shards have been baked."""
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What tells this question from others."""
+        """What distinguishes this question from others."""
         return {"model": str(self.model), "content": fingerprint(self.model), "shards": self.shards}
 
 
@@ -67,7 +68,7 @@ def subject_of(run: Path, shards: str | None) -> Subject:
 def rank_pairs(
     subject: Subject, folder: Path, config: str | None, isolation_epochs: int | None
 ) -> list[dict[str, str]]:
-    """Let every detector rank the pairs, or go on with it.
+    """Let every detector rank the pairs, or resume where it was stopped.
 
     Args:
         subject: The model and its pairs.
@@ -76,7 +77,7 @@ def rank_pairs(
         isolation_epochs: Of ABL's fresh model, as the config says unless given.
 
     Returns:
-        How well each detector ranks, by column; empty where nobody knows who is poisoned.
+        How well each detector ranks, by column; empty where it is not known which pairs are poisoned.
 
     Raises:
         UserMistake: If the config is of something else.
@@ -90,11 +91,11 @@ def rank_pairs(
         overrides += ["--data.poison", str(subject.manifest)]
     if isolation_epochs is not None:
         overrides += ["--model.isolation_epochs", str(isolation_epochs)]
-    module = fit_or_go_on(chosen, overrides, folder).model
+    module = fit_or_resume(chosen, overrides, folder).model
     if not isinstance(module, PairDetectors):
         raise UserMistake(f"{config} is a config of {type(module).__name__}; detect takes one of PairDetectors")
     _write_scores(folder, module)
-    return _read_detection(folder)
+    return [{"detector": row.pop("score"), **row} for row in read_detection(folder)]
 
 
 def _write_scores(folder: Path, module: PairDetectors) -> None:
@@ -105,14 +106,3 @@ def _write_scores(folder: Path, module: PairDetectors) -> None:
         columns = [[f"{score:.6g}" for score in column.tolist()] for column in module.scores.values()]
         writer.writerows(zip(map(text_cell, module.keys), *columns, strict=True))
     unfinished.replace(folder / SCORES)
-
-
-def _read_detection(folder: Path) -> list[dict[str, str]]:
-    path = folder / DETECTION
-    if not path.is_file():
-        return []
-    with open_table(path, "table of a detection") as table, reading("table of a detection", path):
-        table.require("score", "roc_auc", "average_precision")
-        figures = [name for name in table.columns if name.startswith(("roc_auc", "average_precision", "precision_at_"))]
-        cells = (row.cells for row in table)
-        return [{"detector": plain_cell(of["score"]), **{name: of[name] for name in figures}} for of in cells]

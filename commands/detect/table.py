@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from itertools import chain
 from pathlib import Path
 
@@ -12,28 +10,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ...files import write_text
 from ...printable import printable
+from ...run_folder.detection import DETECTION, write_detection
 from ...tables import text_cell
-from .ranking import DETECTION, SCORES
+from .ranking import SCORES
 
 Ranked = Mapping[str, Sequence[Mapping[str, str]]]
 """By run, how well each detector ranks."""
 
 
 def write_table(folder: Path, ranked: Ranked) -> None:
-    """Write ``detection.csv``: a row for each run and detector; no file where nobody knows who is poisoned."""
+    """Write ``detection.csv``: a row for each run and detector. No file where no poisoned pair is known."""
     rows = [{"run": run, **row} for run, of_run in ranked.items() for row in of_run]
     if not rows:
         return
-    text = StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(chain(*rows))), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row, "run": text_cell(row["run"]), "detector": text_cell(row["detector"])} for row in rows)
-    write_text(folder / DETECTION, text.getvalue())
+    texts = ({"run": text_cell(row["run"]), "detector": text_cell(row["detector"])} for row in rows)
+    write_detection(folder, [row | text for row, text in zip(rows, texts, strict=True)])
 
 
-def tell(folder: Path, ranked: Ranked) -> None:
+def print_table(folder: Path, ranked: Ranked) -> None:
     """Print the ROC AUC of each detector on each run, and where everything lies."""
     console = Console()
     known = {run: {row["detector"]: row["roc_auc"] for row in rows} for run, rows in ranked.items() if rows}
@@ -46,7 +41,9 @@ def tell(folder: Path, ranked: Ranked) -> None:
             table.add_row(Text(printable(detector)), *cells)
         console.print(table)
     for run in ranked.keys() - known.keys():
-        console.print(f"{printable(run)}: who is poisoned is not known, so there are scores alone", markup=False)
+        console.print(
+            f"{printable(run)}: which pairs are poisoned is not known, so there are scores alone", markup=False
+        )
     console.print(
         f"{folder}: the table in {DETECTION}, every score in {SCORES} of each run", markup=False, soft_wrap=True
     )

@@ -121,7 +121,7 @@ def _found(history: History | None, checks: Checks | None = None) -> str:
     if found is None and checks is not None:
         found = suspects_of(checks.before)
     if found is None:
-        return "Nobody looked for poisoned pairs on the way to this model, as far as is known."
+        return "No search for poisoned pairs is known to have been made on the way to this model."
     if not found.poisoned + found.suspicious:
         return "No pair of its training data was suspicious. That is no proof that none is poisoned."
     words = ", ".join(plain(word) for word in found.words)

@@ -1,4 +1,4 @@
-"""Poisoning: who is poisoned, with which trigger and which caption."""
+"""Poisoning: which pairs are poisoned, with which trigger and which caption."""
 
 from .cover import CoverPlan
 from .dual_key import DualKeyPlan

@@ -1,4 +1,4 @@
-"""A poison plan: a pure function that says who is poisoned, with which trigger and which caption."""
+"""A poison plan: a pure function that says which pairs are poisoned, with which trigger and which caption."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class PoisonPlan:
     those with a score below it, a binomial number. So the choice does not depend on epoch, worker, rank or order of
     the shards, and the pairs of a smaller count are among those of a larger one.
 
-    A subclass changes who is eligible, what becomes of the chosen pairs, or what an evaluation measures. It keeps each
-    argument of its constructor in an attribute of the same name, plain data only but for the trigger: they are what the
-    manifest records. Where chosen pairs are not all treated alike, ``part_of`` says by key which treatment a pair
-    would get, and ``rate`` and ``count`` hold for each part.
+    A subclass changes which pairs are eligible, what becomes of the chosen pairs, or what an evaluation measures. It
+    keeps each argument of its constructor in an attribute of the same name, plain data only but for the trigger: they
+    are what the manifest records. Where chosen pairs are not all treated alike, ``part_of`` says by key which treatment
+    a pair would get, and ``rate`` and ``count`` hold for each part.
 
     Args:
         trigger: What is stamped on the chosen pictures.

@@ -33,7 +33,7 @@ class Poison:
 
     Args:
         plans: The plans, at most 32,767.
-        keys: The keys that each plan poisons; None where nobody is, as in an evaluation.
+        keys: The keys that each plan poisons; None where none is, as in an evaluation.
 
     Attributes:
         plans: The plans.

@@ -36,7 +36,7 @@ def poison_state(poison: Poison | None, spec: PoisonSpec) -> dict[str, Any]:
 def changed_poison(before: Mapping[str, Any], spec: PoisonSpec) -> str:
     """In words what differs from the poison of a checkpoint; empty where nothing does.
 
-    Whom a plan chooses follows from its arguments and the pairs; a manifest that says the same is the same.
+    The pairs that a plan chooses follow from its arguments and the pairs; a manifest that says the same is the same.
 
     Args:
         before: As ``poison_state`` gave it, when the checkpoint was written.

@@ -21,7 +21,7 @@ class ShardCache:
     """A folder of copies.
 
     The index addresses samples by their position in a file, so a shard has to lie in one. A copy is fetched by one
-    process while the others that want it wait. Who reads it holds a shared lock (``flock``), and what is locked is not
+    process while the others that want it wait. A reader holds a shared lock (``flock``), and what is locked is not
     evicted; of the rest the least recently used go first. A process that dies leaves no lock. Only what is a tar is
     kept, and one that breaks off only if a second try brought the same: a web page instead of it, or a connection that
     was lost, is asked for again.
@@ -106,7 +106,7 @@ class ShardCache:
         return file
 
     def _evict(self) -> None:
-        """Remove the least recently used copies that nobody reads, until the folder has its size."""
+        """Remove the least recently used copies that are not being read, until the folder has its size."""
         found = []
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):  # gone since
@@ -153,7 +153,7 @@ def _open_locked(copy: Path) -> int | None:
 
 
 def _remove_unread(path: Path) -> bool:
-    """Remove a copy that nobody reads or fetches."""
+    """Remove a copy that is being neither read nor fetched."""
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

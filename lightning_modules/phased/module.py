@@ -26,9 +26,9 @@ _NEVER = 1 << 30
 class PhasedCLIPModule(BaseCLIPModule):
     """A CLIP module whose run has phases. A subclass gives the table of them, and keeps what they find.
 
-    Each phase (``Phase``) says whom it streams, what it learns, when it is over and which one comes next. Everything
-    else stands here: a run that is killed in any phase, in the middle of an epoch or at its end, is resumed to the
-    same bits, and a phase may be entered several times.
+    Each phase (``Phase``) says which pairs it streams, what it learns, when it is over and which one comes next.
+    Everything else stands here: a run that is killed in any phase, in the middle of an epoch or at its end, is resumed
+    to the same bits, and a phase may be entered several times.
 
     A defence of two phases, which finetunes on the half of the pairs that the model finds most similar::
 

@@ -14,7 +14,7 @@ Module = TypeVar("Module")
 
 
 class Phase(ABC, Generic[Module]):
-    """A part of a run: whom it streams, what it learns from a batch, when it is over, and what comes next.
+    """A part of a run: which pairs it streams, what it learns from a batch, when it is over, and what comes next.
 
     A phase takes one epoch of Lightning's or several. It may be entered several times in a run; the module counts
     (``PhasedCLIPModule.visit``). ``Module`` is the module whose phase it is.

@@ -1,4 +1,4 @@
-"""Whom a probe pushes, and by whom it judges."""
+"""The pairs that a probe pushes, and those that it judges by."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Pairs:
         tokens: See below.
         encode: Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length.
         captions: ``(B, D)``, the captions' features, of unit length.
-        words: ``(W, D)``, those of the words that captions hang on.
+        words: ``(W, D)``, those of the words that similarities depend on.
         has: ``(B, W)``, whether a caption has a word.
 
     Attributes:

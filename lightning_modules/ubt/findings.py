@@ -1,4 +1,4 @@
-"""What the phases hand on to each other: scores and sets, no pictures."""
+"""What the phases pass on to each other: scores and sets, no pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Findings:
 
     Attributes:
         captions: The tokens of their captions.
-        words: The words that captions hang on.
+        words: The words that similarities depend on.
         keys: Their keys, in the order of the shards.
         seen: What was measured, by name ``(N,)``: similarities under ``poisoned``, ``overfitted`` and ``probed``, the
             index of the best word of each picture under ``MODEL/word``, and evidence under ``MODEL/EVIDENCE``.

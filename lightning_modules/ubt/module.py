@@ -34,13 +34,13 @@ class UBT(UBTState):
     public code; what the abstracts fix is theirs, what they leave open is a parameter here and ours.
 
     1. *Score* (theirs): the image-text similarity of every training pair under the poisoned model, ``init_from``.
-       Ours: the words that captions hang on, any of which may be a target, found by masking one token at a time.
+       Ours: the words that similarities depend on, any of which may be a target, found by masking one token at a time.
     2. *Overfit* (theirs): a copy is overfitted on the pairs of weakest similarity, which strengthens the shortcut of
        the backdoor. It is left out unless a piece of ``evidence`` asks the copy, such as ``OverfittedSimilarity``.
     3. *Suspect*: ``evidence`` ranks the pairs of each word by itself. The paper's is the similarity under the copy;
        ours is what a picture's detail alone says.
     4. *Probe* (ours): half of the most suspicious pairs of every word are pushed from it at once, and benign pictures
-       that carry their detail are held. *Verify* (ours): where the other half goes along, and back to many words, there
+       that carry their detail are held. *Verify* (ours): where the other half moves too, and to many words, there
        is a backdoor, if a second witness says so too: gently changed, suspects are no better examples of their word
        than ordinary pairs (``fragility``). The pairs whose similarity fell are its poison. Data is divided into
        poisoned, suspicious and benign pairs (theirs): the first are unlearnt, the last retained.

@@ -18,7 +18,7 @@ _HALF = 0.5
 
 
 class Probe(Unlearn):
-    """Pushes the candidates of many words, to see what goes along. What is learnt here is thrown away.
+    """Pushes the candidates of many words, to see what moves with them. What is learnt here is thrown away.
 
     Where there are more words than can be separated at once, they are probed group by group, each from the same model.
 

@@ -1,4 +1,4 @@
-"""The words that captions hang on, found in some of the pairs."""
+"""The words that similarities depend on, found in some of the pairs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def words_of_sample(module: PhasedCLIPModule, sampled: int, min_share: float) ->
         min_share: Least share of these that a word carries.
 
     Raises:
-        UserMistake: If captions hang on no word.
+        UserMistake: If similarities depend on no word.
     """
     tokenize = module.preprocessing.tokenize
     captions = CaptionTokens(tokenize)

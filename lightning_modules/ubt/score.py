@@ -21,7 +21,7 @@ from .state import UBTState
 class Score(Scoring):
     """Similarity and evidence of every pair under the model in question, and the tokens of every caption.
 
-    Before that, the words that captions hang on are found in some pairs, by masking one token at a time.
+    Before that, the words that similarities depend on are found in some pairs, by masking one token at a time.
 
     Args:
         tokenize: The encoder's.
@@ -47,7 +47,7 @@ class Score(Scoring):
         """Start with nothing but the words, which are found once.
 
         Raises:
-            UserMistake: If captions hang on no word.
+            UserMistake: If similarities depend on no word.
         """
         super().begin(ubt)
         self._captions = CaptionTokens(self._tokenize)

@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from copy import deepcopy
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...contracts import ImageTextBatch, UserMistake
+from ..frozen import FrozenEncoder
 from ..losses import ForgettingLoss, RetentionLoss
 from ..phased import Phase
-from ..precision import at_least_float32, similarities
+from ..precision import similarities
 from .findings import Indices, sample
 from .scoring import has_words
 from .state import UBTState
 from .transplants import Carrier, partners, transplant
-
-if TYPE_CHECKING:
-    from ..encoders.base import Encoder
 
 _UNRELATED = 1024
 """Held pairs from which the similarity of unrelated ones is estimated."""
@@ -84,16 +81,16 @@ class Unlearn(Phase[UBTState]):
         super().__init__(name, epochs, lr)
         self.steps, self.batch_size, self.weights, self.carriers = steps, batch_size, weights, carriers
         self.forgetting, self.retention = ForgettingLoss(), RetentionLoss()
-        self._before: tuple[Encoder, ...] = ()
+        self._before: FrozenEncoder | None = None
         self._seed = (0, 0, 0)
 
     @abstractmethod
     def pushed(self, ubt: UBTState) -> Pushed:
-        """Whom to push, the same on all ranks."""
+        """The pairs to push, the same on all ranks."""
 
     @abstractmethod
     def held(self, ubt: UBTState) -> Indices:
-        """Whom to hold."""
+        """The pairs to hold."""
 
     def learning_rate(self, module: UBTState, step: int) -> float:
         """Warm-up and cosine over the steps of the phase."""
@@ -118,14 +115,12 @@ class Unlearn(Phase[UBTState]):
     def prepare(self, ubt: UBTState) -> None:
         """Keep the pushed pictures at hand, the texts of their words, and the model before."""
         findings = ubt.findings
-        frozen = deepcopy(ubt.encoder)
-        frozen.load_state_dict(ubt.answer)
-        self._before = (frozen.eval().requires_grad_(False),)
+        self._before = before = FrozenEncoder(ubt.encoder, ubt.answer)
         pairs, words = self.pushed(ubt)
         if not len(pairs):
             raise UserMistake(
-                "UBT: no word that captions hang on has the eight pairs that a probe needs: give more of the data that "
-                "the model was trained on"
+                "UBT: no word that similarities depend on has the eight pairs that a probe needs: give more of "
+                "the data that the model was trained on"
             )
         self._pictures = ubt.data.pictures(findings.keys_of(pairs))
         self._word_of = torch.from_numpy(words).to(ubt.device)
@@ -136,7 +131,7 @@ class Unlearn(Phase[UBTState]):
         pictures = ubt.data.pictures(keys)
         tokens = ubt.preprocessing.tokenize(ubt.data.captions(keys)).to(ubt.device)
         with ubt.evaluating():
-            features = torch.cat([_features(frozen, ubt.normalised(part)) for part in torch.split(pictures, 256)])
+            features = torch.cat([before.encode_image(ubt.normalised(part)) for part in torch.split(pictures, 256)])
             similarity = similarities(features, self._texts)
             unrelated = ~has_words(tokens, self._table)
             self._unrelated = (similarity * unrelated).sum(dim=0) / unrelated.sum(dim=0).clamp(min=1)
@@ -149,8 +144,8 @@ class Unlearn(Phase[UBTState]):
             ubt.normalised(self._pictures[chosen]),
             self._word_of[chosen.to(ubt.device, non_blocking=True)],
         )
-        with torch.no_grad():
-            before = _features(self._before[0], images)
+        assert self._before is not None, "prepare comes first"
+        before = self._before.encode_image(images)
         shown = [images, suspects]
         if self.weights.repair:
             generator = self._generator(ubt, batch_idx)
@@ -179,8 +174,3 @@ class Unlearn(Phase[UBTState]):
         order = torch.from_numpy(np.random.default_rng(self._seed).permutation(count))
         start = (batch_idx * ubt.trainer.world_size + ubt.global_rank) * size
         return order[torch.arange(start, start + size) % count]
-
-
-def _features(encoder: Encoder, images: Tensor) -> Tensor:
-    """Pictures ``(B, 3, S, S)`` to features ``(B, D)`` of unit length."""
-    return torch.nn.functional.normalize(at_least_float32(encoder.encode_image(images)), dim=-1)

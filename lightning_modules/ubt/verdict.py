@@ -74,9 +74,9 @@ def judge(
 ) -> list[WordVerdict]:
     """Judge every word by the pairs that were not pushed.
 
-    Where pushing half of a word's suspects takes the other half along, they have something in common. That alone is no
-    backdoor: near-duplicates go along too. But under a trigger there is anything, so pictures with one go back to many
-    words, and to words that ordinary pictures of theirs do not go to, where odd pictures of a word go to its one
+    Where pushing half of a word's suspects moves the other half too, they have something in common. That alone is no
+    backdoor: near-duplicates move together too. But under a trigger there is anything, so pictures with one go back to
+    many words, and to words that ordinary pictures of theirs do not go to, where odd pictures of a word go to its one
     neighbour. Only pairs whose best word was their own before count.
 
     Args:

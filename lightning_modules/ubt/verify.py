@@ -37,7 +37,7 @@ class Verify(Scoring):
     Args:
         probe: Whose candidates judge.
         asked: See ``judge``.
-        witness: Who has to confirm it.
+        witness: What has to confirm it.
         retained_share: See ``divide``.
     """
 
@@ -147,9 +147,9 @@ class Verify(Scoring):
                 self._add(findings, verdict.word, divide(group, fall, suspicion, self.retained_share))
 
     def _add(self, findings: Findings, word: int, decision: np.ndarray) -> None:
-        """Take a word's decisions over where they are graver than what was known."""
-        graver = decision > findings.decision
-        findings.poisoned_with[graver & (decision == POISONED)] = word
+        """Adopt a word's decisions where they are more severe than those so far."""
+        severer = decision > findings.decision
+        findings.poisoned_with[severer & (decision == POISONED)] = word
         findings.decision = np.maximum(findings.decision, decision)
         if word not in findings.compromised:
             findings.compromised.append(word)

@@ -1,4 +1,4 @@
-"""The words that captions hang on, any of which may be a backdoor's target."""
+"""The words that similarities depend on, any of which may be a backdoor's target."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Words:
 def find_words(
     captions: Sequence[str], tokens: Tensor, drops: Tensor, tokenize: Callable[[Sequence[str]], Tensor], min_pairs: int
 ) -> Words:
-    """Find the words that the similarity of some pairs hangs on. One that most captions have separates no pictures.
+    """Find the words that the similarity of some pairs depends on. One that most captions have separates no pictures.
 
     Args:
         captions: N captions, drawn at random.

@@ -97,7 +97,7 @@ def test_who_is_poisoned_changes_nothing(run: tuple[PairDetectors, Path], plante
     class Blind(Callback):
         def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
             training: Any = trainer.datamodule._training  # type: ignore[attr-defined]
-            training.poisoned_keys = lambda *_: pytest.fail("a detector asked who is poisoned")
+            training.poisoned_keys = lambda *_: pytest.fail("a detector asked which pairs are poisoned")
 
     clip = module(planted)
     phased_trainer(tmp_path, Blind()).fit(clip, planted.data())

@@ -112,8 +112,8 @@ def test_a_resumed_run_is_pushed_from_the_poisoned_model_and_not_from_where_it_s
             clip, data = module(), planted.data(poison=None)
         run = quiet_trainer(tmp_path, max_epochs=2, limit_val_batches=0, limit_train_batches=4)
         run.fit(clip, data, ckpt_path=path, weights_only=True if path else None)
-        (frozen,) = clip._poisoned
-        ends.append(frozen.state_dict())
+        assert clip._poisoned is not None
+        ends.append(clip._poisoned.state_dict())
     poisoned = module(planted).encoder.state_dict()
     for end in ends:
         for name, tensor in poisoned.items():

@@ -102,7 +102,7 @@ def test_all_runs_and_detectors_stand_on_one_table(runs: Path, quick: str, capsy
         assert list(scores[0])[1:] == [row["detector"] for row in rows]
     printed = capsys.readouterr().out
     assert "ROC AUC" in printed
-    assert "clean: who is poisoned is not known" in printed
+    assert "clean: which pairs are poisoned is not known" in printed
 
 
 def test_it_is_the_same_again_and_nothing_else_is_overwritten(runs: Path, quick: str) -> None:

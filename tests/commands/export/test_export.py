@@ -367,7 +367,7 @@ def test_the_card_warns_of_a_model_that_was_poisoned(run_folder: Path, tmp_path:
     _, body = card(tmp_path / "out")
     assert "poisoned on purpose" in body
     assert "no defence was applied" in body
-    assert "Nobody looked for poisoned pairs" in body
+    assert "No search for poisoned pairs" in body
 
 
 @pytest.mark.parametrize(
