@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...contracts import UserMistake
+from .gentle import GENTLE, Change, grey
 from .scores import Scores
 from .transplants import blurred, detail, recoloured
 
@@ -87,8 +88,16 @@ class Evidence(ABC):
 
     variety_share: float = 0.0
     """Above 0 where benign pictures may show what it measures too, as colours: to how many words pairs that it suspects
-    have to go back, as a share of the number to which as many pictures of anything would. By such evidence no word is
-    probed by itself, as under so strong a push odd pictures go anywhere."""
+    have to go back, as a share of the number to which as many pictures of anything would. That a word's suspects by
+    such evidence fell far is no reason to probe it by itself, as under so strong a push odd pictures go anywhere."""
+
+    gentle: Sequence[Change] = GENTLE
+    """What its suspects have to bear for the second witness: changes that leave an object what it is, and not what this
+    measures (see ``fragility``)."""
+
+    screened: bool = False
+    """Where benign pictures show what it measures as clearly as triggered ones: its suspects are pushed in no probe of
+    many words. A word is probed by it, and by itself, where the second witness speaks against them."""
 
     @property
     def name(self) -> str:
@@ -182,14 +191,16 @@ class ColourMargin(Evidence):
     """How well a picture goes with its caption when nothing but its colours is left (ours).
 
     Noise with the mean and the standard deviation of each of its channels. A colour filter is there, and hardly an
-    object. It is not among the usual evidence: a clean model may recognise a word by its colours alone, and is accused
-    of that. In CIFAR-10 those of "deer" make a deer of four fifths of all pictures, as a filter would.
+    object. But a clean model may recognise a word by its colours too: in CIFAR-10 those of "deer" make a deer of four fifths
+    of all pictures, as a filter would. What tells them apart is the picture without its colours: a grey deer is one as
+    ordinary ones are, while under a filter there is anything. So it is screened by that.
 
     Args:
         seed: Of the noise, which is the same for all pictures.
     """
 
-    variety_share = 0.8
+    gentle = (grey,)
+    screened = True
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

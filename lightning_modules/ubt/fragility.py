@@ -2,62 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from .findings import Indices
+from .gentle import Change
 from .scores import Scores
 from .state import UBTState
-from .transplants import blurred
 
 Margins = npt.NDArray[np.float32]
 """``(1 + G, N)``, by how much better than with any other word N pictures go with theirs: as they are, and after each of
 G gentle changes."""
-_BEND = 3 / 128
-"""How far a warp moves a pixel on average, as a share of the side."""
-_CUT = 1 / 8
-"""What a crop takes off each side."""
-
-
-def grey(images: Tensor) -> Tensor:
-    """Pictures ``(B, 3, S, S)`` without their colours."""
-    return images.mean(dim=1, keepdim=True).expand_as(images)
-
-
-def cropped(images: Tensor) -> Tensor:
-    """The middle of each picture ``(B, 3, S, S)``, at its size."""
-    side = images.shape[-1]
-    cut = round(_CUT * side)
-    middle = images[..., cut : side - cut, cut : side - cut]
-    return functional.interpolate(middle, size=side, mode="bilinear", align_corners=False)
-
-
-def warped(images: Tensor, seed: int) -> Tensor:
-    """Pictures ``(B, 3, S, S)``, all bent by one smooth field, as an elastic one of WaNet's (arXiv 2102.10369)."""
-    side = images.shape[-1]
-    drawn = torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-    field = functional.interpolate(drawn, size=side, mode="bicubic", align_corners=True)
-    field = field / field.abs().mean() * 2 * _BEND  # a side is 2 wide
-    straight = functional.affine_grid(torch.eye(2, 3)[None], [1, 3, side, side], align_corners=True)
-    grid = (straight + field.permute(0, 2, 3, 1)).to(images.device, images.dtype)
-    return functional.grid_sample(
-        images, grid.expand(len(images), -1, -1, -1), padding_mode="border", align_corners=True
-    )
-
-
-GENTLE: tuple[Callable[[Tensor], Tensor], ...] = (
-    grey,
-    cropped,
-    lambda images: warped(images, 0),
-    lambda images: warped(images, 1),
-    lambda images: blurred(images, 1 / 32),
-)
-"""Changes that leave an object what it is and most triggers not."""
 
 
 def lead(suspects: Scores, ordinary: Scores) -> float:
@@ -86,19 +45,20 @@ def fragility(suspects: Margins, ordinary: Margins) -> float:
     return leads[0] - float(np.mean(leads[1:]))
 
 
-def margins(ubt: UBTState, word: int, pairs: Indices) -> Margins:
+def margins(ubt: UBTState, word: int, pairs: Indices, changes: Sequence[Change]) -> Margins:
     """Measure pairs under the model in the encoder.
 
     Args:
         ubt: Whose data and model.
         word: Index of the word that the pairs have.
         pairs: ``(N,)``, their indices.
+        changes: G gentle ones.
 
     Returns:
         ``(1 + G, N)``; other words of a pair's caption are no rivals.
     """
     if not len(pairs):
-        return np.zeros((1 + len(GENTLE), 0), np.float32)
+        return np.zeros((1 + len(changes), 0), np.float32)
     findings, words = ubt.findings, ubt.word_embeddings()
     has = np.stack([np.isin(pairs, group) for group in findings.words.groups(findings.captions)], axis=1)
     pictures = ubt.data.pictures(findings.keys_of(pairs))
@@ -106,7 +66,7 @@ def margins(ubt: UBTState, word: int, pairs: Indices) -> Margins:
     with ubt.evaluating():
         for shown, theirs in zip(torch.split(pictures, 256), torch.split(torch.from_numpy(has), 256), strict=True):
             images = ubt.normalised(shown)
-            changed = [images, *(change(images) for change in GENTLE)]
+            changed = [images, *(change(images) for change in changes)]
             found = torch.stack([ubt.encode_image(each) @ words.T for each in changed]).float()
             rivals = found.masked_fill(theirs.to(ubt.device), -1.0)
             rivals[..., word] = -1.0

@@ -50,6 +50,9 @@ class Probe(Unlearn):
         # What costs benign pictures least to ignore, so that little but a trigger is learnt to be ignored.
         super().__init__("probe", epochs, steps, lr, batch_size, UnlearnWeights(20.0, 10.0, 5.0), BESIDE_THE_OBJECT)
         self.evidence, self.count, self.doubtful_share = evidence, count, doubtful_share
+        self.screened = [piece for piece in evidence if piece.screened]
+        if len(self.screened) == len(evidence):  # somebody wants these alone
+            self.screened = []
         self.words_at_once = words_at_once
 
     def begin(self, ubt: UBTState) -> None:
@@ -67,9 +70,10 @@ class Probe(Unlearn):
     def chosen(self, findings: Findings, doubtful_share: float | None = None) -> Candidates:
         """The candidates of the group, of what has been measured."""
         pairs = findings.words.groups(findings.captions)
+        asked = self.evidence if findings.focus else [each for each in self.evidence if each not in self.screened]
         return candidates(
             {word: pairs[word] for word in self.words(findings)},
-            suspicions(self.evidence, findings),
+            suspicions(asked, findings),
             self.count,
             self.doubtful_share if doubtful_share is None else doubtful_share,
             findings.focus or None,

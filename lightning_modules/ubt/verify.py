@@ -19,6 +19,8 @@ from .verdict import Judgement, WordVerdict, divide, judge, standing_out
 
 _BY_ITSELF = 0.01
 """By how much smaller p has to be where a word is probed by itself, and its pictures are pushed that much harder."""
+_ACCUSED = 0.05
+"""Largest p at which a word is probed by itself, whatever the second witness says."""
 
 
 class Witness(NamedTuple):
@@ -58,9 +60,8 @@ class Verify(Scoring):
     def end(self, ubt: UBTState) -> str | None:
         """Judge the words; after the last group, unlearn all that was found so far.
 
-        Where nothing was, the words whose suspects fell farthest are probed once more by themselves, by the evidence
-        that suspected these, as a strong trigger takes many steps; those alone whose suspects are fragile, or that the
-        probe has accused already. Where there is nothing still, that is the end.
+        Where nothing was, some words are probed once more by themselves, as a strong trigger takes many steps
+        (``_doubtful``). Where there is nothing still, that is the end.
         """
         self.gather(ubt)
         findings, chosen = ubt.findings, self.probe.chosen(ubt.findings).judged
@@ -79,18 +80,28 @@ class Verify(Scoring):
         return "repair" if new else None
 
     def _doubtful(self, ubt: UBTState) -> dict[int, str]:
-        """The words of this round that are probed by themselves, and by which evidence."""
-        latest = [each for each in ubt.findings.verdicts if each["round"] == ubt.rounds_done]
-        groups = ubt.findings.words.groups(ubt.findings.captions)
-        suspected = suspicions(self.probe.evidence, ubt.findings)
-        accused = {each["index"] for each in latest if each["p"] <= self.asked.significance}
-        doubtful = {}
+        """The words of this round that are probed by themselves, and by which evidence.
+
+        Those whose suspects fell farthest, by the evidence that suspected these, where they are fragile or the probe
+        has accused them; and those whose suspects by screened evidence are fragile.
+        """
+        findings = ubt.findings
+        latest = [each for each in findings.verdicts if each["round"] == ubt.rounds_done]
+        accused = {each["index"] for each in latest if each["p"] <= _ACCUSED}
         out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
-        for word, evidence in out.items():
-            (judged,) = candidates({word: groups[word]}, suspected, self.probe.count, 0.0, {word: evidence}).judged
-            if word in accused or self._fragility(ubt, judged) >= self.witness.min_fragility:
-                doubtful[word] = evidence
+        screened = [(word, piece.name) for piece in self.probe.screened for word in range(len(findings.words))]
+        doubtful = {word: evidence for word, evidence in screened if self._is_fragile(ubt, word, evidence)}
+        doubtful |= {
+            word: evidence for word, evidence in out.items() if word in accused or self._is_fragile(ubt, word, evidence)
+        }
         return doubtful
+
+    def _is_fragile(self, ubt: UBTState, word: int, evidence: str) -> bool:
+        """Whether the second witness speaks against the suspects of a word by a piece of evidence."""
+        group = ubt.findings.words.groups(ubt.findings.captions)[word]
+        suspected = suspicions(self.probe.evidence, ubt.findings)
+        chosen = candidates({word: group}, suspected, self.probe.count, 0.0, {word: evidence}).judged
+        return bool(chosen) and self._fragility(ubt, chosen[0]) >= self.witness.min_fragility
 
     def _heading(self, findings: Findings, repaired: int) -> str:
         """Another one for each verdict, by which callbacks recognise that there is something new."""
@@ -122,8 +133,10 @@ class Verify(Scoring):
         return verdicts
 
     def _fragility(self, ubt: UBTState, judged: Judged) -> float:
+        (changes,) = (piece.gentle for piece in self.probe.evidence if piece.name == judged.evidence)
         suspects, ordinary = (
-            margins(ubt, judged.word, pairs) for pairs in (np.union1d(judged.pairs, judged.pushed), judged.others)
+            margins(ubt, judged.word, pairs, changes)
+            for pairs in (np.union1d(judged.pairs, judged.pushed), judged.others)
         )
         return ubt.agreed(fragility(suspects, ordinary))
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-from untrigger.lightning_modules.ubt.fragility import GENTLE, cropped, fragility, grey, lead, warped
+from untrigger.lightning_modules.ubt.fragility import fragility, lead
+from untrigger.lightning_modules.ubt.gentle import GENTLE, cropped, grey, warped
 
 
 def scores(*values: float) -> np.ndarray:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy
 from untrigger.contracts import CLIPModule, DetectingModule, PhasedModule, UserMistake
 from untrigger.lightning_modules import UBT
-from untrigger.lightning_modules.ubt import DetailMargin, ProbeOptions
+from untrigger.lightning_modules.ubt import DetailMargin, FlipFragility, ProbeOptions
 from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED
+from untrigger.lightning_modules.ubt.probe import Probe
 
 
 def model_of(planted: Planted) -> dict[str, Tensor]:
@@ -197,6 +198,33 @@ def test_a_word_whose_suspects_are_fragile_is_probed_by_itself_once_more(
         judged = [verdict["word"] for verdict in ubt.findings.verdicts]
         assert judged[len(ubt.findings.words) :] == expected
         assert not ubt.alarm
+
+
+class Screened(DetailMargin):
+    """As a piece of evidence that benign pictures may show too."""
+
+    screened = True
+
+
+def test_a_word_is_probed_by_screened_evidence_where_the_second_witness_speaks_against_it(
+    planted: Planted, never_planted: Planted, tmp_path: Path
+) -> None:
+    for plant, expected in ((planted, [TARGET]), (never_planted, [])):
+        ubt, diary = plant.ubt(evidence=[FlipFragility(), Screened()], rounds=1), Diary()
+        phased_trainer(tmp_path / str(len(expected)), diary).fit(ubt, plant.data())
+        words = len(ubt.findings.words)
+        joint, closer = ubt.findings.verdicts[:words], ubt.findings.verdicts[words:]
+        assert {verdict["evidence"] for verdict in joint} == {FlipFragility().name}
+        assert [(verdict["word"], verdict["evidence"]) for verdict in closer] == [
+            (e, Screened().name) for e in expected
+        ]
+        assert ubt.findings.compromised_words == expected
+
+
+def test_evidence_that_is_all_screened_is_asked_at_once(planted: Planted) -> None:
+    phase = planted.ubt(evidence=[Screened()]).phases["probe"]
+    assert isinstance(phase, Probe)
+    assert phase.screened == []
 
 
 @pytest.mark.parametrize(("epoch", "batch"), MOMENTS)
