@@ -12,6 +12,8 @@ from .pair_detectors import PairDetectors
 from .par import PAR
 from .phased import Phase, PhasedCLIPModule, phase_table
 from .poisoned_clip import PoisonedCLIP
+from .roclip import RoCLIP
+from .safeclip import SafeCLIP
 from .supervised_finetune import SupervisedFinetune
 from .tbar import TBAR
 from .ubt import (
@@ -59,6 +61,8 @@ __all__ = [
     "ProbeOptions",
     "RandomSuspicion",
     "RepairOptions",
+    "RoCLIP",
+    "SafeCLIP",
     "SimilarityGain",
     "SupervisedFinetune",
     "phase_table",

@@ -29,6 +29,7 @@ SHORT_UBT = [
 SHORT_PHASED = {
     "ubt": SHORT_UBT,
     "abl": [*SMALL, "--model.isolation_epochs", "1", "--model.unlearn_epochs", "1", "--model.isolated_share", "0.1"],
+    "safeclip": [*SMALL, "--model.unimodal_epochs", "1", "--model.epochs", "1"],
     "tbar": [*SMALL, "--model.epochs", "1", "--model.others_per_given", "20"],
 }
 """For runs that end by themselves, by the folder of their configs."""

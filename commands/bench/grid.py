@@ -214,9 +214,11 @@ def _defended(spec: BenchSpec, attack: str, target: str | None, poisoned: Cell) 
 
 
 def _defence(spec: BenchSpec, attack: str, label: str, defence: DefenceSpec, poisoned: Cell, before: Cell) -> Cell:
+    if defence.from_scratch and (defence.start is not None or not defence.sees_poison):
+        raise UserMistake(f"bench: defence {label} is from_scratch: set sees_poison to true and leave start out")
     needs = {POISONED: poisoned} | ({BEFORE: before} if before is not poisoned else {})
     start = BEFORE if before is not poisoned else POISONED
-    arguments = ["--model.init_from", f"${{{start}}}/last.ckpt"]
+    arguments = [] if defence.from_scratch else ["--model.init_from", f"${{{start}}}/last.ckpt"]
     if spec.attacks[attack].poison is not None:
         arguments += ["--data.attack", f"${{{POISONED}}}/{MANIFEST}"]
         if defence.sees_poison:

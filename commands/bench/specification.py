@@ -60,12 +60,15 @@ class AttackSpec(RunSpec):
 
 @dataclass
 class DefenceSpec(RunSpec):
-    """A way to clean a poisoned model. It starts from the model's ``last.ckpt`` and is measured on its attack."""
+    """A way to clean a poisoned model, or to train robustly in its place. It is measured on the model's attack."""
 
     sees_poison: bool = False
     """Whether the poisoned model's own poison is in its training data too: ``data.poison`` is then that model's."""
     start: str | None = None
-    """Another defence, whose model it starts from; the poisoned model unless given."""
+    """Another defence, whose model it starts from; the ``last.ckpt`` of the poisoned model unless given."""
+    from_scratch: bool = False
+    """Whether it starts from the weights that its encoder's name stands for, and not from the poisoned model: robust
+    training on the poisoned data itself, for which it has to see the poison."""
     attacks: list[str] | None = None
     """Attacks that it is tried on; all unless given."""
     seeds: list[int] | None = None

@@ -111,6 +111,32 @@ def linear_probe() -> Figure:
     return figure
 
 
+def roclip() -> Figure:
+    """Whose captions pictures are matched with, epoch by epoch."""
+    figure, (axes,) = panels(("epoch", ""))
+    for epoch in range(1, 7):
+        matched = epoch % 2 == 0
+        axes.bar(epoch, 1, color="tab:red" if matched else "tab:blue", width=0.9)
+        axes.text(epoch, 0.5, "the pool's" if matched else "its own", ha="center", va="center", color="white")
+    axes.set(yticks=[], title="the caption that a picture is matched with")
+    figure.set_size_inches(7, 1.8)
+    return figure
+
+
+def safeclip() -> Figure:
+    """The parts of a run, and how the safe share grows."""
+    figure, (axes,) = panels(("epoch", "share of pairs learnt with CLIP's loss"))
+    third = np.arange(7, 33)
+    safe = np.minimum(0.4 + 0.02 * (third - 7), 0.85)
+    axes.bar(np.arange(1, 6), np.ones(5), color="lightgrey", label="apart: pictures, captions")
+    axes.bar([6], [1], color="tab:green", label="together, at a small rate")
+    axes.bar(third, safe, color="tab:blue", label="safe: together")
+    axes.bar(third, 1 - safe, bottom=safe, color="tab:red", label="risky: apart")
+    axes.legend(fontsize=8, loc="lower right")
+    figure.set_size_inches(7, 2.6)
+    return figure
+
+
 def pairs() -> Figure:
     """Two Gaussians in similarities, and the pictures of a word in two directions."""
     figure, (mixture, spectral) = panels(
@@ -140,6 +166,8 @@ DRAWINGS = {
     "fine_pruning": fine_pruning,
     "linear_probe": linear_probe,
     "pairs": pairs,
+    "roclip": roclip,
+    "safeclip": safeclip,
 }
 
 

@@ -212,8 +212,8 @@ class PhasedCLIPModule(BaseCLIPModule):
 
     def on_train_start(self) -> None:
         """Make what the phase needs, at the start or after a restart."""
-        if self._progress.entered_now:  # again: the optimiser's state was restored meanwhile
-            self._reset_optimizer()
+        if self._progress.entered_now and self.running is not None:  # again: its state was restored meanwhile
+            self._reset_optimizer(self.running)
         if self._resumed_after_an_epoch:
             # Lightning infers from the number of batches of the next epoch whether the one before had its last.
             self._resumed_after_an_epoch = False
@@ -304,7 +304,7 @@ class PhasedCLIPModule(BaseCLIPModule):
     def _enter(self, name: str) -> None:
         self._progress.enter(name)
         self.phases[name].begin(self)
-        self._reset_optimizer()
+        self._reset_optimizer(self.phases[name])
 
     def _advance(self) -> None:
         """After the last batch of an epoch: move on to the next one, of this phase or of its successor."""
@@ -349,7 +349,9 @@ class PhasedCLIPModule(BaseCLIPModule):
         self.constrain()
         self._progress.step += 1
 
-    def _reset_optimizer(self) -> None:
+    def _reset_optimizer(self, phase: Phase[Any]) -> None:
+        if phase.keeps_optimiser:
+            return
         for optimizer in self.trainer.optimizers:
             optimizer.state.clear()
 

@@ -50,6 +50,26 @@ def test_defences_come_after_the_poisoned_model_that_they_share() -> None:
     assert found[1].needs == found[2].needs == {"poisoned": found[0]}
 
 
+def test_a_defence_from_scratch_sees_the_poison_and_not_the_poisoned_model() -> None:
+    robust = {"config": "roclip/cifar10.yaml", "from_scratch": True, "sees_poison": True}
+    poisoned, trained = cells_of(defences={"RoCLIP": robust})
+    assert "--model.init_from" not in trained.arguments
+    assert argument(trained, "--data.poison") == argument(trained, "--data.attack") == "${poisoned}/poison.json"
+    assert trained.needs == {"poisoned": poisoned}
+    again, after = cells_of(
+        defences={"RoCLIP": robust, "then": {"config": "cleanclip/cifar10.yaml", "start": "RoCLIP"}}
+    )[1:]
+    assert again.id == trained.id
+    assert argument(after, "--model.init_from") == "${before}/last.ckpt"
+
+
+@pytest.mark.parametrize("changes", [{"sees_poison": False}, {"start": "other"}])
+def test_from_scratch_it_has_to_see_the_poison_and_starts_from_nothing(changes: dict[str, Any]) -> None:
+    robust = {"config": "roclip/cifar10.yaml", "from_scratch": True, "sees_poison": True, **changes}
+    with pytest.raises(UserMistake, match="defence RoCLIP is from_scratch: set sees_poison to true and leave start"):
+        cells_of(defences={"RoCLIP": robust, "other": {"config": "cleanclip/cifar10.yaml"}})
+
+
 def test_arguments_are_those_of_the_command_line() -> None:
     poisoned, cleaned = cells_of(seeds=[7])
     assert argument(poisoned, "--data.poison") == "PoisonPlan"
