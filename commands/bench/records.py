@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ...run_folder.curves import read_curves
+from ...run_folder.ubt import UBT_RECORD, UBTRecord
 from .grid import Cell
 
 ATTACK_SUCCESS = "val/attack_success_rate"
@@ -41,9 +42,11 @@ def make_record(
         code: Digest of the source that it ran, as `code_of`.
 
     Returns:
-        Plain data. It names no folder of the machine: data and other runs stand as variables.
+        Plain data, with the words that UBT has ``named``. It names no folder of the machine: data and other runs stand
+        as variables.
     """
     curves = read_curves(folder)
+    looked_for = UBTRecord.read(folder) if (folder / UBT_RECORD).exists() else None
     return {
         "cell": cell.id,
         "attack": cell.attack,
@@ -61,6 +64,7 @@ def make_record(
         "highest": {
             key: max(value for _, value in curve) for key, curve in curves.items() if key.startswith(ATTACK_SUCCESS)
         },
+        **({} if looked_for is None or looked_for.given else {"named": looked_for.compromised}),
         "wall_seconds": round(wall_seconds, 1),
         "peak_memory_mb": round(peak_memory_mb),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},

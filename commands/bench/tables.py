@@ -11,6 +11,7 @@ from ...printable import printable
 from ...run_folder.results import RESULTS, add_results, read_results, write_results
 from ..report.document import write_report
 from ..summary import Figure, Summary, best, own_measures, summarise
+from .found import found_table, tally
 from .grid import Cell
 from .runner import BenchPaths
 from .twins import CEILING, FLOOR, REBOUND, REBOUND_FLOOR, RECOVERED
@@ -63,7 +64,9 @@ def write_tables(cells: Sequence[Cell], paths: BenchPaths, console: Console) -> 
     table = markdown_table(summaries)
     if any(row.get("stale") for row in rows):
         table += f"\n{_STALE}\n"
-    (paths.tables / "results.md").write_text(f"{table}\n{_runs_list(records)}", encoding="utf-8")
+    (paths.tables / "results.md").write_text(
+        f"{table}\n{found_section(records)}{_runs_list(records)}", encoding="utf-8"
+    )
     (paths.tables / "results.tex").write_text(latex_table(summaries), encoding="utf-8")
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     kept = [(paths.run(cell), record) for cell, record in finished if (paths.run(cell) / RESULTS).exists()]
@@ -116,6 +119,16 @@ def markdown_table(rows: Sequence[Summary]) -> str:
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     lines += ["| " + " | ".join(cells) + " |" for cells in _cells(rows, " ± ", "**{}**", _plain_markdown)]
     return "\n".join(lines) + "\n"
+
+
+def found_section(records: Sequence[Mapping[str, Any]]) -> str:
+    """Which backdoors a defence has found, in Markdown; empty where none has looked for any."""
+    table = found_table(records)
+    if not table:
+        return ""
+    lines = ["| " + " | ".join(map(_plain_markdown, row)) + " |" for row in table]
+    lines.insert(1, "|" + "---|" * len(table[0]))
+    return "Backdoors found:\n\n" + "\n".join(lines) + f"\n\n{tally(records)}\n\n"
 
 
 def latex_table(rows: Sequence[Summary]) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from .calibration import NOT_MEASURED, Calibration, Proportion, read_calibration
+from ..proportion import Proportion
+from .calibration import NOT_MEASURED, Calibration, read_calibration
 from .examination import Inversion, Pairs
 
 CLEAN, SUSPICIOUS = 0, 3

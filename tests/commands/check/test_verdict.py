@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from untrigger.commands.check import verdict as verdict_module
-from untrigger.commands.check.calibration import NOT_MEASURED, Calibration, Proportion, Situation, read_calibration
+from untrigger.commands.check.calibration import NOT_MEASURED, Calibration, Situation, read_calibration
 from untrigger.commands.check.examination import Inversion, Pairs
 from untrigger.commands.check.verdict import Verdict
+from untrigger.commands.proportion import Proportion
 from untrigger.run_folder.ubt import ProbedWord
 
 
