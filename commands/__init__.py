@@ -14,6 +14,7 @@ COMMANDS = {
     "poison": "bake a poison plan into new shards",
     "check": "say whether a model of unknown origin, and its data, have a backdoor",
     "detect": "rank training pairs by every detector of poison, and say how well each ranks",
+    "screen": "say which pictures that a model is shown look triggered",
     "clean": "let a suspicious model unlearn its backdoor, and hand it back",
     "export": "hand a model back in the format of transformers or open_clip, with a model card",
     "bench": "run a grid of attacks and defences; its table, figures and report",

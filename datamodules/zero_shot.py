@@ -23,6 +23,7 @@ class ZeroShotSet:
         name: The folder's name, for results.
         class_prompts: The classes, by the lines of ``classnames.txt`` (see ``read_classnames``), and for each one
             caption per template (``{c}`` stands for the class).
+        templates: The captions, ``{c}`` for the class.
         shards: The labelled pictures.
 
     Raises:
@@ -35,7 +36,7 @@ class ZeroShotSet:
             raise UserMistake(f"zero-shot folder {folder} does not exist")
         self.name = root.resolve().name
         classnames = read_classnames(root / "classnames.txt")
-        templates = _lines(root / "zeroshot_classification_templates.txt")
+        self.templates = templates = _lines(root / "zeroshot_classification_templates.txt")
         check_templates(templates, str(root / "zeroshot_classification_templates.txt"))
         self.class_prompts = ClassPrompts(
             classnames, [[template.replace("{c}", name) for template in templates] for name in classnames]

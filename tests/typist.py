@@ -36,7 +36,7 @@ SHORT_PHASED = {
 SERVER = """
 import json, os, sys
 from untrigger import cli, lightning_cli
-from untrigger.commands import bench, check, clean, demo, detect, export, poison, report, shards
+from untrigger.commands import bench, check, clean, demo, detect, export, poison, report, screen, shards
 for line in sys.stdin:
     job = json.loads(line)
     if not (child := os.fork()):

@@ -137,6 +137,27 @@ def safeclip() -> Figure:
     return figure
 
 
+def pictures() -> Figure:
+    """The embedding of a picture along the mask, and where a score stands among clean ones."""
+    figure, (masked, conformal) = panels(
+        ("share of the picture that is masked", "distance of the embedding to the first"),
+        ("score", "clean pictures"),
+    )
+    shares = np.linspace(0, 0.8, 12)
+    masked.scatter(shares, 0.6 * shares**1.2, s=14, color="tab:blue", label="clean")
+    masked.scatter(
+        shares, np.where(shares < 0.35, 0.05 * shares, 0.6 + 0.1 * shares), s=14, color="tab:red", label="triggered"
+    )
+    masked.set(yticks=[])
+    masked.legend(fontsize=8)
+    at = np.linspace(-3, 3, 25)
+    conformal.bar(at, np.exp(-(at**2) / 2), width=0.22, color=["tab:red" if x >= 1.6 else "lightgrey" for x in at])
+    conformal.axvline(1.6, color="black", linestyle=":")
+    conformal.text(1.7, 0.7, "s", fontsize=10)
+    conformal.set(xticks=[], yticks=[], title="p is the red share")
+    return figure
+
+
 def pairs() -> Figure:
     """Two Gaussians in similarities, and the pictures of a word in two directions."""
     figure, (mixture, spectral) = panels(
@@ -166,6 +187,7 @@ DRAWINGS = {
     "fine_pruning": fine_pruning,
     "linear_probe": linear_probe,
     "pairs": pairs,
+    "pictures": pictures,
     "roclip": roclip,
     "safeclip": safeclip,
 }

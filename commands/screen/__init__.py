@@ -1,0 +1,1 @@
+"""``untrigger screen``: is a picture that a model is shown poisoned?"""

@@ -1,0 +1,82 @@
+"""``untrigger screen``: the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from ...contracts import UserMistake
+from ...interrupt import ended_by_ctrl_c
+from ...reading import shown, user_path
+from ..declaration import Command
+
+
+def screen(
+    model: str,
+    pictures: str,
+    clean: str | None = None,
+    out: str = "screen.csv",
+    rate: float = 0.01,
+    classes: str | None = None,
+    templates: Literal["cifar10", "imagenet"] = "cifar10",
+    detectors: list[Literal["bdetclip", "subspace", "backdoor_ids"]] | None = None,
+    encoder: str | None = None,
+    batch_size: int = 64,
+) -> None:
+    """Say which pictures that a model is shown look triggered, at a stated rate of false alarms.
+
+    BDetCLIP, Subspace Detection and BackdoorIDS score each picture; none of them is told a trigger or a target. With
+    --clean, pictures of the same kind that are known to be clean, thresholds are conformal: of clean pictures no more
+    than --rate are flagged on average, whatever the model. Without, the most suspicious share of the pictures at hand
+    is flagged, --rate of them at most: a ranking, which does not say whether any picture is triggered.
+
+    The table has for each picture its key, the class that the model takes it for, each detector's score and p value,
+    and whether it is flagged; the most suspicious come first. Nothing in the model's file is run.
+
+    Example:
+        untrigger screen downloaded.pt uploads --classes classnames.txt --clean trusted
+
+    Args:
+        model: A checkpoint of a run, a state dict of open_clip's or CleanCLIP's, or the folder of a model.
+        pictures: A folder of pictures (JPEG, PNG, WebP), shards as for --data.train_shards, or a zero-shot set.
+        clean: Likewise, pictures of the same kind that are known to be clean, and none of those.
+        out: The table to write (CSV).
+        rate: Share of clean pictures that may be flagged, in (0, 1).
+        classes: File with the name of a class on each line; the zero-shot set's own unless given. Without classes,
+            there is BackdoorIDS alone.
+        templates: The captions that say what a class is; the zero-shot set's own where it has them.
+        detectors: Which of them; all that can be asked unless given.
+        encoder: What the model is, as for --model.encoder, where the file does not say.
+        batch_size: Pictures that are encoded at once.
+
+    Raises:
+        UserMistake: If something cannot be read, or so low a rate takes more pictures than there are.
+    """
+    if not 0 < rate < 1:
+        raise UserMistake(f"--rate is {rate}, not above 0 and below 1")
+    if batch_size < 1:
+        raise UserMistake(f"--batch_size is {batch_size}, not at least 1")
+    target = user_path(out, "table")
+    if target.is_dir():
+        raise UserMistake(f"{shown(target)} is a folder: give the name of a table, such as --out screen.csv")
+    with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
+        from ...lightning_modules.encoders.identify import open_encoder
+        from .pictures import open_pictures
+        from .screening import Screening, chosen_texts
+        from .table import tell, write_table
+
+    source = open_pictures(pictures)
+    trusted = open_pictures(clean) if clean is not None else None
+    texts = chosen_texts(source, classes, templates)
+    opened, _ = open_encoder(str(user_path(model, "model")), encoder)
+    screening = Screening(opened, texts, detectors, rate)
+    screening.check_numbers(len(source), len(trusted) if trusted is not None else None)
+    reference = screening.scored(trusted, batch_size, "Clean pictures") if trusted is not None else None
+    scored = screening.scored(source, batch_size, "Pictures")
+    verdicts = screening.judged(scored, reference)
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    write_table(target, scored, verdicts, texts)
+    tell(target, scored, verdicts, reference, rate)
+
+
+COMMAND = Command(screen, words={"model": None, "pictures": None})

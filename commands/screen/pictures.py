@@ -1,0 +1,129 @@
+"""The pictures of a folder, of shards or of a zero-shot set, one after the other. Nothing here trusts what it reads."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...contracts import UserMistake
+from ...datamodules.bad_samples import BadSample
+from ...datamodules.shards import ShardSet, expand_shards
+from ...datamodules.shards.member_names import MOST_BYTES
+from ...datamodules.zero_shot import ZeroShotSet
+from ...reading import reading, shown
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+_CLASSNAMES = "classnames.txt"
+
+
+class PictureSource(ABC):
+    """Pictures by key, as the files that they are."""
+
+    classnames: list[str] | None = None
+    """The classes that the source names itself; None where it does not."""
+    templates: list[str] | None = None
+    """The captions that it names itself, with ``{c}`` for a class."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[tuple[str, bytes | BadSample]]:
+        """Key and file of each, or why it cannot be read."""
+
+
+class FolderPictures(PictureSource):
+    """The pictures of a folder and of those below it, by their paths. What begins with a dot is left out.
+
+    Args:
+        folder: Where they lie.
+
+    Raises:
+        UserMistake: If there is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        found = []
+        with reading("folder", folder):
+            for place, folders, names in os.walk(folder):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                here = (Path(place, name) for name in sorted(names) if not name.startswith("."))
+                found += [path for path in here if path.suffix.lower() in _SUFFIXES]
+        self._paths = found
+        if not found:
+            raise UserMistake(f"{shown(folder)} has no picture (JPEG, PNG or WebP) and no shard (.tar)")
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes | BadSample]]:
+        for path in self._paths:
+            yield str(path.relative_to(self._folder)), _read(path)
+
+
+class ShardPictures(PictureSource):
+    """The pictures of shards, by their keys.
+
+    Args:
+        shards: They.
+    """
+
+    def __init__(self, shards: ShardSet) -> None:
+        self._shards = shards
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes | BadSample]]:
+        for shard, keys in enumerate(self._shards.keys()):
+            for position, key in enumerate(keys):
+                try:
+                    yield key, self._shards.read(shard, position, "picture")
+                except BadSample as fault:
+                    yield key, fault
+
+
+def open_pictures(source: str) -> PictureSource:
+    """Find pictures.
+
+    Args:
+        source: A zero-shot set, a folder of shards or of pictures, or shards as ``expand_shards`` takes them.
+
+    Raises:
+        UserMistake: If there are none.
+    """
+    with reading("pictures", source):
+        folder = Path(source).expanduser()
+        is_folder = folder.is_dir()
+    if not is_folder:
+        return _of_shards(source)
+    if (folder / _CLASSNAMES).is_file():
+        zero_shot = ZeroShotSet(str(folder))
+        found: PictureSource = ShardPictures(zero_shot.shards)
+        found.classnames, found.templates = zero_shot.class_prompts.classnames, zero_shot.templates
+        return found
+    return _of_shards(str(folder)) if any(folder.glob("*.tar")) else FolderPictures(folder)
+
+
+def _of_shards(source: str) -> PictureSource:
+    paths = expand_shards(source)
+    shards = ShardSet(paths, "txt")
+    if not len(shards):
+        shards = ShardSet(paths, "cls")
+    shards.check_not_empty()
+    return ShardPictures(shards)
+
+
+def _read(path: Path) -> bytes | BadSample:
+    try:
+        if not path.is_file():
+            return BadSample("no file", "it is none that can be read from its beginning to its end")
+        if path.stat().st_size > MOST_BYTES["picture"]:
+            return BadSample("oversized picture", f"{path.stat().st_size} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        return BadSample("unreadable picture", str(error))

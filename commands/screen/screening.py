@@ -1,0 +1,182 @@
+"""What every detector makes of pictures, and what that says at a stated rate of false alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from ...contracts import UserMistake
+from ...datamodules.bad_samples import BadSample
+from ...datamodules.classnames import read_classnames
+from ...datamodules.shards.samples import decode_picture
+from ...datamodules.templates import NAMED_TEMPLATES
+from ...lightning_modules.encoders.base import Encoder
+from ...lightning_modules.screening import (
+    BackdoorIDS,
+    BDetCLIP,
+    ClassTexts,
+    Eye,
+    PictureDetector,
+    SubspaceDetection,
+    any_p,
+    conformal_p,
+    rank_p,
+)
+from .pictures import PictureSource
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass
+class Scored:
+    """What was seen of N pictures."""
+
+    keys: list[str] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list)
+    """Index of the class that the model takes each picture for; -1 where there are no classes."""
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    """By detector, the more suspicious the higher."""
+    unreadable: list[BadSample] = field(default_factory=list)
+    """Why pictures were left out."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the scores of N pictures say."""
+
+    each: dict[str, Numbers]
+    """By detector ``(N,)``, p values."""
+    p: Numbers
+    """``(N,)``, one for all detectors together."""
+    flagged: npt.NDArray[np.bool_]
+    """``(N,)``."""
+
+
+def chosen_texts(source: PictureSource, classes: str | None, templates: str) -> ClassTexts | None:
+    """What classes there are, and what says them: of the user's file, of the pictures' own, or None.
+
+    Args:
+        source: The pictures.
+        classes: A file of names.
+        templates: The name of templates, where the pictures have none of their own.
+
+    Raises:
+        UserMistake: If the file cannot be read.
+    """
+    names = read_classnames(Path(classes)) if classes is not None else source.classnames
+    if names is None:
+        return None
+    return ClassTexts(names, source.templates or NAMED_TEMPLATES[templates])
+
+
+class Screening:
+    """Detectors on a model.
+
+    Args:
+        encoder: The model.
+        texts: The classes; None where there are none.
+        detectors: Which of them, by name; all that can be asked unless given.
+        rate: Share of clean pictures that may be flagged, by all detectors together.
+
+    Raises:
+        UserMistake: If a detector needs classes, or others than these.
+    """
+
+    def __init__(
+        self, encoder: Encoder, texts: ClassTexts | None, detectors: Sequence[str] | None, rate: float
+    ) -> None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._eye, self._rate = Eye(encoder.to(device).eval()), rate
+        self._size = encoder.image_size
+        self._classes = self._eye.classes(texts) if texts is not None else None
+        wanted = [BackdoorIDS.name] if detectors is None else list(dict.fromkeys(detectors))
+        if detectors is None and texts is not None:
+            wanted = [*([BDetCLIP.name] if len(texts.classnames) > 1 else []), SubspaceDetection.name, *wanted]
+        self.detectors = [self._built(name, texts) for name in wanted]
+
+    def check_numbers(self, pictures: int, clean: int | None) -> None:
+        """See that so low a rate can be told with so few pictures.
+
+        Raises:
+            UserMistake: If nothing could be flagged.
+        """
+        known, least = (pictures, "pictures") if clean is None else (clean + 1, "clean pictures")
+        needed = int(np.ceil(len(self.detectors) / self._rate - 1e-9))
+        if known < needed:
+            raise UserMistake(
+                f"a rate of {self._rate:g} with {len(self.detectors)} detectors takes at least "
+                f"{needed - (clean is not None):,} {least}, and there are {known - (clean is not None):,}: "
+                "give more, a higher --rate or fewer --detectors"
+            )
+
+    def scored(self, source: PictureSource, batch_size: int, description: str) -> Scored:
+        """Score pictures.
+
+        Args:
+            source: They.
+            batch_size: How many are encoded at once.
+            description: What they are, beside the bar.
+
+        Raises:
+            UserMistake: If none of them can be read.
+        """
+        found = Scored(scores={detector.name: [] for detector in self.detectors})
+        total = -(-len(source) // batch_size)
+        for keys, batch in track(self._batches(source, batch_size, found), description, total):
+            pictures = self._eye.normalised(batch)
+            features = self._eye.images(pictures)
+            found.keys += keys
+            classes = self._classes
+            found.classes += [-1] * len(keys) if classes is None else self._eye.predicted(features, classes).tolist()
+            for detector in self.detectors:
+                with torch.no_grad():
+                    found.scores[detector.name] += detector.score(pictures, features).tolist()
+        if not found.keys:
+            first = str(found.unreadable[0])
+            raise UserMistake(f"none of the {len(source):,} pictures can be read; the first: {first:.200}")
+        return found
+
+    def judged(self, scored: Scored, reference: Scored | None) -> Verdicts:
+        """What the scores say, against clean pictures or among themselves."""
+        each = {
+            name: rank_p(scores) if reference is None else conformal_p(scores, reference.scores[name])
+            for name, scores in scored.scores.items()
+        }
+        p = any_p(list(each.values()))
+        return Verdicts(each, p, p <= self._rate)
+
+    def _built(self, name: str, texts: ClassTexts | None) -> PictureDetector:
+        if name == BackdoorIDS.name:
+            return BackdoorIDS(self._eye)
+        if texts is None:
+            raise UserMistake(f"detector {name} compares classes: name them with --classes")
+        return {BDetCLIP.name: BDetCLIP, SubspaceDetection.name: SubspaceDetection}[name](self._eye, texts)
+
+    def _batches(self, source: PictureSource, size: int, found: Scored) -> Iterator[tuple[list[str], Tensor]]:
+        """Keys, and pictures ``(B, 3, S, S)`` uint8; what cannot be read is noted."""
+        keys: list[str] = []
+        squares: list[npt.NDArray[np.uint8]] = []
+        for key, data in source:
+            try:
+                if isinstance(data, BadSample):
+                    raise data
+                squares.append(decode_picture(data, self._size))
+                keys.append(key)
+            except BadSample as fault:
+                found.unreadable.append(fault)
+            if len(keys) == size:
+                yield keys, _stacked(squares)
+                keys, squares = [], []
+        if keys:
+            yield keys, _stacked(squares)
+
+
+def _stacked(squares: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)

@@ -1,0 +1,92 @@
+"""What detectors of pictures ask of a model, and what they are asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..encoders.base import Encoder
+from ..precision import similarities, unit_length
+
+_BLOCK = 256
+"""Texts that are encoded at once."""
+
+
+class ClassTexts(NamedTuple):
+    """The classes that pictures are told apart by."""
+
+    classnames: Sequence[str]
+    """C names."""
+    templates: Sequence[str]
+    """Captions in which ``{c}`` stands for the name of a class."""
+
+    def filled(self, template: str) -> list[str]:
+        """A caption for each class."""
+        return [template.replace("{c}", name) for name in self.classnames]
+
+
+class Eye:
+    """A model that looks at pictures and texts, without gradients.
+
+    Args:
+        encoder: In evaluation mode, on the device on which it is to run.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder, self.device = encoder, encoder.logit_scale.device
+        mean, std = (torch.tensor(values, device=self.device) for values in (encoder.mean, encoder.std))
+        self._mean, self._std = mean.view(3, 1, 1), std.view(3, 1, 1)
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """Pictures ``(B, 3, S, S)`` uint8 as the encoder takes them."""
+        return (pictures.to(self.device).float() / 255 - self._mean) / self._std
+
+    @torch.no_grad()
+    def images(self, pictures: Tensor) -> Tensor:
+        """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length."""
+        return unit_length(self.encoder.encode_image(pictures))
+
+    @torch.no_grad()
+    def texts(self, captions: Sequence[str]) -> Tensor:
+        """Captions to features ``(N, D)`` of unit length."""
+        tokens = torch.split(self.encoder.tokenizer(captions), _BLOCK)
+        return torch.cat([unit_length(self.encoder.encode_text(block.to(self.device))) for block in tokens])
+
+    def classes(self, texts: ClassTexts) -> Tensor:
+        """``(C, D)``: for each class the mean of its captions' features, brought to unit length again."""
+        sums = torch.stack([self.texts(texts.filled(template)) for template in texts.templates])
+        return unit_length(sums.mean(dim=0))
+
+    def predicted(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Index of the class that each picture goes with best: ``(B,)`` int64."""
+        return similarities(features, classes).argmax(dim=1)
+
+
+class PictureDetector(ABC):
+    """Says how suspicious a picture is that a model is shown. Nothing in it knows who is poisoned.
+
+    Args:
+        eye: The model.
+    """
+
+    name: str
+    """Names its columns."""
+
+    def __init__(self, eye: Eye) -> None:
+        self.eye = eye
+
+    @abstractmethod
+    def score(self, pictures: Tensor, features: Tensor) -> Tensor:
+        """How suspicious pictures are.
+
+        Args:
+            pictures: ``(B, 3, S, S)``, normalised.
+            features: ``(B, D)``, theirs, of unit length.
+
+        Returns:
+            ``(B,)``, the more suspicious the higher. What a picture gets hangs on no other picture.
+        """

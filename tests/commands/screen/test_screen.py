@@ -1,0 +1,152 @@
+"""Pictures of unknown origin on a model with a backdoor, as a user screens them."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from planted import COLOURS, Planted, plan, plant
+
+from untrigger import cli
+from untrigger.contracts import UserMistake
+from untrigger.datamodules.shards.samples import decode_picture
+from untrigger.datamodules.zero_shot import ZeroShotSet
+
+COLUMNS = ["key", "class"]
+COLUMNS += [f"{detector}_{what}" for detector in ("bdetclip", "subspace", "backdoor_ids") for what in ("score", "p")]
+COLUMNS += ["p", "flagged"]
+
+
+class Scene(NamedTuple):
+    """A model, and folders of pictures."""
+
+    planted: Planted
+    clean: str
+    others: str
+    triggered: str
+    classes: str
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """60 clean pictures, 60 others, and 40 with the trigger."""
+    root = tmp_path_factory.mktemp("scene")
+    planted = plant(root, plan())
+    shards = ZeroShotSet(str(planted.folder)).shards
+    squares = [decode_picture(shards.read(0, position, "picture"), 32) for position in range(160)]
+    pictures = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
+    pictures[120:] = plan().trigger(pictures[120:], [str(number) for number in range(40)])
+    for name, first, last in (("clean", 0, 60), ("others", 60, 120), ("triggered", 120, 160)):
+        (root / name / "below").mkdir(parents=True)
+        for number in range(first, last):
+            place = root / name / ("below" if number % 2 else "") / f"{number:03}.png"
+            Image.fromarray(pictures[number].permute(1, 2, 0).numpy()).save(place)
+    (root / "classes.txt").write_text("\n".join(COLOURS))
+    folders = (str(root / name) for name in ("clean", "others", "triggered"))
+    return Scene(planted, *folders, str(root / "classes.txt"))
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+
+
+def screened(scene: Scene, pictures: str, *words: str) -> list[dict[str, str]]:
+    """The rows of a table."""
+    assert cli.run(["screen", str(scene.planted.model), pictures, *words]) == 0
+    with Path("screen.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_clean_pictures_are_flagged_no_more_often_than_was_asked_for(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = screened(scene, scene.others, "--classes", scene.classes, "--clean", scene.clean, "--rate", "0.1")
+    assert list(rows[0]) == COLUMNS
+    assert {row["key"] for row in rows} == {f"{'below/' if n % 2 else ''}{n:03}.png" for n in range(60, 120)}
+    assert {row["class"] for row in rows} <= set(COLOURS)
+    p = [float(row["p"]) for row in rows]
+    assert p == sorted(p)
+    assert [row["flagged"] for row in rows] == ["yes" if value <= 0.1 else "no" for value in p]
+    assert sum(value <= 0.1 for value in p) <= 12  # of sixty, six on average
+    assert "were all of them clean, it would be 6.0 at most" in capsys.readouterr().out
+
+
+def test_p_values_are_those_against_the_clean_pictures_and_of_all_detectors_together(scene: Scene) -> None:
+    words = ("--classes", scene.classes, "--rate", "0.1")
+    known = screened(scene, scene.clean, *words)
+    rows = screened(scene, scene.triggered, "--clean", scene.clean, *words)
+    assert sum(row["class"] == "tomato" for row in rows) > 25  # the trigger works
+    for detector in ("bdetclip", "subspace", "backdoor_ids"):
+        reference = np.array([float(row[f"{detector}_score"]) for row in known])
+        for row in rows:
+            at_least = (reference >= float(row[f"{detector}_score"])).sum()
+            assert float(row[f"{detector}_p"]) == pytest.approx((1 + at_least) / 61, abs=0.02)  # of rounded scores
+    for row in rows:
+        each = [float(row[f"{detector}_p"]) for detector in ("bdetclip", "subspace", "backdoor_ids")]
+        assert float(row["p"]) == pytest.approx(min(3 * min(each), 1), rel=1e-4)
+
+
+def test_without_clean_pictures_the_most_suspicious_share_is_flagged(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = screened(scene, scene.others, "--classes", scene.classes, "--rate", "0.1")
+    assert sum(row["flagged"] == "yes" for row in rows) <= 6
+    assert "nothing says whether any picture is triggered" in capsys.readouterr().out
+
+
+def test_without_classes_there_is_one_detector_alone(scene: Scene) -> None:
+    rows = screened(scene, scene.others, "--rate", "0.05")
+    assert list(rows[0]) == ["key", "class", "backdoor_ids_score", "backdoor_ids_p", "p", "flagged"]
+    assert {row["class"] for row in rows} == {""}
+    with pytest.raises(UserMistake, match="detector subspace compares classes: name them with --classes"):
+        screened(scene, scene.others, "--detectors", "[subspace]")
+
+
+def test_shards_and_zero_shot_sets_are_pictures_too(scene: Scene) -> None:
+    folder = scene.planted.folder
+    rows = screened(scene, str(folder), "--detectors", "[bdetclip]")
+    assert len(rows) == 160
+    assert {row["class"] for row in rows} <= set(COLOURS)  # a zero-shot set names its classes
+    assert len(screened(scene, str(folder / "train"), "--detectors", "[backdoor_ids]")) == 640
+    assert len(screened(scene, str(folder / "test" / "0.tar"), "--detectors", "[backdoor_ids]")) == 160
+
+
+def test_what_cannot_be_read_is_left_out_and_reported(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(scene.others, "some")
+    Path("some/060.png").write_bytes(b"no picture")
+    Path("some/.hidden.png").write_bytes(b"")
+    rows = screened(scene, "some", "--rate", "0.05")
+    assert len(rows) == 59
+    assert "1 pictures cannot be read and are left out; the first: broken picture" in capsys.readouterr().out
+    Path("none").mkdir()
+    for name in ("one.png", "other.jpg"):
+        Path("none", name).write_bytes(b"no picture")
+    with pytest.raises(UserMistake, match="none of the 2 pictures can be read; the first: broken picture"):
+        screened(scene, "none", "--rate", "0.9", "--detectors", "[backdoor_ids]")
+
+
+def test_mistakes_are_one_line(scene: Scene) -> None:
+    Path("empty").mkdir()
+    for words, message in (
+        ((scene.others, "--rate", "0"), "--rate is 0.0, not above 0 and below 1"),
+        ((scene.others, "--batch_size", "0"), "--batch_size is 0, not at least 1"),
+        (("empty",), "empty has no picture"),
+        (("absent",), "absent does not exist"),
+        ((scene.others, "--out", "empty"), "empty is a folder"),
+        ((scene.others, "--rate", "0.01"), "takes at least 100 pictures, and there are 60"),
+        (
+            (scene.others, "--clean", scene.clean, "--classes", scene.classes, "--rate", "0.02"),
+            "a rate of 0.02 with 3 detectors takes at least 149 clean pictures, and there are 60",
+        ),
+    ):
+        with pytest.raises(UserMistake, match=message):
+            screened(scene, *words)
+    assert not Path("screen.csv").exists()
