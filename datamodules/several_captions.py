@@ -1,4 +1,4 @@
-"""Telling, before training starts, that pairs have several captions."""
+"""Reports, before training starts, that pairs have several captions."""
 
 from __future__ import annotations
 

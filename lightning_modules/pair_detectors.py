@@ -41,9 +41,9 @@ class PairDetectors(PhasedCLIPModule):
     - UBT's evidence, under its own names: what UBT ranks the pairs of each word by.
 
     Deviations: the two that were made for classes take for a class the pairs whose caption has the same word, of those
-    on which captions hang (found as UBT does, by masking tokens; no list of classes is needed); the mixture is fitted
-    to the model as it came, where SafeCLIP's is a model in the middle of its own training. None of them is a verdict:
-    how well each ranks is the business of ``BackdoorDetection``, which knows the truth where a manifest does.
+    on which similarities depend (found as UBT does, by masking tokens; no list of classes is needed); the mixture is
+    fitted to the model as it came, where SafeCLIP's is a model in the middle of its own training. None of them is a
+    verdict: how well each ranks is the business of ``BackdoorDetection``, which knows the truth where a manifest does.
 
     A run is no defence. It needs ``trainer.max_epochs=-1`` and ``trainer.reload_dataloaders_every_n_epochs=1``. Memory
     holds the features of all pictures, four bytes a number.

@@ -74,7 +74,8 @@ def _centred(features: Tensor) -> Tensor:
 
 def _directions(centred: Tensor, count: int) -> Tensor:
     """The right singular vectors of the largest singular values, ``(D, count)``, from the D x D scatter."""
-    return torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :count]
+    vectors: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors
+    return vectors.flip(1)[:, :count]
 
 
 def _smaller_cluster(points: Tensor) -> Tensor:

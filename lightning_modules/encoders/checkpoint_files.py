@@ -108,7 +108,7 @@ def read_pickled(path: Path) -> Any:
     except Exception:
         raise UserMistake(
             f"{path} does not load as tensors alone ({_obstacle(path) or _DAMAGED}); nothing of it was run or loaded; "
-            "if you trust where it comes from, save its state_dict anew, best as safetensors"
+            "if you trust where it comes from, save its state_dict again, best as safetensors"
         ) from None
 
 
@@ -153,7 +153,7 @@ def check_pickled(path: Path) -> bool:
     except PickleTooCostly as error:
         raise UserMistake(
             f"{path} does not load as tensors alone ({_obstacle(path) or f'it wants {error}'}); nothing of it was "
-            "run or loaded; if you trust where it comes from, save its state_dict anew, best as safetensors"
+            "run or loaded; if you trust where it comes from, save its state_dict again, best as safetensors"
         ) from error
     except Exception as error:  # a damaged file can make its reader fail in any way
         raise UserMistake(

@@ -1,4 +1,4 @@
-"""Telling the encoder of a file from nowhere in particular, and opening it. What a file says of itself may be a lie."""
+"""Infers the encoder of a file of unknown origin, and opens it. What a file says of itself may be a lie."""
 
 from __future__ import annotations
 

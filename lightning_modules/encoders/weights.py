@@ -139,8 +139,8 @@ def _check_names(tensors: Mapping[str, Tensor], targets: list[str], source: Path
 def _as_own(tensor: Tensor, target: Tensor, name: str) -> Tensor:
     """A tensor as the encoder has it, where files differ in what says nothing.
 
-    The temperature is a scalar in some models and of shape (1,) in others. Who turns every tensor into half precision
-    turns batch norm's counters too, and those above 65,504 are infinite then: they start anew.
+    The temperature is a scalar in some models and of shape (1,) in others. Where every tensor was turned into half
+    precision, batch norm's counters were too, and those above 65,504 are infinite then: they start at zero.
     """
     if bare_name(name) == "logit_scale" and tensor.numel() == 1 == target.numel():
         return tensor.reshape(target.shape)

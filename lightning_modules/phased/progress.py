@@ -68,9 +68,9 @@ class Clock:
         return self._before + (0.0 if self._since is None else perf_counter() - self._since)
 
     def start(self) -> None:
-        """Let it run on."""
+        """Start, or resume."""
         self._before, self._since = self.seconds, perf_counter()
 
     def stop(self) -> None:
-        """Let it stand."""
+        """Stop."""
         self._before, self._since = self.seconds, None

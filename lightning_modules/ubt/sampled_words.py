@@ -37,7 +37,7 @@ def words_of_sample(module: PhasedCLIPModule, sampled: int, min_share: float) ->
     words = module.agreed(find_words(texts, tokens, drops, tokenize, max(2, round(min_share * len(keys)))))
     if not len(words):
         raise UserMistake(
-            f"{type(module).__name__} finds no word on which captions hang: does model.init_from belong to this data? "
-            "If so, lower model.min_word_share"
+            f"{type(module).__name__} finds no word on which similarities depend: does model.init_from belong to this "
+            "data? If so, lower model.min_word_share"
         )
     return words

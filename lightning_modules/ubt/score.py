@@ -114,7 +114,7 @@ class ScoreGiven(Score):
             findings.poisoned_with[of_word] = word
         chosen = findings.poisoned_with >= 0
         if not chosen.any():
-            raise UserMistake("no caption of the pairs of model.given has a word on which captions hang")
+            raise UserMistake("no caption of the pairs of model.given has a word on which similarities depend")
         findings.compromised = np.unique(findings.poisoned_with[chosen]).tolist()
         findings.decision[chosen] = POISONED
         findings.suspicion = {"given": given.astype(np.float32)}

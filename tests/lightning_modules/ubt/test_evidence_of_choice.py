@@ -201,7 +201,7 @@ def test_a_trainer_that_cannot_run_the_phases_is_reported(
 
 def test_where_captions_hang_on_no_word_the_run_says_so(planted: Planted, tmp_path: Path) -> None:
     ubt = planted.ubt(**(SHORT | {"min_word_share": 1.0}))
-    with pytest.raises(UserMistake, match="finds no word on which captions hang"):
+    with pytest.raises(UserMistake, match="finds no word on which similarities depend"):
         phased_trainer(tmp_path).fit(ubt, planted.data())
 
 
