@@ -67,7 +67,7 @@ def base(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
 
 
 def results(folder: Path) -> list[dict[str, str]]:
-    """The rows without their seconds, which go on until a fit has ended."""
+    """The rows without their seconds, which count until a fit has ended."""
     with (folder / "results.csv").open(newline="") as handle:
         return [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(handle)]
 

@@ -109,7 +109,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands(block: str) -> list[str]:
-    """The commands of a block, lines that go on joined."""
+    """The commands of a block, continued lines joined."""
     return [line for line in block.replace("\\\n", " ").splitlines() if line.strip()]
 
 

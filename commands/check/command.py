@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...contracts import UserMistake
 from ...files import write_text
 from ...interrupt import ended_by_ctrl_c
-from ...reading import read_json, read_text, reading, user_path
+from ...reading import read_json, reading, user_path
 from ...run_lock import held_folder
+from ..asked import take_folder
 from ..declaration import Command
 
-_ASKED, _ANSWER = "asked.json", "check.json"
+_ANSWER = "check.json"
 
 
 def check(
@@ -63,7 +62,8 @@ def check(
     given = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}
     asked = given | {"content": content_of(model, shards, pictures)}
     with held_folder(folder, "--out"):
-        if (answer := _take(folder, asked)) is not None:
+        take_folder(folder, asked, "check of the same model and data")
+        if (answer := _answer(folder)) is not None:
             print(f"{folder / 'check.html'} has the answer to that: {answer['verdict']}")
             return int(answer["exit_code"])
         return _examine(model, name, folder, shards, ubt, pictures, invert)
@@ -99,27 +99,13 @@ def _examine(
     return verdict.exit_code
 
 
-def _take(folder: Path, asked: Mapping[str, object]) -> dict[str, Any] | None:
-    """Take a folder that is new, empty, or of the same check.
-
-    Returns:
-        The answer, where the check has ended; None where it is to be begun or resumed.
-    """
-    text = json.dumps(asked, indent=2) + "\n"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        question = folder / _ASKED
-        if not question.is_file() or read_text(question, "question of a check") != text:
-            raise UserMistake(
-                f"{folder} is not an empty folder, nor that of the same check of the same model and data, and nothing "
-                "is overwritten: give another --out"
-            )
-        if (folder / _ANSWER).exists():
-            answer: dict[str, Any] = read_json(folder / _ANSWER, "answer of a check")
-            with reading("answer of a check", folder / _ANSWER):
-                return {"verdict": str(answer["verdict"]), "exit_code": int(answer["exit_code"])}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / _ASKED, text)
-    return None
+def _answer(folder: Path) -> dict[str, Any] | None:
+    """The answer of a check that has ended; None where it is to be begun or resumed."""
+    if not (folder / _ANSWER).exists():
+        return None
+    answer: dict[str, Any] = read_json(folder / _ANSWER, "answer of a check")
+    with reading("answer of a check", folder / _ANSWER):
+        return {"verdict": str(answer["verdict"]), "exit_code": int(answer["exit_code"])}
 
 
 def _collect(folder: Path) -> None:

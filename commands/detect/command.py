@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from ...contracts import UserMistake
-from ...files import write_text
 from ...interrupt import ended_by_ctrl_c
-from ...reading import read_text, reading, shown, user_path
+from ...reading import shown, user_path
 from ...run_lock import held_folder
+from ..asked import take_folder
 from ..declaration import Command
-
-_ASKED = "asked.json"
 
 
 def detect(
@@ -63,24 +58,10 @@ def detect(
         "isolation_epochs": isolation_epochs,
     }
     with held_folder(folder, "--out"):
-        _take(folder, json.dumps(asked, indent=2) + "\n")
+        take_folder(folder, asked, "command on the same runs")
         ranked = {s.name: rank_pairs(s, folder / s.name, detectors, isolation_epochs) for s in subjects}
         write_table(folder, ranked)
     print_table(folder, ranked)
-
-
-def _take(folder: Path, asked: str) -> None:
-    """Take a folder that is new, empty, or of the same command."""
-    question = folder / _ASKED
-    with reading("folder", folder):
-        taken = folder.is_dir() and any(folder.iterdir())
-    if taken and (not question.is_file() or read_text(question, "question of detect") != asked):
-        raise UserMistake(
-            f"{shown(folder)} is not an empty folder, nor that of the same command on the same runs, and nothing is "
-            "overwritten: give another --out"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(question, asked)
 
 
 COMMAND = Command(detect, words={"runs": "+"})

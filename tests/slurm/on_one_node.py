@@ -168,7 +168,7 @@ class Trial:
             positions = [batch[:2] for batch in seen]
             cut = next((at for at in range(1, len(seen)) if positions[at] <= positions[at - 1]), None)
             again = len(seen) - BATCHES
-            at_hand = "" if cut is None else f", gone on with at epoch {positions[cut][0]}, batch {positions[cut][1]}"
+            at_hand = "" if cut is None else f", resumed at epoch {positions[cut][0]}, batch {positions[cut][1]}"
             self.check(f"rank {rank}: {again} batches came again{at_hand}", 0 <= again <= twice_at_most)
             kept = {tuple(batch[:2]): batch[2] for batch in seen}
             self.check(

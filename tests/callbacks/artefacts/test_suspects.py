@@ -111,8 +111,8 @@ def test_detection_resumes_after_a_restart(run: Any) -> None:
     run.trainer(first, limit_val_batches=0).fit(detecting(run, found()), datamodule=pairs(run))
     second = BackdoorDetection()
     second.load_state_dict(first.state_dict())
-    run.trainer(second, limit_val_batches=0).fit(detecting(run, found("look again")), datamodule=pairs(run))
-    assert [row["after"] for row in table(run.folder / "detection.csv")] == ["suspect"] * 2 + ["look again"] * 2
+    run.trainer(second, limit_val_batches=0).fit(detecting(run, found("verify")), datamodule=pairs(run))
+    assert [row["after"] for row in table(run.folder / "detection.csv")] == ["suspect"] * 2 + ["verify"] * 2
 
 
 def test_the_table_has_what_is_not_benign_and_runs_in_no_spreadsheet(run: Any) -> None:
