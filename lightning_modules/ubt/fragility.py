@@ -45,13 +45,14 @@ def fragility(suspects: Margins, ordinary: Margins) -> float:
     return leads[0] - float(np.mean(leads[1:]))
 
 
-def margins(ubt: UBTState, word: int, pairs: Indices, changes: Sequence[Change]) -> Margins:
+def margins(ubt: UBTState, word: int, pairs: Indices, groups: Sequence[Indices], changes: Sequence[Change]) -> Margins:
     """Measure pairs under the model in the encoder.
 
     Args:
         ubt: Whose data and model.
         word: Index of the word that the pairs have.
         pairs: ``(N,)``, their indices.
+        groups: By word, the indices of the pairs that have it.
         changes: G gentle ones.
 
     Returns:
@@ -60,7 +61,7 @@ def margins(ubt: UBTState, word: int, pairs: Indices, changes: Sequence[Change])
     if not len(pairs):
         return np.zeros((1 + len(changes), 0), np.float32)
     findings, words = ubt.findings, ubt.word_embeddings()
-    has = np.stack([np.isin(pairs, group) for group in findings.words.groups(findings.captions)], axis=1)
+    has = np.stack([np.isin(pairs, group) for group in groups], axis=1)
     pictures = ubt.data.pictures(findings.keys_of(pairs))
     blocks: list[Tensor] = []
     with ubt.evaluating():

@@ -135,6 +135,25 @@ def standing_out(fell: Sequence[tuple[int, float, str]]) -> dict[int, str]:
     return {word: evidence for word, _, evidence in ordered[: max(2, -(-len(ordered) // 8))]}
 
 
+def most_suspected(groups: Sequence[Indices], suspicion: Scores, count: int) -> list[int]:
+    """The words whose suspects a piece of evidence suspects most: an eighth of them, sixteen at least.
+
+    Args:
+        groups: By word, the indices of its pairs.
+        suspicion: ``(N,)``, of that piece of evidence; pairs with NaN are not suspected.
+        count: Suspects of each word.
+
+    Returns:
+        Indices of words, the most suspected first.
+    """
+    means = []
+    for group in groups:
+        known = suspicion[group][~np.isnan(suspicion[group])]
+        means.append(_mean(np.sort(known)[::-1][:count]) if len(known) else -np.inf)
+    ordered = np.argsort(-np.array(means), kind="stable")
+    return [int(word) for word in ordered[: max(16, -(-len(groups) // 8))]]
+
+
 def _gravest(verdict: WordVerdict) -> tuple[bool, float, float]:
     return not verdict.found, verdict.p, -verdict.variety
 

@@ -15,7 +15,7 @@ from .probe import Probe, suspicions
 from .scores import Scores
 from .scoring import Scoring
 from .state import UBTState
-from .verdict import Judgement, WordVerdict, divide, judge, standing_out
+from .verdict import Judgement, WordVerdict, divide, judge, most_suspected, standing_out
 
 _BY_ITSELF = 0.01
 """By how much smaller p has to be where a word is probed by itself, and its pictures are pushed that much harder."""
@@ -86,22 +86,26 @@ class Verify(Scoring):
         has accused them; and those whose suspects by screened evidence are fragile.
         """
         findings = ubt.findings
+        groups = findings.words.groups(findings.captions)
+        suspected = suspicions(self.probe.evidence, findings)
         latest = [each for each in findings.verdicts if each["round"] == ubt.rounds_done]
         accused = {each["index"] for each in latest if each["p"] <= _ACCUSED}
         out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
-        screened = [(word, piece.name) for piece in self.probe.screened for word in range(len(findings.words))]
-        doubtful = {word: evidence for word, evidence in screened if self._is_fragile(ubt, word, evidence)}
-        doubtful |= {
-            word: evidence for word, evidence in out.items() if word in accused or self._is_fragile(ubt, word, evidence)
-        }
-        return doubtful
+        screened = [
+            (word, piece.name)
+            for piece in self.probe.screened
+            for word in most_suspected(groups, suspected[piece.name], self.probe.count)
+        ]
 
-    def _is_fragile(self, ubt: UBTState, word: int, evidence: str) -> bool:
-        """Whether the second witness speaks against the suspects of a word by a piece of evidence."""
-        group = ubt.findings.words.groups(ubt.findings.captions)[word]
-        suspected = suspicions(self.probe.evidence, ubt.findings)
-        chosen = candidates({word: group}, suspected, self.probe.count, 0.0, {word: evidence}).judged
-        return bool(chosen) and self._fragility(ubt, chosen[0]) >= self.witness.min_fragility
+        def is_fragile(word: int, evidence: str) -> bool:
+            only = {word: groups[word]}
+            chosen = candidates(only, suspected, self.probe.count, 0.0, {word: evidence}).judged
+            return bool(chosen) and self._fragility(ubt, chosen[0], groups) >= self.witness.min_fragility
+
+        doubtful = {word: evidence for word, evidence in screened if is_fragile(word, evidence)}
+        return doubtful | {
+            word: evidence for word, evidence in out.items() if word in accused or is_fragile(word, evidence)
+        }
 
     def _heading(self, findings: Findings, repaired: int) -> str:
         """Another one for each verdict, by which callbacks recognise that there is something new."""
@@ -120,7 +124,8 @@ class Verify(Scoring):
         before, after = (
             np.nan_to_num(seen[f"{model}/word"], nan=-1).astype(np.int64) for model in ("poisoned", "probed")
         )
-        frequencies = np.array([len(group) for group in findings.words.groups(findings.captions)])
+        groups = findings.words.groups(findings.captions)
+        frequencies = np.array([len(group) for group in groups])
         shares = {piece.name: piece.variety_share for piece in self.probe.evidence}
         verdicts = judge(chosen, self._fall(findings), before, after, frequencies, self.asked, shares)
         by = {(each.word, each.evidence): each for each in chosen}
@@ -128,14 +133,14 @@ class Verify(Scoring):
         ubt.return_to_answer()
         for index, verdict in enumerate(verdicts):
             if verdict.found:
-                fragile = self._fragility(ubt, by[verdict.word, verdict.evidence])
+                fragile = self._fragility(ubt, by[verdict.word, verdict.evidence], groups)
                 verdicts[index] = verdict.witnessed(fragile, self.witness.min_fragility, certain)
         return verdicts
 
-    def _fragility(self, ubt: UBTState, judged: Judged) -> float:
+    def _fragility(self, ubt: UBTState, judged: Judged, groups: Sequence[Indices]) -> float:
         (changes,) = (piece.gentle for piece in self.probe.evidence if piece.name == judged.evidence)
         suspects, ordinary = (
-            margins(ubt, judged.word, pairs, changes)
+            margins(ubt, judged.word, pairs, groups, changes)
             for pairs in (np.union1d(judged.pairs, judged.pushed), judged.others)
         )
         return ubt.agreed(fragility(suspects, ordinary))

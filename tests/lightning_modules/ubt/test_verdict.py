@@ -10,7 +10,7 @@ import pytest
 from untrigger.lightning_modules.ubt.candidates import Judged
 from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED, SUSPICIOUS
 from untrigger.lightning_modules.ubt.options import ProbeOptions
-from untrigger.lightning_modules.ubt.verdict import Judgement, WordVerdict, divide, judge, standing_out
+from untrigger.lightning_modules.ubt.verdict import Judgement, WordVerdict, divide, judge, most_suspected, standing_out
 
 SUSPECTS, OTHERS, WORDS = 16, 64, 10
 USUAL = ProbeOptions()
@@ -319,3 +319,17 @@ def test_what_the_second_witness_acquits_is_not_found() -> None:
     assert accused._replace(p=1e-9).witnessed(0.2, 0.3, 1e-8).found
     # Nobody is found by the second witness alone.
     assert not NOTHING.witnessed(1.0, 0.3, 1e-8).found
+
+
+def test_screened_evidence_is_asked_of_the_words_that_it_suspects_most() -> None:
+    groups = [np.arange(10 * word, 10 * word + 10) for word in range(200)]
+    suspicion = np.zeros(2000, np.float32)
+    # A few of the suspects of a word count, not all of its pairs; what is not known does not.
+    suspicion[groups[7][:3]], suspicion[groups[9]], suspicion[groups[11][:2]] = 3, 1, 2
+    suspicion[groups[5]], suspicion[groups[11][2:]] = np.nan, np.nan
+    asked = most_suspected(groups, suspicion, 3)
+    assert asked[:3] == [7, 11, 9]
+    assert len(asked) == 25
+    assert 5 not in asked
+    # Of few words all are asked, and a word without pairs is no mistake.
+    assert sorted(most_suspected([*groups[:9], np.zeros(0, np.int64)], suspicion, 3)) == list(range(10))
