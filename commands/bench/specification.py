@@ -60,7 +60,7 @@ class AttackSpec(RunSpec):
 
 @dataclass
 class DefenceSpec(RunSpec):
-    """A way to clean a poisoned model, or to train robustly in its place. It is measured on the model's attack."""
+    """A way to clean a poisoned model, or to train robustly instead. It is measured on the model's attack."""
 
     sees_poison: bool = False
     """Whether the poisoned model's own poison is in its training data too: ``data.poison`` is then that model's."""

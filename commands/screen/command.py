@@ -25,7 +25,7 @@ def screen(
 ) -> None:
     """Say which pictures that a model is shown look triggered, at a stated rate of false alarms.
 
-    BDetCLIP, Subspace Detection and BackdoorIDS score each picture; none of them is told a trigger or a target. With
+    BDetCLIP, Subspace Detection and BackdoorIDS score each picture; none of them knows a trigger or a target. With
     --clean, pictures of the same kind that are known to be clean, thresholds are conformal: of clean pictures no more
     than --rate are flagged on average, whatever the model. Without, the most suspicious share of the pictures at hand
     is flagged, --rate of them at most: a ranking, which does not say whether any picture is triggered.
@@ -52,18 +52,12 @@ def screen(
     Raises:
         UserMistake: If something cannot be read, or so low a rate takes more pictures than there are.
     """
-    if not 0 < rate < 1:
-        raise UserMistake(f"--rate is {rate}, not above 0 and below 1")
-    if batch_size < 1:
-        raise UserMistake(f"--batch_size is {batch_size}, not at least 1")
-    target = user_path(out, "table")
-    if target.is_dir():
-        raise UserMistake(f"{shown(target)} is a folder: give the name of a table, such as --out screen.csv")
+    target = _table_path(out, rate, batch_size)
     with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
         from ...lightning_modules.encoders.identify import open_encoder
         from .pictures import open_pictures
         from .screening import Screening, chosen_texts
-        from .table import tell, write_table
+        from .table import print_summary, write_table
 
     source = open_pictures(pictures)
     trusted = open_pictures(clean) if clean is not None else None
@@ -74,9 +68,21 @@ def screen(
     reference = screening.scored(trusted, batch_size, "Clean pictures") if trusted is not None else None
     scored = screening.scored(source, batch_size, "Pictures")
     verdicts = screening.judged(scored, reference)
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     write_table(target, scored, verdicts, texts)
-    tell(target, scored, verdicts, reference, rate)
+    print_summary(target, scored, verdicts, reference, rate)
+
+
+def _table_path(out: str, rate: float, batch_size: int) -> Path:
+    """Where the table goes, once the options are seen to be in range."""
+    if not 0 < rate < 1:
+        raise UserMistake(f"--rate is {rate}, not above 0 and below 1")
+    if batch_size < 1:
+        raise UserMistake(f"--batch_size is {batch_size}, not at least 1")
+    target = user_path(out, "table")
+    if target.is_dir():
+        raise UserMistake(f"{shown(target)} is a folder: give the name of a table, such as --out screen.csv")
+    return target
 
 
 COMMAND = Command(screen, words={"model": None, "pictures": None})

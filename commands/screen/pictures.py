@@ -49,9 +49,9 @@ class FolderPictures(PictureSource):
         self._folder = folder
         found = []
         with reading("folder", folder):
-            for place, folders, names in os.walk(folder):
+            for path, folders, names in os.walk(folder):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
-                here = (Path(place, name) for name in sorted(names) if not name.startswith("."))
+                here = (Path(path, name) for name in sorted(names) if not name.startswith("."))
                 found += [path for path in here if path.suffix.lower() in _SUFFIXES]
         self._paths = found
         if not found:

@@ -37,7 +37,7 @@ def write_table(path: Path, scored: Scored, verdicts: Verdicts, texts: ClassText
     write_text(path, text.getvalue())
 
 
-def tell(path: Path, scored: Scored, verdicts: Verdicts, reference: Scored | None, rate: float) -> None:
+def print_summary(path: Path, scored: Scored, verdicts: Verdicts, reference: Scored | None, rate: float) -> None:
     """Print how many were flagged, beside how many would be if all were clean, and where the table lies."""
     console, count, flagged = Console(), len(scored.keys), int(verdicts.flagged.sum())
 

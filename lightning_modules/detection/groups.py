@@ -16,7 +16,7 @@ def spectral_signatures(features: Tensor, groups: Sequence[Tensor]) -> Tensor:
 
     Tran et al. (arXiv 1811.00636, algorithm 1) score the samples of a class by ``((f_i - mean) . v)^2``, where v is the
     top right singular vector of the centred features. They then drop the highest ``1.5 epsilon n`` of *every* class,
-    for a share epsilon that they are told: a ranking needs neither. Here the groups are those of a word.
+    for a share epsilon that they are given: a ranking needs neither. Here the groups are those of a word.
 
     Args:
         features: ``(N, D)``.

@@ -45,7 +45,7 @@ class Phase(ABC, Generic[Module]):
     """Whether an evaluation comes at its end."""
 
     keeps_optimiser: bool = False
-    """Whether the optimiser goes on with the moments that earlier phases have left; otherwise it starts afresh."""
+    """Whether the optimiser continues with the moments that earlier phases have left; otherwise it starts afresh."""
 
     def __init__(self, name: str, epochs: int = 1, lr: float = 0.0) -> None:
         self.name, self.epochs, self.lr = name, epochs, lr

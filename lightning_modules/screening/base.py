@@ -17,7 +17,7 @@ _BLOCK = 256
 
 
 class ClassTexts(NamedTuple):
-    """The classes that pictures are told apart by."""
+    """The classes among which pictures are classified."""
 
     classnames: Sequence[str]
     """C names."""

@@ -192,7 +192,7 @@ class ColourMargin(Evidence):
 
     Noise with the mean and the standard deviation of each of its channels. A colour filter is there, and hardly an
     object. But a clean model may recognise a word by its colours too: in CIFAR-10 those of "deer" make a deer of four
-    fifths of all pictures, as a filter would. What tells them apart is the picture without its colours: a grey deer is
+    fifths of all pictures, as a filter would. What separates them is the picture without its colours: a grey deer is
     one as ordinary ones are, while under a filter there is anything. So it is screened by that.
 
     Args:

@@ -1,4 +1,4 @@
-"""Gentle changes of a picture, by which a second witness tells an object from a trigger."""
+"""Gentle changes of a picture, by which a second witness distinguishes an object from a trigger."""
 
 from __future__ import annotations
 

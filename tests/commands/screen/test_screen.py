@@ -45,8 +45,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     for name, first, last in (("clean", 0, 60), ("others", 60, 120), ("triggered", 120, 160)):
         (root / name / "below").mkdir(parents=True)
         for number in range(first, last):
-            place = root / name / ("below" if number % 2 else "") / f"{number:03}.png"
-            Image.fromarray(pictures[number].permute(1, 2, 0).numpy()).save(place)
+            path = root / name / ("below" if number % 2 else "") / f"{number:03}.png"
+            Image.fromarray(pictures[number].permute(1, 2, 0).numpy()).save(path)
     (root / "classes.txt").write_text("\n".join(COLOURS))
     folders = (str(root / name) for name in ("clean", "others", "triggered"))
     return Scene(planted, *folders, str(root / "classes.txt"))
