@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..contracts import UserMistake
 from .losses.gather import gather_features
+from .precision import similarities
 
 
 class FeaturePool(nn.Module):
@@ -39,7 +40,7 @@ class FeaturePool(nn.Module):
         Args:
             features: ``(B, D)``, of unit length.
         """
-        new = gather_features(features.detach().float())[-len(self.features) :]
+        new = gather_features(features.detach().to(self.features.dtype))[-len(self.features) :]
         index = (self.seen + torch.arange(len(new), device=new.device)) % len(self.features)
         self.features[index] = new
         self.seen += len(new)
@@ -54,7 +55,7 @@ class FeaturePool(nn.Module):
             ``(B, D)`` without a gradient; the features themselves, with theirs, while the pool is empty.
         """
         with torch.no_grad():
-            similarity = features.detach().float() @ self.features.T
+            similarity = similarities(features.detach().to(self.features.dtype), self.features)
             empty = torch.arange(len(self.features), device=features.device) >= self.seen
             nearest = self.features[similarity.masked_fill(empty, -torch.inf).argmax(dim=1)]
         return torch.where(self.seen > 0, nearest.to(features.dtype), features)

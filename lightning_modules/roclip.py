@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ..contracts import ImageTextBatch
@@ -71,6 +72,6 @@ class RoCLIP(BaseCLIPModule):
         loss: Tensor = self.loss(images, partners, self.inverse_temperature)
         loss = loss + 0 * texts.sum()  # as there: with several ranks every parameter waits for a gradient
         self.pool.add(texts)
-        matched = loss.new_tensor(float(matches))
+        matched = torch.full((), float(matches), device=loss.device)
         self.log_losses(loss, len(batch["key"]), matched=matched, inverse_temperature=self.inverse_temperature)
         return loss

@@ -54,4 +54,5 @@ def any_p(each: npt.ArrayLike) -> Numbers:
         ``(N,)``, at most 1 (Bonferroni).
     """
     values = np.asarray(each, dtype=np.float64)
-    return np.minimum(len(values) * values.min(axis=0), 1.0)
+    joint: Numbers = np.minimum(len(values) * values.min(axis=0), 1.0)
+    return joint

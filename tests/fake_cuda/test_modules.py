@@ -32,8 +32,11 @@ from untrigger.lightning_modules import (
     FinePruning,
     LinearProbe,
     LocalDensityCLIP,
+    PairDetectors,
     PhasedCLIPModule,
     PoisonedCLIP,
+    RoCLIP,
+    SafeCLIP,
     SupervisedFinetune,
 )
 
@@ -48,6 +51,9 @@ MODULES: dict[str, Callable[[], BaseCLIPModule]] = {
     "PAR": lambda: PAR(NANO),
     "ABL": lambda: ABL(NANO),
     "TBAR": lambda: TBAR(NANO, given=__file__),  # any lines are keys
+    "RoCLIP": lambda: RoCLIP(NANO, match_every=1, pool_size=32),
+    "SafeCLIP": lambda: SafeCLIP(NANO, pool_size=32),
+    "PairDetectors": lambda: PairDetectors(NANO, reference_size=32),
     "FinePruning": lambda: FinePruning(NANO, pruning_pairs=16),
     "LinearProbe": lambda: LinearProbe(NANO, num_classes=10),
     "SupervisedFinetune": lambda: SupervisedFinetune(NANO, num_classes=10),
@@ -56,7 +62,8 @@ MODULES: dict[str, Callable[[], BaseCLIPModule]] = {
     "LocalDensityCLIP": lambda: LocalDensityCLIP(NANO, neighbours=4, reference_size=32),
     "UBT": lambda: UBT(NANO),
 }
-TRAINED = [name for name in MODULES if name not in ("UBT", "ABL", "TBAR", "LocalDensityCLIP")]
+PHASED = ("UBT", "ABL", "TBAR", "SafeCLIP", "PairDetectors")
+TRAINED = [name for name in MODULES if name not in (*PHASED, "LocalDensityCLIP")]
 
 
 def data_for(name: str, folder: Path) -> Any:
@@ -64,7 +71,7 @@ def data_for(name: str, folder: Path) -> Any:
     plans = [PoisonPlan(BadNet(), "heart", count=4), PoisonPlan(BadNet(size=6), "heart", count=4)]
     if name in ("SupervisedFinetune", "LinearProbe"):
         return LabelledDataModule(str(folder / "train"), attack=plans, label_field="label", **arguments)
-    if name.startswith("CleanCLIP"):
+    if name.startswith(("CleanCLIP", "SafeCLIP")):
         arguments |= {"image_view": TransformView(), "text_view": EDA()}
     return ImageTextDataModule(str(folder / "train"), poison=plans, **arguments)
 

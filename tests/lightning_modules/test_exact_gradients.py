@@ -17,7 +17,8 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 from training import without_batch_norm
 
-from untrigger.lightning_modules import PAR, BaseCLIPModule, CleanCLIP, PoisonedCLIP
+from untrigger.lightning_modules import PAR, BaseCLIPModule, CleanCLIP, PoisonedCLIP, RoCLIP
+from untrigger.lightning_modules.frozen import FrozenEncoder
 from untrigger.lightning_modules.ubt.repair import Repair
 from untrigger.lightning_modules.ubt.unlearn import UnlearnWeights
 
@@ -50,7 +51,17 @@ def forgetting() -> Case:
 def moved_from_where_it_was() -> PAR:
     """PAR with a poisoned model that is another one: at the start, nothing has moved."""
     clip = without_batch_norm(PAR("small:nano-32"))
-    clip._poisoned = (without_batch_norm(PAR("small:nano-32")).encoder.double().requires_grad_(False),)
+    clip._poisoned = FrozenEncoder(without_batch_norm(PAR("small:nano-32")).encoder.double())
+    return clip
+
+
+def matched_with_a_pool() -> RoCLIP:
+    """RoCLIP in an epoch in which pictures are matched, with a pool that holds something."""
+    clip = without_batch_norm(RoCLIP("small:nano-32", match_every=1, pool_size=16))
+    generator = torch.Generator().manual_seed(5)
+    clip.pool.add(
+        torch.nn.functional.normalize(torch.randn(12, clip.encoder.embedding_dim, generator=generator), dim=1)
+    )
     return clip
 
 
@@ -62,6 +73,7 @@ CASES = {
         lambda: without_batch_norm(CleanCLIP("small:nano-32", self_supervised_weight=0.7, local_loss=True))
     ),
     "par": Case(moved_from_where_it_was),
+    "roclip": Case(matched_with_a_pool),
     "forgetting": forgetting(),
     "micro-batches": Case(lambda: without_batch_norm(PoisonedCLIP("small:nano-32", micro_batch_size=3))),
     "micro-batches-local-cleanclip": Case(
@@ -109,7 +121,7 @@ def forget_phase(clip: BaseCLIPModule, size: int) -> Repair:
     with torch.no_grad():
         for parameter in before.parameters():
             parameter.mul_(1.1)
-        phase._before = (before,)
+        phase._before = FrozenEncoder(before)
         phase._pictures = torch.randn(8, 3, 32, 32, generator=generator, dtype=torch.float64)
         phase._word_of = torch.arange(8) % 4
         phase._texts = clip.encode_text(clip.preprocessing.tokenize(CAPTIONS[:4]))

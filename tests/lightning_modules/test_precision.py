@@ -9,7 +9,15 @@ from lightning.pytorch import seed_everything
 from torch import Tensor, nn
 from torch.nn import functional
 
-from untrigger.lightning_modules import PAR, BadCLIP, BaseCLIPModule, CleanCLIP, PoisonedCLIP, SupervisedFinetune
+from untrigger.lightning_modules import (
+    PAR,
+    BadCLIP,
+    BaseCLIPModule,
+    CleanCLIP,
+    PoisonedCLIP,
+    RoCLIP,
+    SupervisedFinetune,
+)
 from untrigger.lightning_modules.precision import at_least_float32, similarities
 
 HALVES = [torch.bfloat16, torch.float16]
@@ -70,8 +78,15 @@ def badclip() -> BadCLIP:
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize(
     "kind",
-    [PoisonedCLIP, CleanCLIP, PAR, lambda name: SupervisedFinetune(name, num_classes=3), lambda name: badclip()],
-    ids=["PoisonedCLIP", "CleanCLIP", "PAR", "SupervisedFinetune", "BadCLIP"],
+    [
+        PoisonedCLIP,
+        CleanCLIP,
+        PAR,
+        RoCLIP,
+        lambda name: SupervisedFinetune(name, num_classes=3),
+        lambda name: badclip(),
+    ],
+    ids=["PoisonedCLIP", "CleanCLIP", "PAR", "RoCLIP", "SupervisedFinetune", "BadCLIP"],
 )
 def test_encoders_are_inside_autocast_and_logits_are_float32(
     kind: Any, half: torch.dtype, monkeypatch: pytest.MonkeyPatch
