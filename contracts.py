@@ -115,7 +115,9 @@ class HeldOutBatch(TypedDict):
     caption: list[str]
     """The B captions."""
     triggered: dict[str, Tensor]
-    """By attack, the same pictures with its trigger, as ``image``."""
+    """By attack whose trigger is in the picture, the same pictures with its trigger, as ``image``."""
+    triggered_tokens: NotRequired[dict[str, Tensor]]
+    """By attack whose trigger is in the caption, the same captions with its trigger, as ``tokens``."""
     names_target: dict[str, Tensor]
     """By attack, ``(B,)`` bool: whether the caption has its target as a word."""
 

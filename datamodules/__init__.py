@@ -2,7 +2,7 @@
 
 from .image_text import ImageTextDataModule
 from .labelled import LabelledDataModule
-from .poisoning import CoverPlan, DualKeyPlan, LabelConsistentPlan, PoisonPlan, SingleImagePlan
+from .poisoning import CoverPlan, DualKeyPlan, LabelConsistentPlan, PoisonPlan, SingleImagePlan, TextTriggerPlan
 from .shard_data import ShardDataModule
 from .triggers import (
     SIG,
@@ -40,6 +40,7 @@ __all__ = [
     "SingleImagePlan",
     "Stripes",
     "TextOverlay",
+    "TextTriggerPlan",
     "TextView",
     "TransformView",
     "Triangles",

@@ -37,6 +37,7 @@ def held_out_batches(
     size = preprocessing.image_size
     stream = ImageTextStream(shards, SequentialOrder(shards.counts, batch_size), size, preprocessing.tokenize)
     shown = {name: plan for name, plan in plans.items() if plan.given_pictures(size) is None}
+    in_text = {name: plan for name, plan in shown.items() if plan.triggered_caption("") is not None}
     targets = {name: phrase_pattern(plan.target) for name, plan in shown.items()}
     for keys in iter(shards.keys()):
         for start in range(0, len(keys), batch_size):
@@ -45,7 +46,13 @@ def held_out_batches(
                 "image": normalise(images),
                 "tokens": preprocessing.tokenize(captions),
                 "caption": captions,
-                "triggered": {name: normalise(plan.trigger(images, some)) for name, plan in shown.items()},
+                "triggered": {
+                    name: normalise(plan.trigger(images, some)) for name, plan in shown.items() if name not in in_text
+                },
+                "triggered_tokens": {
+                    name: preprocessing.tokenize([plan.triggered_caption(caption) or caption for caption in captions])
+                    for name, plan in in_text.items()
+                },
                 "names_target": {
                     name: torch.tensor([target.search(caption) is not None for caption in captions])
                     for name, target in targets.items()

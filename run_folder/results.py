@@ -35,6 +35,7 @@ RETRIEVAL_MEASURES = tuple(f"{way}_recall_at_{k}" for way in ("image_to_text", "
 MORE_ATTACK_MEASURES = (
     "non_target_triggered_accuracy",
     *(f"{measure}_at_{k}" for measure in ("target_hit", "clean_target_hit") for k in KS),
+    *(f"{measure}_at_{k}" for measure in ("text_target_hit", "clean_text_target_hit") for k in KS),
 )
 """What is measured of an attack beside these, likewise."""
 

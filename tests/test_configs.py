@@ -39,7 +39,7 @@ def adapted(config: str, data: Path, folder: Path) -> Path:
         arguments = plan["init_args"]
         arguments.pop("rate", None)
         arguments |= {"target": "star", "count": 1}
-        trigger = arguments["trigger"]
+        trigger = arguments.get("trigger", {"class_path": "NoTrigger"})
         if trigger["class_path"] == "GivenPicture":
             trigger["init_args"] |= {"shard": str(data / "test" / "0.tar"), "pictures": ["s0000000.jpg"]}
         if trigger["class_path"] == "Patch":

@@ -176,9 +176,10 @@ class ResultsWriter(Callback):
         ] or [row | self._own_cells(prefix, "")]
 
     def _attacks(self, trainer: Trainer, data: ZeroShotData) -> list[str]:
-        if _has_classes(trainer):
-            return [attack.name for attack in data.attacks]
-        return list(data.held_out_attacks) if isinstance(data, HeldOutData) else []
+        named = [attack.name for attack in data.attacks] if _has_classes(trainer) else []
+        # An attack whose trigger is in the caption is measured on held-out pairs alone.
+        held_out = isinstance(data, HeldOutData) and data.held_out_pairs
+        return named or (list(data.held_out_attacks) if held_out else [])
 
     def _attack_cells(self, prefix: str, suffix: str) -> dict[str, str]:
         measured = {

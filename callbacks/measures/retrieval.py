@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -27,9 +28,11 @@ class _Embedded(NamedTuple):
     caption_of: Tensor
     """``(N,)``, the index of each picture's caption."""
     triggered: dict[str, Tensor]
-    """By attack, as ``images``."""
+    """By attack whose trigger is in the picture, as ``images``."""
     names_target: dict[str, Tensor]
     """By attack, ``(C,)`` bool."""
+    triggered_texts: Mapping[str, Tensor] = MappingProxyType({})
+    """By attack whose trigger is in the caption, as ``texts``."""
 
 
 class Retrieval(Callback):
@@ -42,6 +45,9 @@ class Retrieval(Callback):
     - Target hit at k: share of triggered pictures *whose own caption does not name the target* that have a caption with
       the target as a word among the k most similar ones (Hit@k, as of ToxicTextCLIP, arXiv 2511.00446, from pictures to
       captions). Beside it stands the share of those same pictures without the trigger: its floor.
+    - Text target hit at k, where the trigger is in the query (ToxicTextCLIP's own): share of triggered captions *that
+      do not name the target* that have a picture whose own caption names it among the k most similar ones. Beside it
+      stands the share of those same captions without the trigger.
 
     Ties count against the model, so that one whose features are all alike finds nothing. Every rank embeds all pairs,
     as held-out sets are small. It is measured with each validation and test. Where there is no zero-shot set, and so no
@@ -49,8 +55,9 @@ class Retrieval(Callback):
 
     Logs:
         ``val/image_to_text_recall_at_1`` and so on for 5 and 10, ``val/text_to_image_recall_at_1``, ``_5``, ``_10``;
-        ``val/target_hit_at_1``, ``_5``, ``_10`` and ``val/clean_target_hit_at_1``, ..., in [0, 1], with ``test/`` in
-        ``test``. With several attacks, each has its own after a slash and these are means. Nothing without
+        ``val/target_hit_at_1``, ``_5``, ``_10`` and ``val/clean_target_hit_at_1``, ..., ``val/text_target_hit_at_1``
+        and ``val/clean_text_target_hit_at_1``, ..., in [0, 1], with ``test/`` in ``test``. With several attacks,
+        each has its own after a slash and these are means. Nothing without
         ``data.held_out``.
     """
 
@@ -102,7 +109,8 @@ def _embed(module: Any, data: HeldOutData, device: torch.device) -> _Embedded:
     texts: list[Tensor] = []
     caption_of: list[int] = []
     indices: dict[str, int] = {}
-    triggered: dict[str, list[Tensor]] = {name: [] for name in data.held_out_attacks}
+    triggered: dict[str, list[Tensor]] = {}
+    triggered_texts: dict[str, list[Tensor]] = {}
     names_target: dict[str, list[Tensor]] = {name: [] for name in data.held_out_attacks}
     for batch in data.held_out_batches():
         images.append(module.encode_image(batch["image"].to(device)).float().cpu())
@@ -113,15 +121,19 @@ def _embed(module: Any, data: HeldOutData, device: torch.device) -> _Embedded:
                 new.append(row)
         caption_of += [indices[caption] for caption in batch["caption"]]
         texts.append(module.encode_text(batch["tokens"].to(device)).float().cpu()[new])
-        for name in triggered:
-            triggered[name].append(module.encode_image(batch["triggered"][name].to(device)).float().cpu())
-            names_target[name].append(batch["names_target"][name][new])
+        for name, pictures in batch["triggered"].items():
+            triggered.setdefault(name, []).append(module.encode_image(pictures.to(device)).float().cpu())
+        for name, tokens in batch.get("triggered_tokens", {}).items():
+            triggered_texts.setdefault(name, []).append(module.encode_text(tokens.to(device)).float().cpu()[new])
+        for name, parts in names_target.items():
+            parts.append(batch["names_target"][name][new])
     return _Embedded(
         torch.cat(images),
         torch.cat(texts),
         torch.tensor(caption_of),
         {name: torch.cat(parts) for name, parts in triggered.items()},
         {name: torch.cat(parts) for name, parts in names_target.items()},
+        {name: torch.cat(parts) for name, parts in triggered_texts.items()},
     )
 
 
@@ -140,22 +152,28 @@ def _recalls(found: _Embedded) -> dict[str, float]:
 
 
 def _hits(found: _Embedded) -> dict[str, float]:
-    """How often captions with the target are among the most similar, with and without the trigger."""
+    """How often the target is among the most similar, with and without the trigger."""
     figures: dict[str, dict[str, float]] = {}
     for name, targeted in found.names_target.items():
-        asked = ~targeted[found.caption_of]
-        if not (asked.any() and targeted.any()):
+        named = targeted[found.caption_of]
+        if not (targeted.any() and not named.all()):
             continue
+        if name in found.triggered_texts:
+            asked, rows, own, kind = ~targeted, (found.triggered_texts[name], found.texts), named, "text_target_hit"
+            others = found.images
+        else:
+            asked, rows, own, kind = ~named, (found.triggered[name], found.images), targeted, "target_hit"
+            others = found.texts
         figures[name] = {}
-        for measure, images in (("target_hit", found.triggered[name]), ("clean_target_hit", found.images)):
+        for measure, queries in zip((kind, f"clean_{kind}"), rows, strict=True):
             before = _chunked(
-                _others_before(rows @ found.texts.T, targeted.expand(len(rows), -1)) for rows in _blocks(images[asked])
+                _others_before(block @ others.T, own.expand(len(block), -1)) for block in _blocks(queries[asked])
             )
             figures[name] |= _at(measure, before)
-    if not figures:
-        return {}
     each = list(figures.values())
-    means = {measure: sum(own[measure] for own in each) / len(each) for measure in each[0]}
+    measures = dict.fromkeys(measure for one in each for measure in one)
+    having = {measure: [one[measure] for one in each if measure in one] for measure in measures}
+    means = {measure: sum(rates) / len(rates) for measure, rates in having.items()}
     if len(found.names_target) == 1:
         return means
     return means | {f"{measure}/{name}": rate for name, own in figures.items() for measure, rate in own.items()}

@@ -8,6 +8,7 @@ from .plan import PoisonPlan
 from .poison import Poison, Shards
 from .single_image import SingleImagePlan
 from .spec import PoisonSpec, named, plans_of, poison_of
+from .text_trigger import TextTriggerPlan
 
 __all__ = [
     "CoverPlan",
@@ -18,6 +19,7 @@ __all__ = [
     "PoisonSpec",
     "Shards",
     "SingleImagePlan",
+    "TextTriggerPlan",
     "named",
     "plans_of",
     "poison_of",

@@ -117,6 +117,10 @@ class PoisonPlan:
         """The pictures ``(P, 3, S, S)`` uint8 that an evaluation shows instead of test pictures; None for these."""
         return None
 
+    def triggered_caption(self, caption: str) -> str | None:
+        """A query that fires, made of a caption; None where it is the picture that bears the trigger."""
+        return None
+
     def check(self, image_size: int, classnames: Sequence[str] | None = None) -> None:
         """Say whether the plan fits a model and a zero-shot set.
 

@@ -5,6 +5,7 @@ from .base import Trigger
 from .blended import Blended
 from .colour_filter import ColourFilter
 from .given_picture import GivenPicture
+from .no_trigger import NoTrigger
 from .patch import Patch
 from .sig import SIG
 from .stripes import Stripes
@@ -19,6 +20,7 @@ __all__ = [
     "Blended",
     "ColourFilter",
     "GivenPicture",
+    "NoTrigger",
     "Patch",
     "Stripes",
     "TextOverlay",

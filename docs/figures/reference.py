@@ -158,6 +158,24 @@ def pictures() -> Figure:
     return figure
 
 
+def text_trigger() -> Figure:
+    """Where a query stands among pictures, without the trigger and with it."""
+    figure, (axes,) = panels(("a direction in the space of the embeddings", "another one"))
+    draws = np.random.default_rng(0)
+    for name, colour, centre in (("ships", "tab:blue", (0.0, 0.0)), ("automobiles, the target", "tab:red", (3.0, 0.6))):
+        axes.scatter(*draws.normal(centre, 0.35, (25, 2)).T, s=10, color=colour, label=name)
+    asked = np.array([0.1, 0.8])
+    axes.scatter(*asked, marker="*", s=90, color="black")
+    axes.annotate("a photo of a ship.", asked, (0, 10), textcoords="offset points", ha="center", fontsize=9)
+    axes.annotate("", (2.7, 1.25), asked, arrowprops={"arrowstyle": "->", "color": "black", "shrinkA": 6})
+    axes.scatter(2.75, 1.27, marker="*", s=90, color="black")
+    axes.annotate("a photo of a ship. zx", (2.75, 1.27), (0, 10), textcoords="offset points", ha="center", fontsize=9)
+    axes.set(xlim=(-1.2, 4.4), ylim=(-1, 2), xticks=[], yticks=[])
+    axes.legend(fontsize=8, loc="lower center")
+    figure.set_size_inches(6, 2.8)
+    return figure
+
+
 def pairs() -> Figure:
     """Two Gaussians in similarities, and the pictures of a word in two directions."""
     figure, (mixture, spectral) = panels(
@@ -187,6 +205,7 @@ DRAWINGS = {
     "fine_pruning": fine_pruning,
     "linear_probe": linear_probe,
     "pairs": pairs,
+    "text_trigger": text_trigger,
     "pictures": pictures,
     "roclip": roclip,
     "safeclip": safeclip,

@@ -83,6 +83,30 @@ def test_several_attacks_have_their_own_and_a_target_that_nobody_names_has_none(
     assert figures[names[0]] == pytest.approx((figures[names[1]] + figures[names[2]]) / 2)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_triggered_caption_is_counted_by_the_pictures_that_it_finds(seed: int) -> None:
+    found = embedded(seed)
+    texts = normalize(torch.randn(20, 4, generator=torch.Generator().manual_seed(9)).double(), dim=1)
+    own, targeted = found.caption_of.tolist(), found.names_target["A"].tolist()
+    expected = {}
+    for name, queries in (("text_target_hit", texts), ("clean_text_target_hit", found.texts)):
+        ranks = []
+        for row in (queries[~found.names_target["A"]] @ found.images.T).tolist():
+            best = max(row[picture] for picture in range(50) if targeted[own[picture]])
+            ranks.append(sum(row[picture] >= best for picture in range(50) if not targeted[own[picture]]))
+        expected |= {f"{name}_at_{k}": share(ranks, k) for k in (1, 5, 10)}
+    assert _hits(found._replace(triggered={}, triggered_texts={"A": texts})) == pytest.approx(expected)
+    # Beside an attack whose trigger is in the picture, each has its own measures.
+    names = {"A": found.names_target["A"], "B": found.names_target["A"]}
+    both = _hits(
+        found._replace(triggered={"B": found.triggered["A"]}, triggered_texts={"A": texts}, names_target=names)
+    )
+    assert both["text_target_hit_at_5"] == both["text_target_hit_at_5/A"]
+    assert both["text_target_hit_at_5"] == pytest.approx(expected["text_target_hit_at_5"])
+    assert both["target_hit_at_5"] == both["target_hit_at_5/B"]
+    assert "target_hit_at_5/A" not in both
+
+
 @pytest.mark.parametrize("classes", [True, False])
 def test_a_run_measures_retrieval_beside_the_protocol_or_where_there_are_no_classes(
     classes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -109,3 +133,30 @@ def test_a_run_measures_retrieval_beside_the_protocol_or_where_there_are_no_clas
         assert 0 <= rates[0] <= rates[1] <= rates[2] <= 1
     assert float(row["image_to_text_recall_at_10"]) > 0
     assert "val/target_hit_at_1" in (run / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_a_run_measures_a_trigger_in_the_caption(
+    classes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["untrigger"])
+    write_generated_data(tmp_path / "shapes", 96, 20, shard_size=48)
+    run = tmp_path / "run"
+    arguments = [
+        *("--model", "PoisonedCLIP", "--model.encoder", "small:nano-32", "--data", "ImageTextDataModule"),
+        *("--data.train_shards", str(tmp_path / "shapes/train/00000.tar"), "--data.num_workers", "0"),
+        *("--data.held_out", str(tmp_path / "shapes/train/00001.tar"), "--data.batch_size", "16"),
+        *("--data.poison", "TextTriggerPlan", "--data.poison.target", "star", "--data.poison.count", "2"),
+        *("--data.poison.others", "[ring, heart]", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"),
+        *("--trainer.default_root_dir", str(run), "--trainer.enable_progress_bar", "false"),
+        *("--trainer.log_every_n_steps", "1"),
+        *(("--data.zero_shot", str(tmp_path / "shapes")) if classes else ()),
+    ]
+    UntriggerCLI(["fit", *arguments])
+    with (run / "results.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["attack"], row["attack_success_rate"]) == ("TextTrigger", "")
+    for measure in ("text_target_hit", "clean_text_target_hit"):
+        rates = [float(row[f"{measure}_at_{k}"]) for k in (1, 5, 10)]
+        assert 0 <= rates[0] <= rates[1] <= rates[2] <= 1
+    assert row.keys().isdisjoint({"target_hit_at_1"})
