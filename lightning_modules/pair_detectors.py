@@ -14,6 +14,7 @@ from ..contracts import DECISIONS, ImageTextBatch, Suspicion, UserMistake
 from .detection import TwoGaussians, activation_clustering, local_density, spectral_signatures
 from .isolation import Isolate, mean_by_key
 from .phased import Phase, PhasedCLIPModule, phase_table
+from .precision import similarities
 from .ranges import check_ranges
 from .ubt.evidence import POISONED, Evidence, Pairs
 from .ubt.module import usual_evidence
@@ -40,10 +41,11 @@ class PairDetectors(PhasedCLIPModule):
       of its word fall into two of unlike size.
     - UBT's evidence, under its own names: what UBT ranks the pairs of each word by.
 
-    Deviations: the two that were made for classes take for a class the pairs whose caption has the same word, of those
-    on which similarities depend (found as UBT does, by masking tokens; no list of classes is needed); the mixture is
-    fitted to the model as it came, where SafeCLIP's is a model in the middle of its own training. None of them is a
-    verdict: how well each ranks is the business of ``BackdoorDetection``, which knows the truth where a manifest does.
+    Deviations: the two that were made for classes take for a class the pairs of the same word, of those on which
+    similarities depend (found as UBT does, by masking tokens; no list of classes is needed), and a pair counts to that
+    word of its caption with which its picture goes best; the mixture is fitted to the model as it came, where
+    SafeCLIP's is a model in the middle of its own training. None of them is a verdict: how well each ranks is the
+    business of ``BackdoorDetection``, which knows the truth where a manifest does.
 
     A run is no defence. It needs ``trainer.max_epochs=-1`` and ``trainer.reload_dataloaders_every_n_epochs=1``. Memory
     holds the features of all pictures, four bytes a number.
@@ -128,18 +130,18 @@ class PairDetectors(PhasedCLIPModule):
         self._losses = mean_by_key(keys, losses)
         return "embed"
 
-    def rank(self, keys: list[str], features: Tensor, has: Tensor, measured: dict[str, Scores]) -> None:
+    def rank(self, keys: list[str], features: Tensor, word: Tensor, measured: dict[str, Scores]) -> None:
         """Ask every detector for its scores.
 
         Args:
             keys: N pairs.
             features: ``(N, D)`` of the pictures, of unit length.
-            has: ``(N, W)``, whether a caption has a word.
+            word: ``(N,)`` int64, the word that each pair counts to; -1 for none.
             measured: By name ``(N,)``, the similarity and UBT's evidence.
         """
         similarity = measured.pop("similarity")
         density = local_density(features, self.neighbours, self.reference_size, self.seed)
-        groups = [column.nonzero()[:, 0] for column in has.T]
+        groups = [(word == each).nonzero()[:, 0] for each in word.unique().tolist() if each >= 0]
         scores: dict[str, Any] = {}
         if self._losses is not None:
             scores["learnt_first"] = -aligned(self._losses[0], keys, self._losses[1])
@@ -212,7 +214,9 @@ class Embed(Phase[PairDetectors]):
             has, captions = has_words(batch["tokens"], self._table), module.encode_text(batch["tokens"])
             seen = (batch["key"], batch["image"], batch["tokens"], module.encode_image, captions)
             pairs = Pairs(*seen, self._embeddings, has)
-            values = {"features": pairs.features(), "has": has, "similarity": pairs.similarity()}
+            own = similarities(pairs.features(), self._embeddings).masked_fill(~has, -2.0).argmax(dim=1)
+            word = torch.where(has.any(dim=1), own, -1)
+            values = {"features": pairs.features(), "word": word, "similarity": pairs.similarity()}
             values |= {piece.name: piece.measure(pairs, POISONED) for piece in module.evidence}
         self._keys.extend(batch["key"])
         for name, value in values.items():
@@ -224,8 +228,8 @@ class Embed(Phase[PairDetectors]):
         keys = [key for part in parts for key in part["keys"]]
         seen = {name: torch.cat([part["seen"][name] for part in parts]) for name in parts[0]["seen"]}
         self.repeat(module)
-        features, has = seen.pop("features"), seen.pop("has")
-        module.rank(keys, features, has, {name: value.float().numpy() for name, value in seen.items()})
+        features, word = seen.pop("features"), seen.pop("word")
+        module.rank(keys, features, word, {name: value.float().numpy() for name, value in seen.items()})
 
     def state_dict(self) -> dict[str, Any]:
         """The words, and what was seen so far on all ranks."""

@@ -83,6 +83,17 @@ def test_scores_are_those_of_the_features_of_the_pictures_as_they_are(
     np.testing.assert_allclose(clip.scores["spectral_signatures"][tomato], alone, atol=1e-4)
 
 
+def test_a_pair_counts_to_the_one_word_of_its_caption_that_its_picture_goes_with() -> None:
+    clip = module(isolation_epochs=0, evidence=[], reference_size=32)
+    features = torch.nn.functional.normalize(torch.randn(40, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+    word = torch.tensor([0] * 20 + [3] * 19 + [-1])
+    similarity = np.linspace(0, 1, 40, dtype=np.float32)
+    clip.rank([str(number) for number in range(40)], features, word, {"similarity": similarity})
+    expected = spectral_signatures(features, [torch.arange(20), torch.arange(20, 39)])
+    np.testing.assert_array_equal(clip.scores["spectral_signatures"], expected.numpy())
+    assert np.isnan(clip.scores["spectral_signatures"][39])
+
+
 def test_the_table_has_a_row_for_each_and_a_planted_backdoor_is_ranked_high(run: tuple[PairDetectors, Path]) -> None:
     _, root = run
     with (root / "detection.csv").open(newline="") as file:

@@ -39,6 +39,8 @@ class Notes(Callback):
         self.keys: list[set[str]] = []
         self.rates: list[float] = []
         self.safe: list[set[str]] = []
+        self.steps: list[int] = []
+        """Steps that the optimiser knows of, after the first batch of each visit."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         visit = (pl_module.running.name, pl_module.visit)
@@ -47,6 +49,8 @@ class Notes(Callback):
             self.keys.append(set())
             self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
             self.safe.append(set(pl_module.of(safe=True)))
+            known = [int(state["step"]) for state in trainer.optimizers[0].state.values()]
+            self.steps.append(max(known, default=0))
         self.keys[-1] |= set(batch["key"])
 
 
@@ -124,6 +128,9 @@ def test_everything_is_learnt_apart_then_together_and_then_by_who_is_safe(run: t
             assert keys.isdisjoint(safe)
             assert len(keys) > 640 - len(safe) - BATCH
     rates = dict(zip(notes.visits, notes.rates, strict=True))
+    assert notes.steps[0] == 1
+    assert notes.steps[1] == 11  # the optimiser goes on with what it knows
+    assert notes.steps == sorted(notes.steps)
     assert rates["multimodal", 0] == 1e-4
     assert rates["divide", 0] == 1e-4  # nothing was learnt
     assert rates["risky", 0] == rates["safe", 0] == 1e-3
