@@ -157,7 +157,10 @@ class Screening:
             return BackdoorIDS(self._eye)
         if texts is None:
             raise UserMistake(f"detector {name} compares classes: name them with --classes")
-        return {BDetCLIP.name: BDetCLIP, SubspaceDetection.name: SubspaceDetection}[name](self._eye, texts)
+        kinds: dict[str, type[BDetCLIP | SubspaceDetection]] = {
+            kind.name: kind for kind in (BDetCLIP, SubspaceDetection)
+        }
+        return kinds[name](self._eye, texts)
 
     def _batches(self, source: PictureSource, size: int, found: Scored) -> Iterator[tuple[list[str], Tensor]]:
         """Keys, and pictures ``(B, 3, S, S)`` uint8; what cannot be read is noted."""

@@ -94,4 +94,5 @@ def region_of_interest(texts: Tensor, generator: torch.Generator) -> Tensor:
         centre = sets[index].mean(dim=0)
         deviations = sets[index] - centre
         drawn.append(centre + _ETA * deviations.T @ torch.randn(len(deviations), generator=generator))
-    return mean + torch.stack(drawn) @ basis
+    samples: Tensor = mean + torch.stack(drawn) @ basis
+    return samples
