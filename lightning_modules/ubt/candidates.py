@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ def candidates(
     count: int,
     doubtful_share: float,
     only: Mapping[int, str] | None = None,
+    judged_only: Collection[str] = (),
     seed: Sequence[int] = (0,),
 ) -> Candidates:
     """Choose the candidates of a probe.
@@ -59,6 +60,7 @@ def candidates(
         count: Pairs for each word and piece of evidence; at most a quarter of the word's.
         doubtful_share: Share of each ranking that is not held, in [0, 1).
         only: By word, the piece of evidence that alone is asked; all are unless given.
+        judged_only: Names of evidence none of whose suspects is pushed, unless for another piece of evidence.
         seed: Of the draw of ordinary pairs.
 
     Returns:
@@ -75,10 +77,11 @@ def candidates(
         rankings = {name: _ranked(group, scores) for name, scores in asked.items()}
         most = min(count, len(group) // 4)
         role: dict[int, bool] = {}
-        for ranking in rankings.values():
-            doubtful.update(ranking[: int(doubtful_share * len(ranking))].tolist())
-            for index, pair in enumerate(ranking[:most].tolist()):
-                role.setdefault(pair, index % 2 == 0)
+        # Evidence that pushes comes first, so that it pushes the same pairs whatever else there is.
+        for name in sorted(rankings, key=lambda name: name in judged_only):
+            doubtful.update(rankings[name][: int(doubtful_share * len(rankings[name]))].tolist())
+            for index, pair in enumerate(rankings[name][:most].tolist()):
+                role.setdefault(pair, name not in judged_only and index % 2 == 0)
         chosen = np.array(sorted(pair for pair, is_chosen in role.items() if is_chosen), dtype=np.int64)
         pushed.append(chosen)
         words.append(np.full(len(chosen), word))

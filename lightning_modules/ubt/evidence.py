@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -95,9 +96,10 @@ class Evidence(ABC):
     """What its suspects have to bear for the second witness: changes that leave an object what it is, and not what this
     measures (see ``fragility``)."""
 
-    screened: bool = False
-    """Where benign pictures show what it measures as clearly as triggered ones: its suspects are pushed in no probe of
-    many words. A word is probed by it, and by itself, where the second witness speaks against them."""
+    jointly: Literal["pushed", "judged", "absent"] = "pushed"
+    """What becomes of its suspects in a probe of many words: half of them are *pushed*; or none, and all are *judged*,
+    by what goes along where others are pushed; or it is *absent*, as benign pictures show what it measures as clearly
+    as triggered ones: a word is probed by it, and by itself, where the second witness speaks against its suspects."""
 
     @property
     def name(self) -> str:
@@ -187,20 +189,41 @@ class DetailMargin(Evidence):
         return torch.stack(margins).mean(dim=0)
 
 
+class OutlineMargin(DetailMargin):
+    """How well a picture goes with its caption when nothing but the negative of its fine detail is left (ours).
+
+    Light and dark change places, so that an object is hardly recognised, while outlines stay what they are: where a
+    warp has been (WaNet, arXiv 2102.10369), it is still there. In a probe of many words its suspects are judged only.
+
+    Args:
+        sigma: See ``DetailMargin``.
+    """
+
+    jointly = "judged"
+
+    def __init__(self, sigma: float | list[float] = 1 / 32) -> None:
+        super().__init__(sigma, contrast=-2.0)
+
+    @property
+    def name(self) -> str:
+        """The class's name with its scale or scales."""
+        return super().name.removesuffix("x-2")
+
+
 class ColourMargin(Evidence):
     """How well a picture goes with its caption when nothing but its colours is left (ours).
 
     Noise with the mean and the standard deviation of each of its channels. A colour filter is there, and hardly an
     object. But a clean model may recognise a word by its colours too: in CIFAR-10 those of "deer" make a deer of four
     fifths of all pictures, as a filter would. What separates them is the picture without its colours: a grey deer is
-    one as ordinary ones are, while under a filter there is anything. So it is screened by that.
+    one as ordinary ones are, while under a filter there is anything. So it is left to that.
 
     Args:
         seed: Of the noise, which is the same for all pictures.
     """
 
     gentle = (grey,)
-    screened = True
+    jointly = "absent"
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

@@ -14,7 +14,7 @@ from ...trainer_lookup import folder_to_write
 from ..phased import Phase, phase_table
 from ..ranges import check_ranges
 from .captions import CaptionTokens
-from .evidence import OVERFITTED, ColourMargin, DetailMargin, Evidence, FlipFragility
+from .evidence import OVERFITTED, ColourMargin, DetailMargin, Evidence, FlipFragility, OutlineMargin
 from .findings import BENIGN, POISONED, SUSPICIOUS, Findings
 from .options import OverfitOptions, ProbeOptions, RepairOptions
 from .overfit import AskCopy, Overfit
@@ -65,8 +65,8 @@ class UBT(UBTState):
     ``train/repair`` and ``train/forget``. Figures of the copy are those of ``val/overfitted_clean_accuracy`` and so on.
 
     Args:
-        evidence: What ranks the pairs of each word. Unless given, ``DetailMargin`` of three scales, ``FlipFragility``
-            and ``ColourMargin``.
+        evidence: What ranks the pairs of each word. Unless given, ``DetailMargin`` of three scales, ``FlipFragility``,
+            ``OutlineMargin`` and ``ColourMargin``.
         overfit: How the paper's copy is made, where a piece of evidence asks for it.
         probe: How words are probed.
         repair: How what was found is unlearnt.
@@ -215,4 +215,4 @@ class UBT(UBTState):
 
 def usual_evidence() -> list[Evidence]:
     """What ranks the pairs where nothing else is asked for."""
-    return [DetailMargin([1 / 32, 1 / 16, 1 / 8]), FlipFragility(), ColourMargin()]
+    return [DetailMargin([1 / 32, 1 / 16, 1 / 8]), FlipFragility(), OutlineMargin(), ColourMargin()]

@@ -50,9 +50,11 @@ class Probe(Unlearn):
         # What costs benign pictures least to ignore, so that little but a trigger is learnt to be ignored.
         super().__init__("probe", epochs, steps, lr, batch_size, UnlearnWeights(20.0, 10.0, 5.0), BESIDE_THE_OBJECT)
         self.evidence, self.count, self.doubtful_share = evidence, count, doubtful_share
-        self.screened = [piece for piece in evidence if piece.screened]
-        if len(self.screened) == len(evidence):  # somebody wants these alone
-            self.screened = []
+        # Where somebody wants such evidence alone, it is pushed.
+        pushes = any(piece.jointly == "pushed" for piece in evidence)
+        self.joint = [piece for piece in evidence if piece.jointly != "absent" or not pushes]
+        self.absent = [piece for piece in evidence if piece not in self.joint]
+        self.judged_only = [piece.name for piece in self.joint if pushes and piece.jointly == "judged"]
         self.words_at_once = words_at_once
 
     def begin(self, ubt: UBTState) -> None:
@@ -70,13 +72,13 @@ class Probe(Unlearn):
     def chosen(self, findings: Findings, doubtful_share: float | None = None) -> Candidates:
         """The candidates of the group, of what has been measured."""
         pairs = findings.words.groups(findings.captions)
-        asked = self.evidence if findings.focus else [each for each in self.evidence if each not in self.screened]
         return candidates(
             {word: pairs[word] for word in self.words(findings)},
-            suspicions(asked, findings),
+            suspicions(self.evidence if findings.focus else self.joint, findings),
             self.count,
             self.doubtful_share if doubtful_share is None else doubtful_share,
             findings.focus or None,
+            () if findings.focus else self.judged_only,
         )
 
     def pushed(self, ubt: UBTState) -> Pushed:

@@ -82,18 +82,25 @@ class Verify(Scoring):
     def _doubtful(self, ubt: UBTState) -> dict[int, str]:
         """The words of this round that are probed by themselves, and by which evidence.
 
-        Those whose suspects fell farthest, by the evidence that suspected these, where they are fragile or the probe
-        has accused them; and those whose suspects by screened evidence are fragile.
+        Of those whose suspects fell farthest, the ones that the probe has accused, by the evidence that speaks most
+        against them, or whose suspects are fragile, by the evidence that suspected these; and words whose suspects by
+        evidence that was absent so far are fragile.
         """
         findings = ubt.findings
         groups = findings.words.groups(findings.captions)
         suspected = suspicions(self.probe.evidence, findings)
+        never = {piece.name for piece in self.probe.evidence if piece.variety_share}
         latest = [each for each in findings.verdicts if each["round"] == ubt.rounds_done]
-        accused = {each["index"] for each in latest if each["p"] <= _ACCUSED}
+        gravest = {each["index"]: each["evidence"] for each in latest if each["p"] <= _ACCUSED}
         out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
-        screened = [
+        accused = {
+            word: fell_by if gravest[word] in never else gravest[word]
+            for word, fell_by in out.items()
+            if word in gravest
+        }
+        absent = [
             (word, piece.name)
-            for piece in self.probe.screened
+            for piece in self.probe.absent
             for word in most_suspected(groups, suspected[piece.name], self.probe.count)
         ]
 
@@ -102,10 +109,9 @@ class Verify(Scoring):
             chosen = candidates(only, suspected, self.probe.count, 0.0, {word: evidence}).judged
             return bool(chosen) and self._fragility(ubt, chosen[0], groups) >= self.witness.min_fragility
 
-        doubtful = {word: evidence for word, evidence in screened if is_fragile(word, evidence)}
-        return doubtful | {
-            word: evidence for word, evidence in out.items() if word in accused or is_fragile(word, evidence)
-        }
+        others = {word: evidence for word, evidence in out.items() if word not in accused}
+        fragile = {word: evidence for word, evidence in (*absent, *others.items()) if is_fragile(word, evidence)}
+        return fragile | accused
 
     def _heading(self, findings: Findings, repaired: int) -> str:
         """Another one for each verdict, by which callbacks recognise that there is something new."""

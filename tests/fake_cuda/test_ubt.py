@@ -18,6 +18,7 @@ from untrigger.lightning_modules import (
     ColourMargin,
     DetailMargin,
     NegativeRobustness,
+    OutlineMargin,
     OverfittedSimilarity,
     ProbeOptions,
     RandomSuspicion,
@@ -38,6 +39,7 @@ EVERY = (
     ColourMargin,
     BlurFragility,
     NegativeRobustness,
+    OutlineMargin,
     RandomSuspicion,
 )
 SHAPES = ["circle", "heart", "star"]

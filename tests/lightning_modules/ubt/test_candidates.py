@@ -50,6 +50,20 @@ def test_ordinary_pairs_are_drawn_where_there_are_many() -> None:
     assert not set(judged.others.tolist()) & set(descending(indices, scores)[:500])
 
 
+def test_evidence_that_is_judged_only_pushes_nobody_and_changes_no_push() -> None:
+    one, two, indices = random_scores(100), random_scores(100, 1), group(range(100))
+    alone = candidates({0: indices}, {"one": one}, 8, 0.0)
+    # Whatever the order in which they are given.
+    found = candidates({0: indices}, {"two": two, "one": one}, 8, 0.0, judged_only=("two",))
+    assert np.array_equal(found.pushed, alone.pushed)
+    by = {judged.evidence: judged for judged in found.judged}
+    assert by["one"].pairs.tolist() == alone.judged[0].pairs.tolist()
+    foremost, pushed = descending(indices, two)[:8], set(alone.pushed.tolist())
+    assert by["two"].pairs.tolist() == [pair for pair in foremost if pair not in pushed]
+    assert by["two"].pushed.tolist() == [pair for pair in foremost if pair in pushed]
+    assert set(foremost) <= set(found.doubtful.tolist())
+
+
 def test_each_word_ranks_its_own_pairs() -> None:
     scores = random_scores(60)
     scores[30:] += 10  # every pair of the second word looks more suspicious than any of the first

@@ -16,6 +16,7 @@ from untrigger.lightning_modules.ubt import (
     Evidence,
     FlipFragility,
     NegativeRobustness,
+    OutlineMargin,
     OverfittedSimilarity,
     Pairs,
     RandomSuspicion,
@@ -123,6 +124,18 @@ def test_the_detail_margin_is_that_of_the_detail_alone(evidence: DetailMargin) -
     assert evidence.models == ("poisoned",)
 
 
+def test_the_outline_margin_is_that_of_the_negative_of_the_detail() -> None:
+    asked, _, _ = pairs()
+    found = OutlineMargin([1 / 16, 1 / 8]).measure(asked, "poisoned")
+    torch.testing.assert_close(found, DetailMargin([1 / 16, 1 / 8], -2.0).measure(asked, "poisoned"))
+    assert OutlineMargin([1 / 16, 1 / 8]).name == "OutlineMargin-0.0625-0.125"
+    # A probe of many words pushes for these two, and judges by those.
+    by_part = {
+        piece.name: piece.jointly for piece in (DetailMargin(), FlipFragility(), OutlineMargin(), ColourMargin())
+    }
+    assert list(by_part.values()) == ["pushed", "pushed", "judged", "absent"]
+
+
 def test_flip_fragility_is_what_the_margin_loses_upside_down() -> None:
     asked, _, inputs = pairs()
     turned = asked.margin(inputs["images"].flip(2))
@@ -207,6 +220,7 @@ def test_each_scale_has_a_name_of_its_own() -> None:
         *(DetailMargin(sigma, contrast) for sigma in (1 / 32, 1 / 16, 1.5 / 32) for contrast in (2.0, -2.0, 1.0)),
         DetailMargin([1 / 32, 1 / 16]),
         FlipFragility(),
+        OutlineMargin(),
         ColourMargin(),
         BlurFragility(),
         BlurFragility(1 / 16),
@@ -225,6 +239,7 @@ def test_every_piece_gives_a_number_a_pair(precision: torch.dtype) -> None:
         RandomSuspicion(),
         DetailMargin(),
         FlipFragility(),
+        OutlineMargin(),
         ColourMargin(),
         BlurFragility(),
         NegativeRobustness(),

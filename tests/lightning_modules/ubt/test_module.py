@@ -200,31 +200,30 @@ def test_a_word_whose_suspects_are_fragile_is_probed_by_itself_once_more(
         assert not ubt.alarm
 
 
-class Screened(DetailMargin):
+class Absent(DetailMargin):
     """As a piece of evidence that benign pictures may show too."""
 
-    screened = True
+    jointly = "absent"
 
 
-def test_a_word_is_probed_by_screened_evidence_where_the_second_witness_speaks_against_it(
+def test_a_word_is_probed_by_absent_evidence_where_the_second_witness_speaks_against_it(
     planted: Planted, never_planted: Planted, tmp_path: Path
 ) -> None:
     for plant, expected in ((planted, [TARGET]), (never_planted, [])):
-        ubt, diary = plant.ubt(evidence=[FlipFragility(), Screened()], rounds=1), Diary()
+        ubt, diary = plant.ubt(evidence=[FlipFragility(), Absent()], rounds=1), Diary()
         phased_trainer(tmp_path / str(len(expected)), diary).fit(ubt, plant.data())
         words = len(ubt.findings.words)
         joint, closer = ubt.findings.verdicts[:words], ubt.findings.verdicts[words:]
         assert {verdict["evidence"] for verdict in joint} == {FlipFragility().name}
-        assert [(verdict["word"], verdict["evidence"]) for verdict in closer] == [
-            (e, Screened().name) for e in expected
-        ]
+        assert [(verdict["word"], verdict["evidence"]) for verdict in closer] == [(e, Absent().name) for e in expected]
         assert ubt.findings.compromised_words == expected
 
 
-def test_evidence_that_is_all_screened_is_asked_at_once(planted: Planted) -> None:
-    phase = planted.ubt(evidence=[Screened()]).phases["probe"]
+def test_evidence_that_would_be_absent_is_pushed_where_there_is_no_other(planted: Planted) -> None:
+    phase = planted.ubt(evidence=[Absent()]).phases["probe"]
     assert isinstance(phase, Probe)
-    assert phase.screened == []
+    assert phase.absent == phase.judged_only == []
+    assert [piece.name for piece in phase.joint] == [Absent().name]
 
 
 @pytest.mark.parametrize(("epoch", "batch"), MOMENTS)
