@@ -13,9 +13,10 @@ import yaml
 from fuzz.mutations import JSON, TEXT, ZIP, Mutation
 from fuzz.trial import Door, runs, try_door
 
+from untrigger.commands.asked import take_folder
 from untrigger.commands.bench.console import _figures
 from untrigger.commands.bench.tables import labelled_rows, latex_table, markdown_table
-from untrigger.commands.check.command import _take
+from untrigger.commands.check.command import _answer
 from untrigger.commands.export.card import _eval_results, _found, _measured
 from untrigger.commands.export.history import read_history
 from untrigger.commands.report.document import write_report
@@ -112,12 +113,16 @@ def test_the_record_of_a_cell(tmp_path: Path) -> None:
 
 def test_the_answer_of_a_check(tmp_path: Path) -> None:
     asked = {"model": "m"}
-    _take(tmp_path, asked)
+
+    def take() -> None:
+        take_folder(tmp_path, asked, "check")
+
+    take()
     path = tmp_path / "check.json"
     path.write_text(json.dumps({"verdict": "clean", "exit_code": 0, "pairs": None}))
-    assert try_door(Door(path, lambda: _take(tmp_path, asked), JSON), runs(60), "answer")[1]
+    assert try_door(Door(path, lambda: _answer(tmp_path), JSON), runs(60), "answer")[1]
     question = tmp_path / "asked.json"
-    assert try_door(Door(question, lambda: _take(tmp_path, asked), JSON), runs(60), "question")[1]
+    assert try_door(Door(question, take, JSON), runs(60), "question")[1]
 
 
 @pytest.mark.parametrize(("file", "mutations"), [("metrics.csv", TEXT), ("evaluation.npz", ZIP)])
