@@ -84,7 +84,7 @@ class Verify(Scoring):
 
         Of those whose suspects fell farthest, the ones that the probe has accused, by the evidence that speaks most
         against them, or whose suspects are fragile, by the evidence that suspected these; and words whose suspects by
-        evidence that was absent so far are fragile.
+        evidence that was absent so far are fragile, by that.
         """
         findings = ubt.findings
         groups = findings.words.groups(findings.captions)
@@ -111,7 +111,7 @@ class Verify(Scoring):
 
         others = {word: evidence for word, evidence in out.items() if word not in accused}
         fragile = {word: evidence for word, evidence in (*absent, *others.items()) if is_fragile(word, evidence)}
-        return fragile | accused
+        return accused | fragile  # fragile suspects are known, an accusation is none yet
 
     def _heading(self, findings: Findings, repaired: int) -> str:
         """Another one for each verdict, by which callbacks recognise that there is something new."""

@@ -219,6 +219,17 @@ def test_a_word_is_probed_by_absent_evidence_where_the_second_witness_speaks_aga
         assert ubt.findings.compromised_words == expected
 
 
+def test_fragile_suspects_outweigh_an_accusation(planted: Planted, tmp_path: Path) -> None:
+    nothing_is_found = ProbeOptions(epochs=2, steps=15, lr=2e-3, significance=1e-300)
+    ubt = planted.ubt(probe=nothing_is_found, evidence=[DetailMargin(1 / 16), Absent()])
+    phased_trainer(tmp_path).fit(ubt, planted.data())
+    words = len(ubt.findings.words)
+    (accused,) = (verdict for verdict in ubt.findings.verdicts[:words] if verdict["word"] == TARGET)
+    assert accused["p"] <= 0.05
+    closer = [(verdict["word"], verdict["evidence"]) for verdict in ubt.findings.verdicts[words:]]
+    assert closer == [(TARGET, Absent().name)]
+
+
 def test_evidence_that_would_be_absent_is_pushed_where_there_is_no_other(planted: Planted) -> None:
     phase = planted.ubt(evidence=[Absent()]).phases["probe"]
     assert isinstance(phase, Probe)
