@@ -87,6 +87,10 @@ class BenchPaths:
         """The record of a cell that is finished, None for one that is not."""
         return read_record(self.record(cell))
 
+    def kept(self, cell: Cell) -> bool:
+        """Whether a cell's run is there, and whole: one that is repeated for its checkpoint has a record before."""
+        return all((self.run(cell) / name).exists() for name in (LAST, CELL))
+
     def stale(self, cell: Cell) -> bool:
         """Whether a cell is finished, and by other code than this."""
         record = self.finished(cell)
@@ -136,7 +140,7 @@ def due(cells: Sequence[Cell], paths: BenchPaths, anew: Container[str] = ()) -> 
     chosen: dict[str, Cell] = {}
     for cell in reversed(cells):
         wanted = any(cell.id == before.id for later in chosen.values() for before in later.needs.values())
-        missing = wanted and not (paths.run(cell) / LAST).exists()
+        missing = wanted and not paths.kept(cell)
         if missing or cell.id in anew or paths.finished(cell) is None:
             chosen[cell.id] = cell
     return [cell for cell in cells if cell.id in chosen]
@@ -222,7 +226,7 @@ def _run(cell: Cell, paths: BenchPaths, jobs: int, anew: bool, processes: Proces
         if record is not None and anew and paths.stale(cell):
             paths.record(cell).unlink()
             shutil.rmtree(run, ignore_errors=True)
-        elif record is not None and (run / LAST).exists():
+        elif record is not None and paths.kept(cell):
             return record
         arguments = fit_arguments(cell, paths)
         if (checkpoint := last_checkpoint(run)) is not None:

@@ -127,6 +127,20 @@ def test_what_other_code_made_is_stale_and_made_anew_where_it_is_asked_for(paths
     assert not (paths.run(poisoned) / "kept").exists()
 
 
+def test_nothing_starts_from_a_run_that_was_stopped_while_it_was_repeated_for_its_checkpoint(paths: BenchPaths) -> None:
+    poisoned = cell(name="poisoned")
+    cells = [poisoned, cell("cleanclip/cifar10.yaml", poisoned, name="cleaned")]
+    run_cells(due(cells, paths)[:1], paths, 1, Progress())
+    assert due(cells, paths) == cells[1:]
+    # On another machine, with the record alone: an epoch was run, then the bench was stopped.
+    (paths.run(poisoned) / "cell.json").unlink()
+    (paths.run(poisoned) / "last.ckpt").write_text("weights of the first epoch")
+    assert due(cells, paths) == cells
+    assert run_cells(cells, paths, 1, Progress()) == {}
+    assert (paths.run(poisoned) / "last.ckpt").read_text() == "weights"
+    assert due(cells, paths) == []
+
+
 def test_a_resumed_run_is_of_the_code_that_it_began_with(paths: BenchPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     poisoned = cell(name="poisoned")
     run_cells([poisoned], paths, 1, Progress())
