@@ -141,7 +141,7 @@ class PairDetectors(PhasedCLIPModule):
         """
         similarity = measured.pop("similarity")
         density = local_density(features, self.neighbours, self.reference_size, self.seed)
-        groups = [(word == each).nonzero()[:, 0] for each in word.unique().tolist() if each >= 0]
+        groups = [(word == each).nonzero()[:, 0] for each in sorted(set(word.tolist())) if each >= 0]
         scores: dict[str, Any] = {}
         if self._losses is not None:
             scores["learnt_first"] = -aligned(self._losses[0], keys, self._losses[1])

@@ -178,8 +178,8 @@ class ResultsWriter(Callback):
     def _attacks(self, trainer: Trainer, data: ZeroShotData) -> list[str]:
         named = [attack.name for attack in data.attacks] if _has_classes(trainer) else []
         # An attack whose trigger is in the caption is measured on held-out pairs alone.
-        held_out = isinstance(data, HeldOutData) and data.held_out_pairs
-        return named or (list(data.held_out_attacks) if held_out else [])
+        held_out = list(data.held_out_attacks) if isinstance(data, HeldOutData) and data.held_out_pairs else []
+        return named or held_out
 
     def _attack_cells(self, prefix: str, suffix: str) -> dict[str, str]:
         measured = {
