@@ -20,7 +20,7 @@ from .verdict import Judgement, WordVerdict, divide, judge, most_suspected, stan
 _BY_ITSELF = 0.01
 """By how much smaller p has to be where a word is probed by itself, and its pictures are pushed that much harder."""
 _ACCUSED = 0.05
-"""Largest p at which a word is probed by itself, whatever the second witness says."""
+"""Largest p at which a word is probed by itself, whatever the second witness says, if its suspects went to many words."""
 
 
 class Witness(NamedTuple):
@@ -91,7 +91,11 @@ class Verify(Scoring):
         suspected = suspicions(self.probe.evidence, findings)
         never = {piece.name for piece in self.probe.evidence if piece.variety_share}
         latest = [each for each in findings.verdicts if each["round"] == ubt.rounds_done]
-        gravest = {each["index"]: each["evidence"] for each in latest if each["p"] <= _ACCUSED}
+        gravest = {
+            each["index"]: each["evidence"]
+            for each in latest
+            if each["p"] <= _ACCUSED and each["variety"] >= self.asked.min_variety
+        }
         out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
         accused = {
             word: fell_by if gravest[word] in never else gravest[word]
