@@ -20,7 +20,7 @@ from .verdict import Judgement, WordVerdict, divide, judge, most_suspected, stan
 _BY_ITSELF = 0.01
 """By how much smaller p has to be where a word is probed by itself, and its pictures are pushed that much harder."""
 _ACCUSED = 0.05
-"""Largest p at which a word is probed by itself, whatever the second witness says, if its suspects went to many words."""
+"""Largest p at which a word whose suspects went to many words is probed by itself, whatever the second witness says."""
 
 
 class Witness(NamedTuple):
