@@ -136,6 +136,8 @@ def test_the_commands_of_a_page(reader: Reader, name: str) -> None:
 def _download(reader: Reader) -> None:
     poisoned(reader)
     shutil.copy(reader.folder / "runs" / "badnet" / "last.ckpt", reader.folder / "downloaded.pt")
+    if (reader.folder / "scraped").exists():  # for another page
+        return
     write_small_cifar10(reader.folder / "of_the_web", 1, 100, 4)
     shutil.move(reader.folder / "of_the_web" / "train", reader.folder / "scraped")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from untrigger.checkpoint_checks import check_model
 from untrigger.contracts import UserMistake
-from untrigger.lightning_cli import _compare
 from untrigger.lightning_modules import PoisonedCLIP
 from untrigger.lightning_modules.encoders.traits import check_traits, open_clip_traits, transformers_traits
 
@@ -113,4 +113,4 @@ def test_a_run_that_resumes_from_a_checkpoint_compares_too(tmp_path: Path) -> No
     said = {"encoder": "open_clip:ViT-B-32"}
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": said}, tmp_path / "last.ckpt")
     with pytest.warns(UserWarning, match="says that the image size is 224, and this encoder's is 32"):
-        _compare(str(tmp_path / "last.ckpt"), module)
+        check_model(str(tmp_path / "last.ckpt"), module)
