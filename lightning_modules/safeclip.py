@@ -47,7 +47,7 @@ class SafeCLIP(PhasedCLIPModule):
 
     A run of this class is a defence although it starts from random weights, and its rows say what would be if one had
     trained like this. It needs ``trainer.max_epochs=-1``, ``trainer.reload_dataloaders_every_n_epochs=1``,
-    ``data.image_view`` and ``data.text_view``. Who is risky in the end stands in ``suspects.csv``.
+    ``data.image_view`` and ``data.text_view``. Which pairs are risky in the end stands in ``suspects.csv``.
 
     Logs: ``safeclip/phase``, ``safeclip/seconds/PHASE``, ``safeclip/safe_share``; ``train/loss``, and its parts
     ``train/image`` and ``train/text`` where it is unimodal.

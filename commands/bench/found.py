@@ -23,7 +23,7 @@ def targets_of(record: Record) -> frozenset[str] | None:
         record: Of the cell that trained it.
 
     Returns:
-        None of a clean model is an empty set; None where the record does not say.
+        An empty set for a clean model; None where the record does not say.
     """
     arguments = list(record.get("arguments", []))
     if "--data.poison" not in arguments[:-1]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 _ROUNDS = 100
-"""Most rounds of 2-means."""
+"""Rounds of 2-means."""
 
 
 def spectral_signatures(features: Tensor, groups: Sequence[Tensor]) -> Tensor:
@@ -61,7 +63,7 @@ def activation_clustering(
         if len(group) < 2:
             continue
         centred = _centred(features[group.to(features.device)])
-        smaller = _smaller_cluster(centred @ _directions(centred, components)).cpu()
+        smaller = _smaller_cluster(centred @ _directions(centred, components))
         share = float(smaller.float().mean())
         score = (1 - share) * smaller.float() if share < largest_share else torch.zeros(len(group))
         scores[group.cpu()] = torch.fmax(scores[group.cpu()], score)
@@ -79,15 +81,12 @@ def _directions(centred: Tensor, count: int) -> Tensor:
 
 
 def _smaller_cluster(points: Tensor) -> Tensor:
-    """The members of the smaller of two clusters: ``(n,)`` bool."""
-    second = points[:, 0] > 0
-    for _ in range(_ROUNDS):
-        if not second.any() or second.all():
-            break
-        centres = torch.stack([points[~second].mean(dim=0), points[second].mean(dim=0)])
-        distances = torch.cdist(points, centres)
-        moved = distances[:, 1] < distances[:, 0]
-        if torch.equal(moved, second):
-            break
-        second = moved
-    return second if 2 * int(second.sum()) <= len(second) else ~second
+    """The members of the smaller of two clusters: ``(n,)`` bool on the CPU."""
+    found = points.cpu().numpy()
+    second = found[:, 0] > 0
+    if not second.any() or second.all():  # all alike
+        return torch.zeros(len(found), dtype=torch.bool)
+    centres = np.stack([found[~second].mean(axis=0), found[second].mean(axis=0)])
+    _, label = kmeans2(found, centres, iter=_ROUNDS, minit="matrix")
+    smaller = int(np.bincount(label, minlength=2).argmin())
+    return torch.from_numpy(label == smaller)

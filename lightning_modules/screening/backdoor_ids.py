@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
 from ...contracts import UserMistake
@@ -61,7 +63,7 @@ class BackdoorIDS(PictureDetector):
         return torch.from_numpy(split_distance(torch.stack(rows, dim=1).float().cpu().numpy(), self.least))
 
 
-def split_distance(features: np.ndarray, least: int) -> np.ndarray:
+def split_distance(features: npt.NDArray[np.float32], least: int) -> npt.NDArray[np.float32]:
     """The largest radius at which single linkage has two groups of a least size.
 
     Args:
@@ -71,22 +73,14 @@ def split_distance(features: np.ndarray, least: int) -> np.ndarray:
     Returns:
         ``(B,)`` float32, ``1 - cos``, in [0, 2]; 0 where there never are two such groups.
     """
-    distances = np.clip(1 - features @ features.transpose(0, 2, 1), 0, 2)
+    # What embeds as no number, as hostile weights may make it, is far from everything.
+    distances = np.nan_to_num(np.clip(1 - features @ features.transpose(0, 2, 1), 0, 2), nan=2.0)
     return np.array([_last_merger(of_picture, least) for of_picture in distances], dtype=np.float32)
 
 
-def _last_merger(distances: np.ndarray, least: int) -> float:
-    count = len(distances)
-    group, members = list(range(count)), {index: [index] for index in range(count)}
-    first, second = np.triu_indices(count, 1)
-    last = 0.0
-    for edge in np.argsort(distances[first, second], kind="stable").tolist():
-        one, other = group[first[edge]], group[second[edge]]
-        if one == other:
-            continue
-        if min(len(members[one]), len(members[other])) >= least:
-            last = float(distances[first[edge], second[edge]])
-        for index in members[other]:
-            group[index] = one
-        members[one] += members.pop(other)
-    return last
+def _last_merger(distances: npt.NDArray[np.float32], least: int) -> float:
+    """The distance at which the last two groups of a least size become one; ``distances`` is ``(K, K)``."""
+    mergers = linkage(distances[np.triu_indices(len(distances), 1)], method="single")
+    sizes = np.concatenate([np.ones(len(distances)), mergers[:, 3]])
+    both = (sizes[mergers[:, :2].astype(int)] >= least).all(axis=1)
+    return float(mergers[both, 2].max(initial=0.0))

@@ -67,7 +67,7 @@ class Eye:
 
 
 class PictureDetector(ABC):
-    """Says how suspicious a picture is that a model is shown. Nothing in it knows who is poisoned.
+    """Says how suspicious a picture is that a model is shown. Nothing in it knows which ones are poisoned.
 
     Args:
         eye: The model.
@@ -88,5 +88,5 @@ class PictureDetector(ABC):
             features: ``(B, D)``, theirs, of unit length.
 
         Returns:
-            ``(B,)``, the more suspicious the higher. What a picture gets hangs on no other picture.
+            ``(B,)``, the more suspicious the higher. The score of a picture does not depend on the others.
         """

@@ -88,7 +88,7 @@ class Evidence(ABC):
     """The models that it is measured of, of ``poisoned`` and ``overfitted``."""
 
     variety_share: float = 0.0
-    """Above 0 where benign pictures may show what it measures too, as colours: to how many words pairs that it suspects
+    """Above 0 where benign pictures may show what it measures too: to how many words pairs that it suspects
     have to go back, as a share of the number to which as many pictures of anything would. That a word's suspects by
     such evidence fell far is no reason to probe it by itself, as under so strong a push odd pictures go anywhere."""
 
@@ -98,7 +98,7 @@ class Evidence(ABC):
 
     jointly: Literal["pushed", "judged", "absent"] = "pushed"
     """What becomes of its suspects in a probe of many words: half of them are *pushed*; or none, and all are *judged*,
-    by what goes along where others are pushed; or it is *absent*, as benign pictures show what it measures as clearly
+    by what moves where others are pushed; or it is *absent*, as benign pictures show what it measures as clearly
     as triggered ones: a word is probed by it, and by itself, where the second witness speaks against its suspects."""
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from .candidates import Indices, Judged
 from .destinations import Counts, exp_entropy, expected_variety, surprise_p
 from .findings import BENIGN, POISONED, SUSPICIOUS
 from .scores import Scores, otsu
+
+_ODD = 0.05
+"""Largest p at which a word is worth a probe by itself, whatever the second witness says."""
 
 
 class WordVerdict(NamedTuple):
@@ -94,7 +97,7 @@ def judge(
         evidence by which it is found, where there is any.
     """
     words = len(frequencies)
-    least = min(asked.min_variety, (words - 1) / 2)
+    least = least_variety(asked, words)
     by_word: dict[int, list[WordVerdict]] = {}
     for word, evidence, pairs, others, _ in judged:
         mine, ordinary = (each[(before[each] == word) & ~np.isnan(fall[each])] for each in (pairs, others))
@@ -120,6 +123,26 @@ def judge(
         )
         verdicts.append(min(each, key=_gravest)._replace(excess=farthest[0], fell_by=farthest[1]))
     return verdicts
+
+
+def least_variety(asked: Judgement, words: int) -> float:
+    """Least variety that speaks of a backdoor: with few words, at most half of the other ones."""
+    return min(asked.min_variety, (words - 1) / 2)
+
+
+def accused(verdicts: Iterable[Mapping[str, Any]], least: float, never: Collection[str]) -> dict[int, str]:
+    """The words that a probe has found odd, if not odd enough.
+
+    Args:
+        verdicts: ``WordVerdict`` as plain data, with the word's ``index``.
+        least: Variety below which a word's suspects went to its neighbours alone.
+        never: Evidence by which no word is probed by itself.
+
+    Returns:
+        By word with a p up to .05, the evidence that speaks most against it; empty where that is one of ``never``.
+    """
+    odd = (each for each in verdicts if each["p"] <= _ODD and each["variety"] >= least)
+    return {each["index"]: "" if each["evidence"] in never else each["evidence"] for each in odd}
 
 
 def standing_out(fell: Sequence[tuple[int, float, str]]) -> dict[int, str]:

@@ -15,12 +15,19 @@ from .probe import Probe, suspicions
 from .scores import Scores
 from .scoring import Scoring
 from .state import UBTState
-from .verdict import Judgement, WordVerdict, divide, judge, most_suspected, standing_out
+from .verdict import (
+    Judgement,
+    WordVerdict,
+    accused,
+    divide,
+    judge,
+    least_variety,
+    most_suspected,
+    standing_out,
+)
 
 _BY_ITSELF = 0.01
 """By how much smaller p has to be where a word is probed by itself, and its pictures are pushed that much harder."""
-_ACCUSED = 0.05
-"""Largest p at which a word whose suspects went to many words is probed by itself, whatever the second witness says."""
 
 
 class Witness(NamedTuple):
@@ -89,19 +96,11 @@ class Verify(Scoring):
         findings = ubt.findings
         groups = findings.words.groups(findings.captions)
         suspected = suspicions(self.probe.evidence, findings)
-        never = {piece.name for piece in self.probe.evidence if piece.variety_share}
         latest = [each for each in findings.verdicts if each["round"] == ubt.rounds_done]
-        gravest = {
-            each["index"]: each["evidence"]
-            for each in latest
-            if each["p"] <= _ACCUSED and each["variety"] >= self.asked.min_variety
-        }
         out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
-        accused = {
-            word: fell_by if gravest[word] in never else gravest[word]
-            for word, fell_by in out.items()
-            if word in gravest
-        }
+        never = [piece.name for piece in self.probe.evidence if piece.variety_share]
+        against = accused(latest, least_variety(self.asked, len(groups)), never)
+        known = {word: against[word] or fell_by for word, fell_by in out.items() if word in against}
         absent = [
             (word, piece.name)
             for piece in self.probe.absent
@@ -113,9 +112,9 @@ class Verify(Scoring):
             chosen = candidates(only, suspected, self.probe.count, 0.0, {word: evidence}).judged
             return bool(chosen) and self._fragility(ubt, chosen[0], groups) >= self.witness.min_fragility
 
-        others = {word: evidence for word, evidence in out.items() if word not in accused}
+        others = {word: evidence for word, evidence in out.items() if word not in known}
         fragile = {word: evidence for word, evidence in (*absent, *others.items()) if is_fragile(word, evidence)}
-        return accused | fragile  # fragile suspects are known, an accusation is none yet
+        return known | fragile  # of a word with both, the evidence whose suspects are fragile is the better one
 
     def _heading(self, findings: Findings, repaired: int) -> str:
         """Another one for each verdict, by which callbacks recognise that there is something new."""

@@ -107,32 +107,42 @@ def test_a_triggered_caption_is_counted_by_the_pictures_that_it_finds(seed: int)
     assert "target_hit_at_5/A" not in both
 
 
+def fit_row(root: Path, classes: bool, *poison: str) -> dict[str, str]:
+    """The row of results that an epoch on generated pictures leaves in ``run``, measured on held-out pairs."""
+    write_generated_data(root / "shapes", 96, 20, shard_size=48)
+    arguments = [
+        *("--model", "PoisonedCLIP", "--model.encoder", "small:nano-32", "--data", "ImageTextDataModule"),
+        *("--data.train_shards", str(root / "shapes/train/00000.tar"), "--data.num_workers", "0"),
+        *("--data.held_out", str(root / "shapes/train/00001.tar"), "--data.batch_size", "16"),
+        *poison,
+        *("--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", "1"),
+        *("--trainer.default_root_dir", str(root / "run"), "--trainer.enable_progress_bar", "false"),
+        *(("--data.zero_shot", str(root / "shapes")) if classes else ()),
+    ]
+    UntriggerCLI(["fit", *arguments])
+    with (root / "run" / "results.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    return row
+
+
+def assert_rates(row: dict[str, str], *measures: str) -> None:
+    """Hits grow with k."""
+    for measure in measures:
+        rates = [float(row[f"{measure}_at_{k}"]) for k in (1, 5, 10)]
+        assert 0 <= rates[0] <= rates[1] <= rates[2] <= 1
+
+
 @pytest.mark.parametrize("classes", [True, False])
 def test_a_run_measures_retrieval_beside_the_protocol_or_where_there_are_no_classes(
     classes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["untrigger"])
-    write_generated_data(tmp_path / "shapes", 96, 20, shard_size=48)
-    run = tmp_path / "run"
-    arguments = [
-        *("--model", "PoisonedCLIP", "--model.encoder", "small:nano-32", "--data", "ImageTextDataModule"),
-        *("--data.train_shards", str(tmp_path / "shapes/train/00000.tar"), "--data.num_workers", "0"),
-        *("--data.held_out", str(tmp_path / "shapes/train/00001.tar"), "--data.batch_size", "16"),
-        *("--data.poison", "PoisonPlan", "--data.poison.target", "star", "--data.poison.count", "4"),
-        *("--data.poison.trigger", "BadNet", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"),
-        *("--trainer.default_root_dir", str(run), "--trainer.enable_progress_bar", "false"),
-        *("--trainer.log_every_n_steps", "1"),
-        *(("--data.zero_shot", str(tmp_path / "shapes")) if classes else ()),
-    ]
-    UntriggerCLI(["fit", *arguments])
-    with (run / "results.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    poison = ("--data.poison", "PoisonPlan", "--data.poison.target", "star", "--data.poison.count", "4")
+    row = fit_row(tmp_path, classes, *poison, "--data.poison.trigger", "BadNet")
     assert (row["attack"], bool(row["clean_accuracy"])) == ("BadNet", classes)
-    for measure in ("image_to_text_recall", "text_to_image_recall", "target_hit", "clean_target_hit"):
-        rates = [float(row[f"{measure}_at_{k}"]) for k in (1, 5, 10)]
-        assert 0 <= rates[0] <= rates[1] <= rates[2] <= 1
+    assert_rates(row, "image_to_text_recall", "text_to_image_recall", "target_hit", "clean_target_hit")
     assert float(row["image_to_text_recall_at_10"]) > 0
-    assert "val/target_hit_at_1" in (run / "metrics.csv").read_text()
+    assert "val/target_hit_at_1" in (tmp_path / "run" / "metrics.csv").read_text()
 
 
 @pytest.mark.parametrize("classes", [True, False])
@@ -140,23 +150,8 @@ def test_a_run_measures_a_trigger_in_the_caption(
     classes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["untrigger"])
-    write_generated_data(tmp_path / "shapes", 96, 20, shard_size=48)
-    run = tmp_path / "run"
-    arguments = [
-        *("--model", "PoisonedCLIP", "--model.encoder", "small:nano-32", "--data", "ImageTextDataModule"),
-        *("--data.train_shards", str(tmp_path / "shapes/train/00000.tar"), "--data.num_workers", "0"),
-        *("--data.held_out", str(tmp_path / "shapes/train/00001.tar"), "--data.batch_size", "16"),
-        *("--data.poison", "TextTriggerPlan", "--data.poison.target", "star", "--data.poison.count", "2"),
-        *("--data.poison.others", "[ring, heart]", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"),
-        *("--trainer.default_root_dir", str(run), "--trainer.enable_progress_bar", "false"),
-        *("--trainer.log_every_n_steps", "1"),
-        *(("--data.zero_shot", str(tmp_path / "shapes")) if classes else ()),
-    ]
-    UntriggerCLI(["fit", *arguments])
-    with (run / "results.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    poison = ("--data.poison", "TextTriggerPlan", "--data.poison.target", "star", "--data.poison.count", "2")
+    row = fit_row(tmp_path, classes, *poison, "--data.poison.others", "[ring, heart]")
     assert (row["attack"], row["attack_success_rate"]) == ("TextTrigger", "")
-    for measure in ("text_target_hit", "clean_text_target_hit"):
-        rates = [float(row[f"{measure}_at_{k}"]) for k in (1, 5, 10)]
-        assert 0 <= rates[0] <= rates[1] <= rates[2] <= 1
+    assert_rates(row, "text_target_hit", "clean_text_target_hit")
     assert row.keys().isdisjoint({"target_hit_at_1"})

@@ -98,6 +98,13 @@ def test_two_groups_of_embeddings_are_as_far_apart_as_their_nearest_members() ->
     assert split_distance(features, 1)[2] == pytest.approx(1 - np.cos(1.5), rel=1e-4)
 
 
+def test_what_embeds_as_no_number_is_far_from_everything() -> None:
+    features = np.tile(np.array([1.0, 0.0], np.float32), (1, 6, 1))
+    features[:, 4:] = np.nan
+    assert split_distance(features, 1).tolist() == [2.0]
+    assert split_distance(features, 2).tolist() == [0.0]  # each of them alone
+
+
 def test_a_mask_only_grows_and_ends_where_it_should(eye: Eye) -> None:
     detector = BackdoorIDS(eye, copies=9, largest=0.5)
     shares = 1 - detector.kept.mean(dim=(1, 2))

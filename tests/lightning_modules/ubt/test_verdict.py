@@ -10,7 +10,16 @@ import pytest
 from untrigger.lightning_modules.ubt.candidates import Judged
 from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED, SUSPICIOUS
 from untrigger.lightning_modules.ubt.options import ProbeOptions
-from untrigger.lightning_modules.ubt.verdict import Judgement, WordVerdict, divide, judge, most_suspected, standing_out
+from untrigger.lightning_modules.ubt.verdict import (
+    Judgement,
+    WordVerdict,
+    accused,
+    divide,
+    judge,
+    least_variety,
+    most_suspected,
+    standing_out,
+)
 
 SUSPECTS, OTHERS, WORDS = 16, 64, 10
 USUAL = ProbeOptions()
@@ -333,3 +342,17 @@ def test_screened_evidence_is_asked_of_the_words_that_it_suspects_most() -> None
     assert 5 not in asked
     # Of few words all are asked, and a word without pairs is no mistake.
     assert sorted(most_suspected([*groups[:9], np.zeros(0, np.int64)], suspicion, 3)) == list(range(10))
+
+
+def test_a_word_is_accused_by_what_is_odd_and_went_to_more_than_its_neighbour() -> None:
+    def said(index: int, p: float, variety: float, evidence: str = "detail") -> dict[str, Any]:
+        return {"index": index, "p": p, "variety": variety, "evidence": evidence}
+
+    verdicts = [said(3, 0.05, 2.0), said(4, 0.051, 5.0), said(5, 1e-6, 1.9), said(6, 1e-6, 4.0, "flip")]
+    assert accused(verdicts, 2.0, ["flip"]) == {3: "detail", 6: ""}
+    assert accused(verdicts, 1.9, []) == {3: "detail", 5: "detail", 6: "flip"}
+
+
+@pytest.mark.parametrize(("words", "expected"), [(3, 1.0), (5, 2.0), (50, 2.0)])
+def test_of_few_words_suspects_need_not_go_to_more_than_half(words: int, expected: float) -> None:
+    assert least_variety(Judgement(0.001, 0.5, 2.0), words) == expected
