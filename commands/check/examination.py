@@ -9,22 +9,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...contracts import UserMistake
 from ...datamodules.generated import write_generated_data
 from ...datamodules.shards import expand_shards
 from ...datamodules.shards.remote import is_remote
 from ...fingerprints import fingerprint
 from ...lightning_modules import DECREE, UBT
-from ...packaged_configs import packaged_config
 from ...reading import reading, user_path
 from ...run_folder.similarities import read_similarities
 from ...run_folder.suspects import poisoned_keys
 from ...run_folder.ubt import ProbedWord, UBTRecord
-from ..trainer_runs import fit_or_resume, run_trainer
+from ..trainer_runs import config_for, fit_or_resume, run_trainer
 
 DENSITIES = ("k_distance", "slof", "dao")
 _PICTURES, _STEPS, _BATCH = 2_000, 1_200, 128
-_SMALL, _LARGE = "ubt/cifar10.yaml", "ubt/finetune_rn50.yaml"
 
 
 @dataclass(frozen=True)
@@ -114,13 +111,13 @@ def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:
 
     Returns:
         What was found. The runs stay in the folders ``ubt`` and ``density``.
+
+    Raises:
+        UserMistake: If the config is of something else.
     """
-    small = subject.encoder.startswith("small:")
-    chosen = str(user_path(packaged_config(config), "config").absolute()) if config else _SMALL if small else _LARGE
+    chosen = config_for(subject.encoder, config, "ubt/cifar10.yaml", "ubt/finetune_rn50.yaml")
     data = ["--data.train_shards", shards]
-    module = fit_or_resume(chosen, [*subject.arguments, *data], subject.folder / "ubt").model
-    if not isinstance(module, UBT):
-        raise UserMistake(f"{config} is a config of {type(module).__name__}; a check takes one of UBT")
+    fit_or_resume(chosen, [*subject.arguments, *data], subject.folder / "ubt", UBT)
     density = subject.folder / "density"
     run_trainer(
         "predict",
@@ -161,8 +158,7 @@ def invert_trigger(subject: Subject, pictures: str | None) -> Inversion:
         pictures = str(shapes / "train")
     overrides = [*subject.arguments, "--data.train_shards", pictures, "--data.batch_size", str(_BATCH)]
     overrides += ["--trainer.max_epochs", "-1", "--trainer.max_steps", str(_STEPS)]
-    module = fit_or_resume("decree/cifar10.yaml", overrides, subject.folder / "decree").model
-    assert isinstance(module, DECREE), "the package's own config"
+    module = fit_or_resume("decree/cifar10.yaml", overrides, subject.folder / "decree", DECREE)
     return Inversion(module.found, module.l1_norm, module.p_l1_norm)
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ...packaged_configs import packaged_config
-from ...reading import user_path
+from ...lightning_modules import CleanCLIP
 from ..check.examination import Subject
-from ..trainer_runs import fit_or_resume
+from ..trainer_runs import config_for, fit_or_resume
 
 _CLEANED = "cleanclip"
 
@@ -25,11 +24,12 @@ def finetune(subject: Subject, shards: str, config: str | None, console: Console
 
     Returns:
         The checkpoint.
+
+    Raises:
+        UserMistake: If the config is of something else.
     """
     console.rule("Finetuning on the clean pairs with CleanCLIP")
-    small = subject.encoder.startswith("small:")
-    given = None if config is None else str(user_path(packaged_config(config), "config").absolute())
-    chosen = given or ("cleanclip/cifar10.yaml" if small else "cleanclip/cc3m_100k.yaml")
+    chosen = config_for(subject.encoder, config, "cleanclip/cifar10.yaml", "cleanclip/cc3m_100k.yaml")
     run = subject.folder / _CLEANED
-    fit_or_resume(chosen, [*subject.arguments, "--data.train_shards", shards], run)
+    fit_or_resume(chosen, [*subject.arguments, "--data.train_shards", shards], run, CleanCLIP)
     return run / "last.ckpt"

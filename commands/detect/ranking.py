@@ -13,16 +13,14 @@ from ...contracts import UserMistake
 from ...fingerprints import fingerprint
 from ...lightning_modules import PairDetectors
 from ...lightning_modules.encoders.identify import identify_encoder
-from ...packaged_configs import packaged_config
-from ...reading import shown, user_path
+from ...reading import shown
 from ...run_folder.config import CONFIG, read_config
 from ...run_folder.detection import read_detection
 from ...run_folder.manifest import MANIFEST
 from ...tables import text_cell
-from ..trainer_runs import fit_or_resume
+from ..trainer_runs import config_for, fit_or_resume
 
 SCORES = "scores.csv"
-_SMALL, _LARGE = "pair_detectors/cifar10.yaml", "pair_detectors/cc3m_rn50.yaml"
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,7 @@ def rank_pairs(
     Raises:
         UserMistake: If the config is of something else.
     """
-    small = subject.encoder.startswith("small:")
-    chosen = str(user_path(packaged_config(config), "config").absolute()) if config else _SMALL if small else _LARGE
+    chosen = config_for(subject.encoder, config, "pair_detectors/cifar10.yaml", "pair_detectors/cc3m_rn50.yaml")
     shards = subject.shards[0] if len(subject.shards) == 1 else json.dumps(subject.shards)
     overrides = ["--model.encoder", subject.encoder, "--model.init_from", str(subject.model)]
     overrides += ["--data.train_shards", shards]
@@ -91,9 +88,7 @@ def rank_pairs(
         overrides += ["--data.poison", str(subject.manifest)]
     if isolation_epochs is not None:
         overrides += ["--model.isolation_epochs", str(isolation_epochs)]
-    module = fit_or_resume(chosen, overrides, folder).model
-    if not isinstance(module, PairDetectors):
-        raise UserMistake(f"{config} is a config of {type(module).__name__}; detect takes one of PairDetectors")
+    module = fit_or_resume(chosen, overrides, folder, PairDetectors)
     _write_scores(folder, module)
     return [{"detector": row.pop("score"), **row} for row in read_detection(folder)]
 

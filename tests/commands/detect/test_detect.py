@@ -125,5 +125,6 @@ def test_what_cannot_be_ranked_is_one_line(runs: Path, quick: str, tmp_path: Pat
     (tmp_path / "other" / "badnet" / "config.yaml").unlink()
     with pytest.raises(UserMistake, match="does not say what the model was trained on: give --shards"):
         ask(str(tmp_path / "other" / "badnet"))
-    with pytest.raises(UserMistake, match="is a config of PoisonedCLIP; detect takes one of PairDetectors"):
+    with pytest.raises(UserMistake, match="is a config of PoisonedCLIP; this command takes one of PairDetectors"):
         ask(str(runs / "badnet"), "--out", "wrong", "--detectors", str(runs / "clean.yaml"))
+    assert not (Path("wrong") / "badnet" / "last.ckpt").exists(), "it ran first"
