@@ -125,7 +125,7 @@ def roclip() -> Figure:
 
 def safeclip() -> Figure:
     """The parts of a run, and how the safe share grows."""
-    figure, (axes,) = panels(("epoch", "share of pairs learnt with CLIP's loss"))
+    figure, (axes,) = panels(("epoch", "share of all pairs"))
     third = np.arange(7, 33)
     safe = np.minimum(0.4 + 0.02 * (third - 7), 0.85)
     axes.bar(np.arange(1, 6), np.ones(5), color="lightgrey", label="apart: pictures, captions")
@@ -140,7 +140,7 @@ def safeclip() -> Figure:
 def pictures() -> Figure:
     """The embedding of a picture along the mask, and where a score stands among clean ones."""
     figure, (masked, conformal) = panels(
-        ("share of the picture that is masked", "distance of the embedding to the first"),
+        ("share of the picture that is masked", "distance to the first"),
         ("score", "clean pictures"),
     )
     shares = np.linspace(0, 0.8, 12)
