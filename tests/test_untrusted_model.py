@@ -39,7 +39,8 @@ def small_config(tmp_path: Path) -> str:
 def test_every_command_of_the_page_runs_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["untrigger"])
-    monkeypatch.setattr(examination, "_SMALL", small_config(tmp_path))
+    quick = small_config(tmp_path)
+    monkeypatch.setattr(examination, "config_for", lambda *_: quick)
     monkeypatch.setattr(examination, "_PICTURES", 32)
     monkeypatch.setattr(examination, "_STEPS", 3)
     monkeypatch.setattr(examination, "_BATCH", 8)
