@@ -19,6 +19,21 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass
+class Turn:
+    """Which words a round is at.
+
+    Attributes:
+        group: The group of words whose turn it is to be probed.
+        focus: Words that are probed by themselves, as they stood out, and by which evidence; empty otherwise.
+        new: How many words were found in this round so far.
+    """
+
+    group: int = 0
+    focus: dict[int, str] = field(default_factory=dict)
+    new: int = 0
+
+
+@dataclass
 class Findings:
     """What is known of N training pairs so far.
 
@@ -32,9 +47,7 @@ class Findings:
         decision: ``(N,)``, BENIGN, SUSPICIOUS (left out of everything) or POISONED (to be unlearnt).
         poisoned_with: ``(N,)``, for each poisoned pair the index of the word that it is pushed from; else -1.
         compromised: Indices of the words of which a backdoor was found.
-        group: The group of words whose turn it is to be probed.
-        focus: Words that are probed by themselves, as they stood out, and by which evidence; empty otherwise.
-        new: How many words were found in this round so far.
+        turn: Which words the round is at.
         about: The phase that decided last; empty before.
         verdicts: What was said of each word, round by round, as plain data.
     """
@@ -47,9 +60,7 @@ class Findings:
     decision: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     poisoned_with: npt.NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     compromised: list[int] = field(default_factory=list)
-    group: int = 0
-    focus: dict[int, str] = field(default_factory=dict)
-    new: int = 0
+    turn: Turn = field(default_factory=Turn)
     about: str = ""
     verdicts: list[dict[str, Any]] = field(default_factory=list)
 
@@ -88,9 +99,9 @@ class Findings:
             "decision": torch.from_numpy(self.decision),
             "poisoned_with": torch.from_numpy(self.poisoned_with),
             "compromised": list(self.compromised),
-            "group": self.group,
-            "focus": dict(self.focus),
-            "new": self.new,
+            "group": self.turn.group,
+            "focus": dict(self.turn.focus),
+            "new": self.turn.new,
             "about": self.about,
             "verdicts": list(self.verdicts),
         }
@@ -105,7 +116,7 @@ class Findings:
         self.decision = state_dict["decision"].numpy()
         self.poisoned_with = state_dict["poisoned_with"].numpy()
         self.compromised = list(state_dict["compromised"])
-        self.group, self.new, self.focus = state_dict["group"], state_dict["new"], dict(state_dict["focus"])
+        self.turn = Turn(state_dict["group"], dict(state_dict["focus"]), state_dict["new"])
         self.about, self.verdicts = state_dict["about"], list(state_dict["verdicts"])
 
 

@@ -67,18 +67,19 @@ class Probe(Unlearn):
 
     def words(self, findings: Findings) -> Sequence[int]:
         """The words whose turn it is: those that stood out, or a group of all, frequent and rare ones."""
-        return list(findings.focus) or range(findings.group, len(findings.words), self.groups(findings))
+        turn = findings.turn
+        return list(turn.focus) or range(turn.group, len(findings.words), self.groups(findings))
 
     def chosen(self, findings: Findings, doubtful_share: float | None = None) -> Candidates:
         """The candidates of the group, of what has been measured."""
-        pairs = findings.words.groups(findings.captions)
+        pairs, focus = findings.words.groups(findings.captions), findings.turn.focus
         return candidates(
             {word: pairs[word] for word in self.words(findings)},
-            suspicions(self.evidence if findings.focus else self.joint, findings),
+            suspicions(self.evidence if focus else self.joint, findings),
             self.count,
             self.doubtful_share if doubtful_share is None else doubtful_share,
-            findings.focus or None,
-            () if findings.focus else self.judged_only,
+            focus or None,
+            () if focus else self.judged_only,
         )
 
     def pushed(self, ubt: UBTState) -> Pushed:

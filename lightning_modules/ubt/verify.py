@@ -9,7 +9,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
 from .candidates import Judged, candidates
-from .findings import POISONED, Findings, Indices
+from .findings import POISONED, Findings, Indices, Turn
 from .fragility import fragility, margins
 from .probe import Probe, suspicions
 from .scores import Scores
@@ -75,16 +75,16 @@ class Verify(Scoring):
         verdicts = self._judged(ubt, chosen)
         self._record(findings, verdicts, ubt.rounds_done)
         self._decide(findings, verdicts, ubt.rounds_done)
-        if not findings.focus and findings.group + 1 < self.probe.groups(findings):
-            findings.group += 1
+        turn = findings.turn
+        if not turn.focus and turn.group + 1 < self.probe.groups(findings):
+            turn.group += 1
             return "probe"
-        if not findings.focus and not findings.new:
-            findings.focus = self._doubtful(ubt)
-            if findings.focus:
+        if not turn.focus and not turn.new:
+            turn.focus = self._doubtful(ubt)
+            if turn.focus:
                 return "probe"
-        new = findings.new
-        findings.group, findings.new, findings.focus = 0, 0, {}
-        return "repair" if new else None
+        findings.turn = Turn()
+        return "repair" if turn.new else None
 
     def _doubtful(self, ubt: UBTState) -> dict[int, str]:
         """The words of this round that are probed by themselves, and by which evidence.
@@ -119,10 +119,10 @@ class Verify(Scoring):
     def _heading(self, findings: Findings, repaired: int) -> str:
         """Another one for each verdict, by which callbacks recognise that there is something new."""
         heading = "verify" if not repaired else f"verify {repaired + 1}"
-        if findings.focus:
+        if findings.turn.focus:
             return f"{heading}, closer"
         groups = self.probe.groups(findings)
-        return heading if groups == 1 else f"{heading}, group {findings.group + 1} of {groups}"
+        return heading if groups == 1 else f"{heading}, group {findings.turn.group + 1} of {groups}"
 
     def _judged(self, ubt: UBTState, chosen: Sequence[Judged]) -> list[WordVerdict]:
         """What the probe says of its words and, of those that it accuses, the second witness.
@@ -138,7 +138,7 @@ class Verify(Scoring):
         shares = {piece.name: piece.variety_share for piece in self.probe.evidence}
         verdicts = judge(chosen, self._fall(findings), before, after, frequencies, self.asked, shares)
         by = {(each.word, each.evidence): each for each in chosen}
-        certain = self.witness.certain * (_BY_ITSELF if findings.focus else 1)
+        certain = self.witness.certain * (_BY_ITSELF if findings.turn.focus else 1)
         ubt.return_to_answer()
         for index, verdict in enumerate(verdicts):
             if verdict.found:
@@ -169,7 +169,7 @@ class Verify(Scoring):
         findings.about = self._heading(findings, repaired)
         for verdict in verdicts:
             if verdict.found:
-                findings.new += 1
+                findings.turn.new += 1
                 group, suspicion = groups[verdict.word], suspected[verdict.evidence]
                 self._add(findings, verdict.word, divide(group, fall, suspicion, self.retained_share))
 

@@ -8,7 +8,7 @@ import torch
 
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
 from untrigger.lightning_modules.ubt.captions import CaptionTokens
-from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED, SUSPICIOUS, Findings, most, sample
+from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED, SUSPICIOUS, Findings, Turn, most, sample
 from untrigger.lightning_modules.ubt.words import Words
 
 TOKENIZE = SmallTokenizer(32)
@@ -40,7 +40,7 @@ def some() -> Findings:
     findings.decision = np.array([BENIGN, POISONED, SUSPICIOUS], np.int8)
     findings.poisoned_with = np.array([-1, 1, -1], np.int16)
     findings.compromised, findings.about = [1], "verify 2"
-    findings.group, findings.new, findings.focus = 3, 2, {4: "DetailMargin", 1: "other"}
+    findings.turn = Turn(3, {4: "DetailMargin", 1: "other"}, 2)
     findings.verdicts = [{"round": 0, "word": "star", "p": 0.5, "found": False}]
     return findings
 
@@ -49,7 +49,7 @@ def test_the_state_is_plain_and_brings_everything_back(tmp_path: Path) -> None:
     findings, again = some(), Findings(CaptionTokens(TOKENIZE))
     torch.save(findings.state_dict(), tmp_path / "state.pt")
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    for name in ("keys", "words", "compromised", "about", "verdicts", "compromised_words", "group", "new", "focus"):
+    for name in ("keys", "words", "compromised", "about", "verdicts", "compromised_words", "turn"):
         assert getattr(again, name) == getattr(findings, name), name
     for name in ("seen", "suspicion"):
         one, other = getattr(findings, name), getattr(again, name)
