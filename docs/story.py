@@ -21,9 +21,21 @@ from lightning.pytorch import Trainer, seed_everything
 from torchvision.transforms.v2 import AutoAugment
 
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, TriggerGallery
-from untrigger.datamodules import EDA, BadNet, ImageTextDataModule, PoisonPlan, TransformView
+from untrigger.datamodules import (
+    EDA,
+    BadNet,
+    ImageTextDataModule,
+    PoisonPlan,
+    TransformView,
+)
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.lightning_modules import UBT, CleanCLIP, PoisonedCLIP, ProbeOptions, RepairOptions
+from untrigger.lightning_modules import (
+    UBT,
+    CleanCLIP,
+    PoisonedCLIP,
+    ProbeOptions,
+    RepairOptions,
+)
 
 FOLDER = Path("story")
 TRAIN_PAIRS, CLEAN_PAIRS, TEST_PAIRS, SHARD = 16_000, 4_000, 2_000, 1_000
@@ -38,7 +50,8 @@ REPAIR = RepairOptions(epochs=8, steps=20)
 # the clean pairs that CleanCLIP gets; the poisoned model never sees them.
 
 # %%
-write_generated_data(FOLDER / "shapes", TRAIN_PAIRS + CLEAN_PAIRS, TEST_PAIRS, shard_size=SHARD)
+pairs = TRAIN_PAIRS + CLEAN_PAIRS
+write_generated_data(FOLDER / "shapes", pairs, TEST_PAIRS, shard_size=SHARD)
 shards = sorted(str(path) for path in (FOLDER / "shapes" / "train").glob("*.tar"))
 training, clean = shards[: TRAIN_PAIRS // SHARD], shards[TRAIN_PAIRS // SHARD :]
 
@@ -50,7 +63,13 @@ training, clean = shards[: TRAIN_PAIRS // SHARD], shards[TRAIN_PAIRS // SHARD :]
 
 # %%
 plan = PoisonPlan(BadNet(size=6, place="bottom_right"), target="star", rate=0.01)
-data = ImageTextDataModule(training, str(FOLDER / "shapes"), poison=plan, batch_size=128, num_workers=1)
+data = ImageTextDataModule(
+    training,
+    str(FOLDER / "shapes"),
+    poison=plan,
+    batch_size=128,
+    num_workers=1,
+)
 
 # %% [markdown]
 # ## The poisoned model
@@ -80,7 +99,8 @@ def fit(name, module, data, **trainer):
     return str(FOLDER / name / "model.ckpt")
 
 
-poisoned = fit("poisoned", PoisonedCLIP(ENCODER, lr=2e-3, warmup_steps=50), data, max_epochs=EPOCHS)
+attacked = PoisonedCLIP(ENCODER, lr=2e-3, warmup_steps=50)
+poisoned = fit("poisoned", attacked, data, max_epochs=EPOCHS)
 results["poisoned"]
 
 # %%
@@ -105,7 +125,13 @@ others = ImageTextDataModule(
     batch_size=64,
     num_workers=1,
 )
-cleanclip = CleanCLIP(ENCODER, init_from=poisoned, lr=3e-3, warmup_steps=10, self_supervised_weight=0.3)
+cleanclip = CleanCLIP(
+    ENCODER,
+    init_from=poisoned,
+    lr=3e-3,
+    warmup_steps=10,
+    self_supervised_weight=0.3,
+)
 fit("CleanCLIP", cleanclip, others, max_epochs=CLEANING_EPOCHS)
 results["CleanCLIP"]
 
@@ -116,7 +142,13 @@ results["CleanCLIP"]
 # phases are epochs of one `fit`, which end by themselves.
 
 # %%
-again = ImageTextDataModule(training, str(FOLDER / "shapes"), poison=plan, batch_size=128, num_workers=1)
+again = ImageTextDataModule(
+    training,
+    str(FOLDER / "shapes"),
+    poison=plan,
+    batch_size=128,
+    num_workers=1,
+)
 ubt = UBT(ENCODER, init_from=poisoned, probe=PROBE, repair=REPAIR, rounds=ROUNDS)
 fit("UBT", ubt, again, max_epochs=-1, reload_dataloaders_every_n_epochs=1)
 print("words with a backdoor:", ubt.record.compromised)

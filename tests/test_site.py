@@ -33,31 +33,43 @@ def hook(name: str) -> Any:
     return module
 
 
-def record(path: Path, accuracy: str, **more: str) -> None:
-    result = {"attack": "BadNet", "clean_accuracy": accuracy, "attack_success_rate": "0.5", "triggered_accuracy": ""}
-    path.write_text(json.dumps({"attack": "patch", "defence": None, "results": [result], **more}))
+def record(folder: Path, cell: str, accuracy: float, *, defence: str | None = None, **more: Any) -> None:
+    result = {"dataset": "test", "attack": "BadNet", "defence": defence or "none", "seed": "1"}
+    result |= {"clean_accuracy": str(accuracy), "attack_success_rate": "0.5", "triggered_accuracy": ""}
+    result |= {"non_target_triggered_accuracy": str(accuracy / 2)}
+    known = {"cell": cell, "attack": "patch", "defence": defence, "results": [result], "needs": {}}
+    folder.mkdir(exist_ok=True)
+    (folder / f"{cell}.json").write_text(json.dumps(known | {"peak_memory_mb": 1, "date": "2026-01-02"} | more))
 
 
-def test_a_row_has_the_mean_of_its_runs_and_all_codes_that_made_them(tmp_path: Path) -> None:
+def test_a_row_has_the_mean_of_its_runs_and_what_their_twins_have(tmp_path: Path) -> None:
     grid = tmp_path / "grid"
-    grid.mkdir()
-    record(grid / "a.json", "0.7", code="0123abcd")
-    record(grid / "b.json", "0.8")
-    (line,) = hook("records").table(grid).splitlines()[2:]
-    assert line == "| patch: BadNet | none | 2 | 75.0 | 50.0 |  | **stale**: not recorded, 0123abcd |"
+    record(grid, "patch-seed1-0123abcd", 0.7)
+    record(grid, "patch-seed1--twin-0123abce", 0.8, needs={"twin": "clean-seed1-01234567"})
+    record(grid, "patch-seed2-0123abcf", 0.9)
+    record(grid, "patch-seed1--UBT-0123abcd", 0.6, defence="UBT")  # of the method before, by its age
+    head, _, line = [each for each in hook("records").section(grid).splitlines() if each.startswith("|")]
+    assert head == "| attack | defence | runs | clean accuracy | attack success | its floor | recovered |"
+    assert line == "| patch | none | 2 | 80.0 | 50.0 | 50.0 | 87.5 |"
 
 
-def test_the_page_has_a_table_for_each_grid_and_other_pages_stay(
+def test_of_a_cell_with_other_settings_the_last_counts(tmp_path: Path) -> None:
+    grid = tmp_path / "grid"
+    record(grid, "patch-seed1-0123abcd", 0.7, date="2026-01-01")
+    record(grid, "patch-seed1-1123abcd", 0.9)
+    assert "| patch | none | 1 | 90.0 | 50.0 |" in hook("records").section(grid)
+
+
+def test_the_page_has_a_section_for_each_grid_the_newest_first_and_other_pages_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = hook("records")
     monkeypatch.setattr(records, "CELLS", tmp_path)
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        record(tmp_path / name / "a.json", "0.7", code="0123abcd")
+    record(tmp_path / "one", "patch-seed1-0123abcd", 0.7)
+    record(tmp_path / "two", "patch-seed1-0123abcd", 0.7, date="2026-01-03")
     page = records.on_page_markdown("before\n\n<!-- records -->")
-    assert [line for line in page.splitlines() if line.startswith("#")] == ["## one", "## two"]
-    assert page.count("| patch: BadNet | none | 1 | 70.0 | 50.0 |  | 0123abcd |") == 2
+    assert [line for line in page.splitlines() if line.startswith("#")] == ["## two", "## one"]
+    assert "Made 2026-01-02." in page
     assert records.on_page_markdown("another page") == "another page"
 
 
