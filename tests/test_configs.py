@@ -80,6 +80,13 @@ def test_a_config_builds_and_takes_a_step(config: str, tmp_path: Path, monkeypat
     assert cli.trainer.global_step == (0 if "class_path: UBT" in text else 1)
 
 
+def _cells(path: str) -> list[Cell]:
+    content = yaml.safe_load(Path(path).read_text())
+    parser = ArgumentParser()
+    parser.add_class_arguments(BenchSpec, "spec")
+    return expand(parser.instantiate(parser.parse_object({"spec": content | {"data": "cifar10"}})).spec)
+
+
 def _kind(cell: Cell) -> tuple[object, ...]:
     """What tells runs apart beside numbers, targets and files: of each kind, one is tried."""
     pairs = zip(cell.arguments[::2], cell.arguments[1::2], strict=True)
@@ -88,20 +95,21 @@ def _kind(cell: Cell) -> tuple[object, ...]:
     return cell.config, cell.subcommand, tuple(flags)
 
 
-@pytest.mark.parametrize("path", BENCHES)
-def test_the_runs_of_a_bench_are_runs_of_the_package(
-    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+KINDS = {_kind(cell): (f"{Path(path).stem}-{cell.name}", cell) for path in BENCHES for cell in _cells(path)}
+
+
+def test_every_bench_has_runs() -> None:
+    assert len(BENCHES) > 5
+    assert all(map(_cells, BENCHES))
+    assert len(KINDS) > 50
+
+
+@pytest.mark.parametrize("cell", [cell for _, cell in KINDS.values()], ids=[name for name, _ in KINDS.values()])
+def test_a_run_of_a_bench_is_one_of_the_package(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["untrigger"])
-    content = yaml.safe_load(Path(path).read_text())
-    parser = ArgumentParser()
-    parser.add_class_arguments(BenchSpec, "spec")
-    cells = expand(parser.instantiate(parser.parse_object({"spec": content | {"data": "cifar10"}})).spec)
     paths = BenchPaths(tmp_path, tmp_path, tmp_path, "cifar10")
-    kinds = {_kind(cell): cell for cell in cells}
-    for cell in kinds.values():
-        arguments = [word.replace("last.ckpt", "absent.ckpt") for word in fit_arguments(cell, paths)]
-        with pytest.raises((UserMistake, SystemExit)) as caught:
-            UntriggerCLI(arguments)
-        # Everything is understood, up to data, a checkpoint, a patch and an encoder that are not there.
-        assert re.search(r"cifar10|absent|patch\.png|runs/vit-32", str(caught.value)), caught.value
+    arguments = [word.replace("last.ckpt", "absent.ckpt") for word in fit_arguments(cell, paths)]
+    with pytest.raises((UserMistake, SystemExit)) as caught:
+        UntriggerCLI(arguments)
+    # Everything is understood, up to data, a checkpoint, a patch and an encoder that are not there.
+    assert re.search(r"cifar10|absent|patch\.png|runs/vit-32", str(caught.value)), caught.value
