@@ -6,9 +6,10 @@ import io
 import sys
 
 from . import __version__
-from .interrupt import SAID, STATUS, ended_by_ctrl_c
+from .importing import importing
+from .interrupt import SAID, STATUS
 
-with ended_by_ctrl_c():
+with importing():
     from .commands import COMMANDS, command
     from .contracts import UserMistake
     from .duplicate_keys import check_said_once
@@ -47,7 +48,7 @@ def run(arguments: list[str]) -> int:
     elif name == "--version":
         print(f"untrigger {__version__}")
     elif name in TRAINER_COMMANDS:
-        with ended_by_ctrl_c():
+        with importing():
             from .lightning_cli import UntriggerCLI  # takes seconds to import
             from .own_modules import search_working_folder
 
@@ -55,7 +56,7 @@ def run(arguments: list[str]) -> int:
         # LightningCLI warns when it is given arguments beside those of the process, which it reads by itself.
         UntriggerCLI(None if arguments == sys.argv[1:] else arguments)
     elif name in COMMANDS:
-        with ended_by_ctrl_c():
+        with importing():
             chosen = command(name)
         return chosen.run(f"untrigger {name}", arguments[1:])
     else:

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -200,7 +201,7 @@ def workers(folder: Path, batches: int = 200) -> dict[str, float]:
 
 
 def first_step(folder: Path | str, *options: str) -> dict[str, float]:
-    """Seconds from the start of a process to the end of a run of one step."""
+    """Seconds from the start of a process to the end of a run of one step, and how many of them it was computing."""
     with tempfile.TemporaryDirectory() as root:
         arguments = {
             "--model": "PoisonedCLIP",
@@ -212,9 +213,11 @@ def first_step(folder: Path | str, *options: str) -> dict[str, float]:
             "--trainer.default_root_dir": root,
         }
         command = [sys.executable, "-m", "untrigger.cli", "fit", *(word for pair in arguments.items() for word in pair)]
-        started = time.perf_counter()
+        started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([*command, *options], check=True, capture_output=True)
-        return {"fit of one step, s": time.perf_counter() - started}
+        took, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        computed = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return {"fit of one step, s": took, "the same, processor s": computed}
 
 
 class Peak(Callback):

@@ -6,7 +6,7 @@ import sys
 from typing import Literal
 
 from ...contracts import UserMistake
-from ...interrupt import ended_by_ctrl_c
+from ...importing import importing
 from ..declaration import Command
 from .specification import BenchSpec
 
@@ -56,7 +56,7 @@ def bench(
     """
     if jobs < 1:
         raise UserMistake(f"--jobs is {jobs}, not at least 1")
-    with ended_by_ctrl_c():  # it brings torch and matplotlib along
+    with importing():  # it brings torch and matplotlib along
         from .session import Session
 
     session = Session(spec, out, cells, [only] if isinstance(only, str) else only, part, rerun)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import write_text
-from ...interrupt import ended_by_ctrl_c
+from ...importing import importing
 from ...reading import read_json, reading, user_path
 from ...run_lock import held_folder
 from ..asked import take_folder
@@ -53,7 +53,7 @@ def check(
         invert: With data, invert the trigger as well.
         pictures: Shards with the pictures for that; those of the data, or else generated ones, unless given.
     """
-    with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
+    with importing():  # they bring open_clip along, which takes seconds
         from ...lightning_modules.encoders.identify import open_encoder
         from .examination import content_of
 
@@ -73,7 +73,7 @@ def _examine(
     model: str, encoder: str, folder: Path, shards: str | None, ubt: str | None, pictures: str | None, invert: bool
 ) -> int:
     """Ask what is to be asked, and leave the answer in the folder; the exit code."""
-    with ended_by_ctrl_c():
+    with importing():
         from rich.console import Console
         from rich.markup import escape
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from ...contracts import UserMistake
 from ...files import new_folder
-from ...interrupt import ended_by_ctrl_c
+from ...importing import importing
 from ...reading import user_path
 from ...run_folder.suspects import SUSPECTS
 from ...run_folder.ubt import UBTRecord
@@ -56,7 +56,7 @@ def clean(
         cleanclip: Config of CleanCLIP (YAML); configs/cleanclip/cifar10.yaml for small encoders and
             configs/cleanclip/cc3m_100k.yaml for others unless given.
     """
-    with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
+    with importing():  # they bring open_clip along, which takes seconds
         from ...lightning_modules.encoders import load_weights
         from ...lightning_modules.encoders.identify import open_encoder
         from ..check.examination import Subject

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...interrupt import ended_by_ctrl_c
+from ...importing import importing
 from ...run_lock import held_folder
 from ..declaration import Command
 
@@ -20,7 +20,7 @@ def demo(out: str = "runs/demo", seed: int = 0) -> None:
             earlier demo is replaced.
         seed: Of the data, the poison and the training.
     """
-    with ended_by_ctrl_c():  # torch comes along
+    with importing():  # torch comes along
         from .story import run_story
 
     with held_folder(out, "--out"):

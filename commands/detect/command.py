@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...contracts import UserMistake
-from ...interrupt import ended_by_ctrl_c
+from ...importing import importing
 from ...reading import shown, user_path
 from ...run_lock import held_folder
 from ..asked import take_folder
@@ -43,7 +43,7 @@ def detect(
     Raises:
         UserMistake: If a run cannot be ranked, or the folder holds something else.
     """
-    with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
+    with importing():  # they bring open_clip along, which takes seconds
         from .ranking import rank_pairs, subject_of
         from .table import print_table, write_table
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...contracts import UserMistake
-from ...interrupt import ended_by_ctrl_c
+from ...importing import importing
 from ...reading import user_path
 from ..declaration import Command
 
@@ -33,7 +33,7 @@ def export(
             one of the model's own library unless given.
         encoder: What the model is, as for --model.encoder, where the file does not say.
     """
-    with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
+    with importing():  # they bring open_clip along, which takes seconds
         from ...lightning_modules.encoders.identify import open_encoder
         from .formats import exporter_for
         from .handing_back import hand_back

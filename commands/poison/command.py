@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...contracts import UserMistake
-from ...interrupt import ended_by_ctrl_c
+from ...importing import importing
 from ...run_lock import held_folder
 from ..declaration import Command
 
@@ -42,7 +42,7 @@ def poison(
         preview: Write nothing but preview.png: pictures of chosen pairs, what the triggers make of them, and the
             difference.
     """
-    with ended_by_ctrl_c():
+    with importing():
         from ...datamodules.poisoning import poison_of
         from ...datamodules.shards import ShardSet, expand_shards
         from ...datamodules.shards.remote import is_remote
@@ -71,7 +71,7 @@ def poison(
 
 
 def _plan_type() -> Any:
-    with ended_by_ctrl_c():
+    with importing():
         from ...datamodules.poisoning import PoisonSpec
     return PoisonSpec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...interrupt import ended_by_ctrl_c
+from ...importing import importing
 from ..declaration import Command
 
 
@@ -26,7 +26,7 @@ def report(runs: list[str], out: str = "report.html") -> None:
     Raises:
         UserMistake: If no run is given, a folder is missing or holds no results, or the file cannot be written.
     """
-    with ended_by_ctrl_c():
+    with importing():
         from .document import write_report  # brings matplotlib along
 
     write_report([Path(run) for run in runs], Path(out))

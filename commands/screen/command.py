@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...contracts import UserMistake
-from ...interrupt import ended_by_ctrl_c
+from ...importing import importing
 from ...reading import shown, user_path
 from ..declaration import Command
 
@@ -53,7 +53,7 @@ def screen(
         UserMistake: If something cannot be read, or so low a rate takes more pictures than there are.
     """
     target = _table_path(out, rate, batch_size)
-    with ended_by_ctrl_c():  # they bring open_clip along, which takes seconds
+    with importing():  # they bring open_clip along, which takes seconds
         from ...lightning_modules.encoders.identify import open_encoder
         from .pictures import open_pictures
         from .screening import Screening, chosen_texts

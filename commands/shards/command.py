@@ -9,7 +9,7 @@ from typing import Any
 
 from ...contracts import UserMistake
 from ...files import write_text
-from ...interrupt import ended_by_ctrl_c
+from ...importing import importing
 from ...reading import shown, user_path
 from ..declaration import Command, CommandGroup
 
@@ -42,7 +42,7 @@ def shards_from_csv(
     Raises:
         UserMistake: If the CSV, its columns or the output folder cannot be used, or too many rows are bad.
     """
-    with ended_by_ctrl_c():  # torch comes along
+    with importing():  # torch comes along
         from ...datamodules.shards.writer import write_training_shards
         from .sources import csv_rows, in_threads, load_pair
         from .writing import check_share, write_counted
@@ -89,7 +89,7 @@ def shards_from_folder(
     Raises:
         UserMistake: If the folder, a file or the output folder cannot be used, or too many pictures are bad.
     """
-    with ended_by_ctrl_c():  # torch comes along
+    with importing():  # torch comes along
         import numpy as np
 
         from .class_order import number_order
@@ -156,7 +156,7 @@ def shards_from_torchvision(
     Raises:
         UserMistake: If the dataset, a file or the output folder cannot be used, or too many pictures are bad.
     """
-    with ended_by_ctrl_c():  # torch comes along
+    with importing():  # torch comes along
         import numpy as np
 
         from .sources import load_from_dataset, torchvision_dataset
@@ -188,7 +188,7 @@ def write_sizes(shards: str, output: Path) -> None:
     Raises:
         UserMistake: If a shard cannot be read, or two have one file name.
     """
-    with ended_by_ctrl_c():  # torch comes along
+    with importing():  # torch comes along
         from ...datamodules.shards import ShardSet, expand_shards
 
     paths = expand_shards(shards)
