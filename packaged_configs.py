@@ -12,7 +12,7 @@ from .contracts import UserMistake
 from .nearest import meant
 from .reading import shown
 
-_FOLDER = "configs"
+_FOLDER, _GRIDS = "configs", "bench"
 
 
 def packaged_config(name: str) -> str:
@@ -35,15 +35,18 @@ def packaged_config(name: str) -> str:
     return name
 
 
-def nearest_config(name: str) -> str:
+def nearest_config(name: str, grid: bool) -> str:
     """The end of a complaint: the package's config whose name is nearest; nothing where none is near.
 
     Args:
-        name: As the user wrote it.
+        name: As the user wrote it: with the folder or, where that says nothing, the file's name alone.
+        grid: Whether it is to be a grid of ``untrigger bench``, and not a run.
     """
     own = Path(str(files("untrigger") / _FOLDER))
     prefix = f"{_FOLDER}/" if name.startswith(f"{_FOLDER}/") else ""
-    return meant(name, [prefix + path.relative_to(own).as_posix() for path in sorted(own.rglob("*.yaml"))])
+    there = [path.relative_to(own) for path in sorted(own.rglob("*.yaml"))]
+    known = [prefix + path.as_posix() for path in there if (path.parts[0] == _GRIDS) == grid]
+    return meant(name, known) or (meant(f"{_GRIDS}/{name}", known) if grid else "")
 
 
 def _names_no_file(text: str) -> bool:
@@ -64,6 +67,7 @@ class ConfigFile(ActionConfigFile):
             UserMistake: If there is no such file, with the nearest of the package's.
         """
         found = packaged_config(values) if isinstance(values, str) else values
+        grid = str(parser.prog).endswith(f" {_GRIDS}")
         if isinstance(found, str) and _names_no_file(found):
-            raise UserMistake(f"config {shown(found)} does not exist{nearest_config(found)}")
+            raise UserMistake(f"config {shown(found)} does not exist{nearest_config(found, grid)}")
         super().__call__(parser, cfg, found, option_string)  # type: ignore[no-untyped-call]  # jsonargparse's

@@ -160,12 +160,15 @@ def test_configs_of_the_package_are_found_in_any_folder(tmp_path: Path, monkeypa
         ("configs/utb/cifar10.yml", "; did you mean configs/ubt/cifar10.yaml?"),
         ("ubt/cifar10", "; did you mean ubt/cifar10.yaml?"),
         ("quite/another.yaml", ""),
+        ("bench cifr10.yaml", "; did you mean bench/cifar10.yaml?"),
+        ("bench configs/bench/tiny10.yaml", "; did you mean configs/bench/tiny100.yaml?"),
     ],
 )
 def test_the_packages_config_that_is_nearest_to_a_missing_one_is_named(
     name: str, meant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["untrigger"])
+    command, _, name = name.rpartition(" ")
     with pytest.raises(UserMistake) as mistake:
-        cli.run(["fit", "--config", name])
+        cli.run([command or "fit", "--config", name])
     assert str(mistake.value).endswith(f"{name} does not exist{meant}")

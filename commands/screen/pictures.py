@@ -99,6 +99,8 @@ def open_pictures(source: str) -> PictureSource:
     with reading("pictures", source):
         folder = Path(source).expanduser()
         is_folder = folder.is_dir()
+        if not folder.suffix and set("{[*:").isdisjoint(source) and not folder.exists():
+            raise UserMistake(f"folder {shown(source)} does not exist")
     if not is_folder:
         return _of_shards(source)
     if (folder / _CLASSNAMES).is_file():

@@ -139,7 +139,8 @@ def test_mistakes_are_one_line(scene: Scene) -> None:
         ((scene.others, "--rate", "0"), "--rate is 0.0, not above 0 and below 1"),
         ((scene.others, "--batch_size", "0"), "--batch_size is 0, not at least 1"),
         (("empty",), "empty has no picture"),
-        (("absent",), "absent does not exist"),
+        (("absent",), "folder absent does not exist"),
+        (("absent.tar",), "shard absent.tar does not exist"),
         ((scene.others, "--out", "empty"), "empty is a folder"),
         ((scene.others, "--rate", "0.01"), "takes at least 100 pictures, and there are 60"),
         (
