@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...contracts import UserMistake
@@ -19,12 +19,19 @@ _CLASSNAMES = "classnames.txt"
 
 
 class PictureSource(ABC):
-    """Pictures by key, as the files that they are."""
+    """Pictures by key, as the files that they are.
+
+    Args:
+        files: Those that it reads, or the shards' addresses.
+    """
 
     classnames: list[str] | None = None
     """The classes that the source names itself; None where it does not."""
     templates: list[str] | None = None
     """The captions that it names itself, with ``{c}`` for a class."""
+
+    def __init__(self, files: Iterable[str | Path]) -> None:
+        self.files = [str(file) for file in files]
 
     @abstractmethod
     def __len__(self) -> int:
@@ -53,15 +60,15 @@ class FolderPictures(PictureSource):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
                 here = (Path(path, name) for name in sorted(names) if not name.startswith("."))
                 found += [path for path in here if path.suffix.lower() in _SUFFIXES]
-        self._paths = found
+        super().__init__(found)
         if not found:
             raise UserMistake(f"{shown(folder)} has no picture (JPEG, PNG or WebP) and no shard (.tar)")
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.files)
 
     def __iter__(self) -> Iterator[tuple[str, bytes | BadSample]]:
-        for path in self._paths:
+        for path in map(Path, self.files):
             yield str(path.relative_to(self._folder)), _read(path)
 
 
@@ -73,6 +80,7 @@ class ShardPictures(PictureSource):
     """
 
     def __init__(self, shards: ShardSet) -> None:
+        super().__init__(shards.paths)
         self._shards = shards
 
     def __len__(self) -> int:
@@ -109,6 +117,20 @@ def open_pictures(source: str) -> PictureSource:
         found.classnames, found.templates = zero_shot.class_prompts.classnames, zero_shot.templates
         return found
     return _of_shards(str(folder)) if any(folder.glob("*.tar")) else FolderPictures(folder)
+
+
+def check_apart(pictures: PictureSource, clean: PictureSource) -> None:
+    """See that the pictures that are known to be clean are others than those that are judged by them.
+
+    Raises:
+        UserMistake: If any file is read for both.
+    """
+    known = set(map(os.path.realpath, clean.files))
+    both = [file for file in pictures.files if os.path.realpath(file) in known]
+    if both:
+        raise UserMistake(
+            f"--clean has {shown(both[0])}, which is among the pictures too: what is judged is no measure of itself"
+        )
 
 
 def _of_shards(source: str) -> PictureSource:

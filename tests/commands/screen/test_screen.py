@@ -139,6 +139,7 @@ def test_mistakes_are_one_line(scene: Scene) -> None:
         ((scene.others, "--rate", "0"), "--rate is 0.0, not above 0 and below 1"),
         ((scene.others, "--batch_size", "0"), "--batch_size is 0, not at least 1"),
         (("empty",), "empty has no picture"),
+        ((scene.others, "--clean", scene.others), r"--clean has .*, which is among the pictures too"),
         (("absent",), "folder absent does not exist"),
         (("absent.tar",), "shard absent.tar does not exist"),
         ((scene.others, "--out", "empty"), "empty is a folder"),
