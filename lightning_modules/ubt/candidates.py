@@ -25,6 +25,8 @@ class Judged(NamedTuple):
     """Ordinary ones of the same word."""
     pushed: Indices
     """The suspicious ones that are."""
+    next: Indices
+    """As many that are next in the ranking, and are not pushed either. Where many are poisoned, they tell more."""
 
 
 class Candidates(NamedTuple):
@@ -90,11 +92,12 @@ def candidates(
             rest = ranking[max(most, len(ranking) // 4) :]
             others = generator.choice(rest, min(len(rest), 256), replace=False)
             is_pushed = np.array([role[pair] for pair in ranking[:most].tolist()], dtype=np.bool_)
-            foremost = ranking[:most]
-            judged.append(Judged(word, name, foremost[~is_pushed], np.sort(others), foremost[is_pushed]))
+            foremost, deeper = ranking[:most], ranking[most : min(2 * most, len(ranking) // 4)]
+            deeper = deeper[[role.get(pair) is not True for pair in deeper.tolist()]]
+            judged.append(Judged(word, name, foremost[~is_pushed], np.sort(others), foremost[is_pushed], deeper))
     empty = np.zeros(0, dtype=np.int64)
     every = np.concatenate([empty, *pushed])
-    doubtful.update(every.tolist(), *(each.pairs.tolist() for each in judged))
+    doubtful.update(every.tolist(), *(np.append(each.pairs, each.next).tolist() for each in judged))
     return Candidates(every, np.concatenate([empty, *words]), judged, np.array(sorted(doubtful), dtype=np.int64))
 
 

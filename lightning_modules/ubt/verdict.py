@@ -14,6 +14,8 @@ from .destinations import Counts, exp_entropy, expected_variety, surprise_p
 from .findings import BENIGN, POISONED, SUSPICIOUS
 from .scores import Scores, otsu
 
+_DEPTHS = 2
+"""A word is judged by its foremost suspects of a kind, and by twice as many."""
 _ODD = 0.05
 """Largest p at which a word is worth a probe by itself, whatever the second witness says."""
 
@@ -80,7 +82,8 @@ def judge(
     Where pushing half of a word's suspects moves the other half too, they have something in common. That alone is no
     backdoor: near-duplicates move together too. But under a trigger there is anything, so pictures with one go back to
     many words, and to words that ordinary pictures of theirs do not go to, where odd pictures of a word go to its one
-    neighbour. Only pairs whose best word was their own before count.
+    neighbour. Only pairs whose best word was their own before count. Foremost suspects are the purest, where few are
+    poisoned; where many are, twice as many say far more: both are tested.
 
     Args:
         judged: As ``candidates`` gives them.
@@ -96,25 +99,14 @@ def judge(
         For each word that is judged, what the evidence with the smallest p says, of equal ones the most variety; of
         evidence by which it is found, where there is any.
     """
-    words = len(frequencies)
-    least = least_variety(asked, words)
+    tests = _DEPTHS * len(judged)
     by_word: dict[int, list[WordVerdict]] = {}
-    for word, evidence, pairs, others, _ in judged:
-        mine, ordinary = (each[(before[each] == word) & ~np.isnan(fall[each])] for each in (pairs, others))
-        gone, others_gone = (
-            np.bincount(after[each][after[each] != word], minlength=words) for each in (mine, ordinary)
-        )
-        moved, others_moved = int(gone.sum()), int(others_gone.sum())
-        p = min(1.0, surprise_p(gone, len(mine) - moved, others_gone, len(ordinary) - others_moved) * len(judged))
-        variety = exp_entropy(gone)
-        share = moved / max(len(mine), 1)
-        found = p <= asked.significance and share >= asked.min_moved and variety >= least
-        if found and variety_shares[evidence]:
-            found = variety >= variety_shares[evidence] * expected_variety(frequencies, word, moved)
-        others_share, fallen = others_moved / max(len(ordinary), 1), _mean(fall[mine])
-        excess = fallen - _mean(fall[ordinary])
-        verdict = WordVerdict(word, evidence, share, others_share, p, variety, fallen, excess, evidence, found)
-        by_word.setdefault(word, []).append(verdict)
+    for each in judged:
+        for pairs in (each.pairs, np.append(each.pairs, each.next)):
+            verdict = _verdict(
+                each, pairs, fall, before, after, frequencies, asked, variety_shares[each.evidence], tests
+            )
+            by_word.setdefault(each.word, []).append(verdict)
     verdicts = []
     for each in by_word.values():
         farthest = max(
@@ -123,6 +115,32 @@ def judge(
         )
         verdicts.append(min(each, key=_gravest)._replace(excess=farthest[0], fell_by=farthest[1]))
     return verdicts
+
+
+def _verdict(
+    judged: Judged,
+    pairs: Indices,
+    fall: Scores,
+    before: npt.NDArray[np.int64],
+    after: npt.NDArray[np.int64],
+    frequencies: Counts,
+    asked: Judgement,
+    variety_share: float,
+    tests: int,
+) -> WordVerdict:
+    """What some of the suspects say, of which ``tests`` are made in all; for the others see ``judge``."""
+    word, words = judged.word, len(frequencies)
+    mine, ordinary = (each[(before[each] == word) & ~np.isnan(fall[each])] for each in (pairs, judged.others))
+    gone, others_gone = (np.bincount(after[each][after[each] != word], minlength=words) for each in (mine, ordinary))
+    moved, others_moved = int(gone.sum()), int(others_gone.sum())
+    p = min(1.0, surprise_p(gone, len(mine) - moved, others_gone, len(ordinary) - others_moved) * tests)
+    variety, share = exp_entropy(gone), moved / max(len(mine), 1)
+    found = p <= asked.significance and share >= asked.min_moved and variety >= least_variety(asked, words)
+    if found and variety_share:
+        found = variety >= variety_share * expected_variety(frequencies, word, moved)
+    others_share, fallen = others_moved / max(len(ordinary), 1), _mean(fall[mine])
+    excess, name = fallen - _mean(fall[ordinary]), judged.evidence
+    return WordVerdict(word, name, share, others_share, p, variety, fallen, excess, name, found)
 
 
 def least_variety(asked: Judgement, words: int) -> float:

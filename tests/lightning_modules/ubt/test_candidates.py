@@ -34,9 +34,10 @@ def test_every_other_one_of_the_first_is_pushed_and_the_rest_judged() -> None:
     assert (judged.word, judged.evidence) == (0, "one")
     assert judged.pairs.tolist() == ranking[1:6:2]
     assert judged.pushed.tolist() == ranking[0:6:2]
+    assert judged.next.tolist() == ranking[6:12]
     # Those that are compared with lie beyond the first quarter.
     assert judged.others.tolist() == sorted(ranking[20:])
-    assert found.doubtful.tolist() == sorted(ranking[:6])
+    assert found.doubtful.tolist() == sorted(ranking[:12])
 
 
 def test_ordinary_pairs_are_drawn_where_there_are_many() -> None:
@@ -151,7 +152,9 @@ def test_a_pair_of_several_words_may_be_pushed_from_each() -> None:
     found = candidates({0: group(range(40)), 1: group(range(0, 40, 2))}, {"one": scores}, 4, 0.0)
     assert list(zip(found.pushed.tolist(), found.words.tolist(), strict=True)) == [(0, 0), (2, 0), (0, 1), (4, 1)]
     assert [judged.pairs.tolist() for judged in found.judged] == [[1, 3], [2, 6]]
-    assert found.doubtful.tolist() == [0, 1, 2, 3, 4, 6]
+    # The next of a word end where its first quarter does.
+    assert [judged.next.tolist() for judged in found.judged] == [[4, 5, 6, 7], [8]]
+    assert found.doubtful.tolist() == list(range(9))
 
 
 @pytest.mark.parametrize("groups", [[], [group()], [group(range(3))]])

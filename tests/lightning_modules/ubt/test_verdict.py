@@ -44,6 +44,7 @@ class Probed:
                 np.arange(start, start + SUSPECTS),
                 np.arange(start + SUSPECTS, start + each),
                 np.zeros(0, int),
+                np.zeros(0, int),
             )
             for word, start in enumerate(starts.tolist())
             for name in evidence
@@ -103,6 +104,22 @@ def test_a_word_whose_ordinary_pairs_move_as_well_is_no_backdoor() -> None:
     verdicts = probed.judge()
     assert verdicts[3].p == pytest.approx(1)
     assert not found(verdicts)
+
+
+def test_the_next_suspects_speak_too_where_they_move_with_the_foremost() -> None:
+    probed = Probed()
+    probed.move(3, [1, 2, 4, 5, 6, 7, 8, 9])
+    alone = probed.judge()[3]
+    last = WORDS * (SUSPECTS + OTHERS)
+    following = np.arange(last, last + SUSPECTS)
+    probed.before, probed.after = (np.append(each, np.full(SUSPECTS, 3)) for each in (probed.before, probed.after))
+    probed.fall = np.append(probed.fall, np.full(SUSPECTS, 0.01, np.float32))
+    probed.judged[3] = probed.judged[3]._replace(next=following)
+    assert probed.judge()[3].p == alone.p, "they stay, and the foremost alone say more"
+    probed.after[following[:10]] = [1, 2, 4, 5, 6, 7, 8, 9, 1, 2]
+    verdict = probed.judge()[3]
+    assert verdict.p < alone.p / 100
+    assert verdict.moved == 18 / (2 * SUSPECTS)
 
 
 def test_several_words_may_hide_a_backdoor() -> None:
