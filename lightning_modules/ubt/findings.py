@@ -25,11 +25,13 @@ class Turn:
     Attributes:
         group: The group of words whose turn it is to be probed.
         focus: Words that are probed by themselves, as they stood out, and by which evidence; empty otherwise.
+        gently: Whether that is done at a lower rate, as nothing but the probe speaks against them.
         new: How many words were found in this round so far.
     """
 
     group: int = 0
     focus: dict[int, str] = field(default_factory=dict)
+    gently: bool = False
     new: int = 0
 
 
@@ -101,6 +103,7 @@ class Findings:
             "compromised": list(self.compromised),
             "group": self.turn.group,
             "focus": dict(self.turn.focus),
+            "gently": self.turn.gently,
             "new": self.turn.new,
             "about": self.about,
             "verdicts": list(self.verdicts),
@@ -116,7 +119,8 @@ class Findings:
         self.decision = state_dict["decision"].numpy()
         self.poisoned_with = state_dict["poisoned_with"].numpy()
         self.compromised = list(state_dict["compromised"])
-        self.turn = Turn(state_dict["group"], dict(state_dict["focus"]), state_dict["new"])
+        turn = [state_dict[name] for name in ("group", "focus", "gently", "new")]
+        self.turn = Turn(turn[0], dict(turn[1]), *turn[2:])
         self.about, self.verdicts = state_dict["about"], list(state_dict["verdicts"])
 
 

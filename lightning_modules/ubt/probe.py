@@ -15,6 +15,9 @@ from .transplants import BESIDE_THE_OBJECT
 from .unlearn import Pushed, Unlearn, UnlearnWeights
 
 _HALF = 0.5
+_GENTLER = 3
+"""By how much lower the rate is where words are probed by themselves that nothing but a probe speaks against: pushed at
+the full rate, a word's odd pictures go along far beyond chance, and ordinary ones too."""
 
 
 class Probe(Unlearn):
@@ -60,6 +63,11 @@ class Probe(Unlearn):
     def begin(self, ubt: UBTState) -> None:
         """Start from the model in question."""
         ubt.return_to_answer()
+
+    def learning_rate(self, module: UBTState, step: int) -> float:
+        """See ``Unlearn``; lower where words are probed gently."""
+        rate = super().learning_rate(module, step)
+        return rate / _GENTLER if module.findings.turn.gently else rate
 
     def groups(self, findings: Findings) -> int:
         """How many groups of words there are."""

@@ -157,10 +157,12 @@ def accused(verdicts: Iterable[Mapping[str, Any]], least: float, never: Collecti
         never: Evidence by which no word is probed by itself.
 
     Returns:
-        By word with a p up to .05, the evidence that speaks most against it; empty where that is one of ``never``.
+        By word with a p up to .05, the evidence that speaks most against it or, where that is one of ``never``, whose
+        suspects fell farthest; none where there is neither.
     """
     odd = (each for each in verdicts if each["p"] <= _ODD and each["variety"] >= least)
-    return {each["index"]: "" if each["evidence"] in never else each["evidence"] for each in odd}
+    by = {each["index"]: each["fell_by"] if each["evidence"] in never else each["evidence"] for each in odd}
+    return {word: evidence for word, evidence in by.items() if evidence}
 
 
 def standing_out(fell: Sequence[tuple[int, float, str]]) -> dict[int, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
@@ -25,9 +25,6 @@ from .verdict import (
     most_suspected,
     standing_out,
 )
-
-_BY_ITSELF = 0.01
-"""By how much smaller p has to be where a word is probed by itself, and its pictures are pushed that much harder."""
 
 
 class Witness(NamedTuple):
@@ -67,8 +64,8 @@ class Verify(Scoring):
     def end(self, ubt: UBTState) -> str | None:
         """Judge the words; after the last group, unlearn all that was found so far.
 
-        Where nothing was, some words are probed once more by themselves, as a strong trigger takes many steps
-        (``_doubtful``). Where there is nothing still, that is the end.
+        Where nothing was, some words are probed once more by themselves: those whose suspects are fragile, as a strong
+        trigger takes many steps; where nothing was found still, gently those that stood out. Then that is the end.
         """
         self.gather(ubt)
         findings, chosen = ubt.findings, self.probe.chosen(ubt.findings).judged
@@ -79,28 +76,43 @@ class Verify(Scoring):
         if not turn.focus and turn.group + 1 < self.probe.groups(findings):
             turn.group += 1
             return "probe"
-        if not turn.focus and not turn.new:
-            turn.focus = self._doubtful(ubt)
+        if not turn.new and not turn.gently:
+            fragile = {} if turn.focus else self._fragile(ubt)
+            turn.focus, turn.gently = fragile or self._odd(ubt), not fragile
             if turn.focus:
                 return "probe"
         findings.turn = Turn()
         return "repair" if turn.new else None
 
-    def _doubtful(self, ubt: UBTState) -> dict[int, str]:
-        """The words of this round that are probed by themselves, and by which evidence.
+    def _latest(self, ubt: UBTState) -> list[dict[str, Any]]:
+        """What the probe of many words has said of each in this round."""
+        first: dict[int, dict[str, Any]] = {}
+        for each in ubt.findings.verdicts:
+            if each["round"] == ubt.rounds_done:
+                first.setdefault(each["index"], each)  # what comes later is of the word by itself
+        return list(first.values())
 
-        Of those whose suspects fell farthest, the ones that the probe has accused, by the evidence that speaks most
-        against them, or whose suspects are fragile, by the evidence that suspected these; and words whose suspects by
-        evidence that was absent so far are fragile, by that.
+    def _odd(self, ubt: UBTState) -> dict[int, str]:
+        """The words that stood out or are accused, and by which evidence they are probed by themselves.
+
+        By what speaks most against them, unless that is never asked alone, or by what fell farthest.
+        """
+        findings, latest = ubt.findings, self._latest(ubt)
+        out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
+        never = [piece.name for piece in self.probe.evidence if piece.variety_share]
+        against = accused(latest, least_variety(self.asked, len(findings.words)), never)
+        return out | against
+
+    def _fragile(self, ubt: UBTState) -> dict[int, str]:
+        """The words with fragile suspects, and by which evidence these are.
+
+        Of those whose suspects fell farthest, and by evidence that was absent so far of those that it suspects most: of
+        a word with both, the former is the better one.
         """
         findings = ubt.findings
         groups = findings.words.groups(findings.captions)
         suspected = suspicions(self.probe.evidence, findings)
-        latest = [each for each in findings.verdicts if each["round"] == ubt.rounds_done]
-        out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
-        never = [piece.name for piece in self.probe.evidence if piece.variety_share]
-        against = accused(latest, least_variety(self.asked, len(groups)), never)
-        known = {word: against[word] or fell_by for word, fell_by in out.items() if word in against}
+        out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in self._latest(ubt)])
         absent = [
             (word, piece.name)
             for piece in self.probe.absent
@@ -112,15 +124,13 @@ class Verify(Scoring):
             chosen = candidates(only, suspected, self.probe.count, 0.0, {word: evidence}).judged
             return bool(chosen) and self._fragility(ubt, chosen[0], groups) >= self.witness.min_fragility
 
-        others = {word: evidence for word, evidence in out.items() if word not in known}
-        fragile = {word: evidence for word, evidence in (*absent, *others.items()) if is_fragile(word, evidence)}
-        return known | fragile  # of a word with both, the evidence whose suspects are fragile is the better one
+        return {word: evidence for word, evidence in (*absent, *out.items()) if is_fragile(word, evidence)}
 
     def _heading(self, findings: Findings, repaired: int) -> str:
         """Another one for each verdict, by which callbacks recognise that there is something new."""
         heading = "verify" if not repaired else f"verify {repaired + 1}"
         if findings.turn.focus:
-            return f"{heading}, closer"
+            return f"{heading}, {'gently' if findings.turn.gently else 'closer'}"
         groups = self.probe.groups(findings)
         return heading if groups == 1 else f"{heading}, group {findings.turn.group + 1} of {groups}"
 
@@ -138,12 +148,11 @@ class Verify(Scoring):
         shares = {piece.name: piece.variety_share for piece in self.probe.evidence}
         verdicts = judge(chosen, self._fall(findings), before, after, frequencies, self.asked, shares)
         by = {(each.word, each.evidence): each for each in chosen}
-        certain = self.witness.certain * (_BY_ITSELF if findings.turn.focus else 1)
         ubt.return_to_answer()
         for index, verdict in enumerate(verdicts):
             if verdict.found:
                 fragile = self._fragility(ubt, by[verdict.word, verdict.evidence], groups)
-                verdicts[index] = verdict.witnessed(fragile, self.witness.min_fragility, certain)
+                verdicts[index] = verdict.witnessed(fragile, self.witness.min_fragility, self.witness.certain)
         return verdicts
 
     def _fragility(self, ubt: UBTState, judged: Judged, groups: Sequence[Indices]) -> float:

@@ -40,7 +40,7 @@ def some() -> Findings:
     findings.decision = np.array([BENIGN, POISONED, SUSPICIOUS], np.int8)
     findings.poisoned_with = np.array([-1, 1, -1], np.int16)
     findings.compromised, findings.about = [1], "verify 2"
-    findings.turn = Turn(3, {4: "DetailMargin", 1: "other"}, 2)
+    findings.turn = Turn(3, {4: "DetailMargin", 1: "other"}, True, 2)
     findings.verdicts = [{"round": 0, "word": "star", "p": 0.5, "found": False}]
     return findings
 
