@@ -119,8 +119,8 @@ class Findings:
         self.decision = state_dict["decision"].numpy()
         self.poisoned_with = state_dict["poisoned_with"].numpy()
         self.compromised = list(state_dict["compromised"])
-        turn = [state_dict[name] for name in ("group", "focus", "gently", "new")]
-        self.turn = Turn(turn[0], dict(turn[1]), *turn[2:])
+        gently = state_dict.get("gently", False)  # a checkpoint of before has none
+        self.turn = Turn(state_dict["group"], dict(state_dict["focus"]), gently, state_dict["new"])
         self.about, self.verdicts = state_dict["about"], list(state_dict["verdicts"])
 
 
