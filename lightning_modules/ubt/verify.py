@@ -93,15 +93,17 @@ class Verify(Scoring):
         return list(first.values())
 
     def _odd(self, ubt: UBTState) -> dict[int, str]:
-        """The words that stood out or are accused, and by which evidence they are probed by themselves.
+        """The foremost half of the words that stood out, and those that are accused, and by which evidence.
 
-        By what speaks most against them, unless that is never asked alone, or by what fell farthest.
+        By what speaks most against them, unless that is never asked alone, or by what fell farthest. Half, since words
+        that are pushed together hinder each other.
         """
         findings, latest = ubt.findings, self._latest(ubt)
         out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
+        foremost = dict(list(out.items())[: -(-len(out) // 2)])
         never = [piece.name for piece in self.probe.evidence if piece.variety_share]
         against = accused(latest, least_variety(self.asked, len(findings.words)), never)
-        return out | against
+        return foremost | against
 
     def _fragile(self, ubt: UBTState) -> dict[int, str]:
         """The words with fragile suspects, and by which evidence these are.

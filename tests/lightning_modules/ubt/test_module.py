@@ -197,7 +197,7 @@ def test_words_with_fragile_suspects_are_probed_by_themselves_and_then_gently_th
         assert diary.phases == ["score", "probe", "verify"] + ["probe", "verify"] * (len(expected) + 1)
         judged = [verdict["word"] for verdict in ubt.findings.verdicts][len(ubt.findings.words) :]
         assert judged[: len(expected)] == expected
-        assert 2 <= len(set(judged[len(expected) :])) == len(judged[len(expected) :])
+        assert 1 <= len(set(judged[len(expected) :])) == len(judged[len(expected) :])
         assert not ubt.alarm
 
 
