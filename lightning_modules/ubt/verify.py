@@ -26,6 +26,10 @@ from .verdict import (
     standing_out,
 )
 
+_GENTLY = 100
+"""By how much larger the p may be beyond which nobody is asked, of words that are probed gently: those of clean models'
+words are as chance has them there, the least of 27 was .01."""
+
 
 class Witness(NamedTuple):
     """When the second witness confirms what the probe says of a word."""
@@ -150,11 +154,12 @@ class Verify(Scoring):
         shares = {piece.name: piece.variety_share for piece in self.probe.evidence}
         verdicts = judge(chosen, self._fall(findings), before, after, frequencies, self.asked, shares)
         by = {(each.word, each.evidence): each for each in chosen}
+        certain = self.witness.certain * (_GENTLY if findings.turn.gently else 1)
         ubt.return_to_answer()
         for index, verdict in enumerate(verdicts):
             if verdict.found:
                 fragile = self._fragility(ubt, by[verdict.word, verdict.evidence], groups)
-                verdicts[index] = verdict.witnessed(fragile, self.witness.min_fragility, self.witness.certain)
+                verdicts[index] = verdict.witnessed(fragile, self.witness.min_fragility, certain)
         return verdicts
 
     def _fragility(self, ubt: UBTState, judged: Judged, groups: Sequence[Indices]) -> float:
