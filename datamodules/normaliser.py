@@ -16,16 +16,23 @@ class Normaliser:
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         self.mean, self.std = mean, std
-        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._rows: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalise ``(N, 3, S, S)`` uint8."""
-        scales = self._scales.get(images.device)
-        if scales is None:
-            mean, std = (
-                torch.tensor(values).view(1, 3, 1, 1).to(images.device, non_blocking=True)
-                for values in (self.mean, self.std)
+        """Normalise ``(N, 3, H, W)`` uint8, of whatever layout; the result has channels-last memory."""
+        scale, shift = self._row(images.shape[3], images.device)
+        # Rows of all channels: over three numbers at a time, the loops of the CPU take twice as long.
+        rows = images.permute(0, 2, 3, 1).flatten(2).float()
+        torch.addcmul(shift, rows, scale, out=rows)
+        return rows.unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
+
+    def _row(self, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """By what a row of pixels is multiplied, and what is added: each ``(3 * W,)``."""
+        kept = self._rows.get((width, device))
+        if kept is None:
+            mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+            scale, shift = (
+                values.repeat(width).to(device, non_blocking=True) for values in (1 / (255 * std), -mean / std)
             )
-            scales = self._scales[images.device] = (1 / (255 * std), -mean / std)
-        scale, shift = scales
-        return torch.addcmul(shift, images.float(), scale)
+            kept = self._rows[width, device] = scale, shift
+        return kept

@@ -6,21 +6,25 @@ import json
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+import torch
 from simplejpeg import decode_jpeg, decode_jpeg_header
+from torch.nn import functional
 
 from ..bad_samples import BadSample
-from ..picture_files import as_rgb, check_scans, opened_picture
+from ..picture_files import MAX_PIXELS, as_rgb, check_scans, opened_picture
 
 _PLAIN_JPEG = ("YCbCr", "RGB", "Gray")
 """Colour spaces that every decoder turns into the same RGB; of CMYK there are two opposite readings."""
+_PARTS = (8, 4, 2)
+"""By which libjpeg divides a side while it decodes: what Pillow's ``draft`` chooses from."""
 
 
 def decode_picture(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
-    """Decode a picture into the model's input square: the short side resized (bicubic), the centre cropped.
+    """Decode a picture into the model's input square: the centre cropped, the square resized (bicubic, antialiased).
 
-    The centre square is resized in one go. A JPEG that is larger than the input is decoded at a reduced size (1/2,
-    1/4 or 1/8, never below the input's) first. A picture that already is the square is returned as it is.
+    The crop is of whole pixels; where it cannot lie in the middle, it lies half a pixel to the left of it or above. A
+    JPEG that is larger than the input is decoded at a reduced size (1/2, 1/4 or 1/8, never below the input's) first. A
+    picture that already is the square is returned as it is.
 
     Args:
         data: A JPEG, PNG or WebP file.
@@ -32,37 +36,53 @@ def decode_picture(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
     Raises:
         BadSample: As ``opened_picture`` and ``as_rgb``.
     """
-    plain = _decode_plain_jpeg(data, image_size)
-    if plain is not None:
-        return plain
+    pixels = _decode_faultless_jpeg(data, image_size)
+    if pixels is not None:
+        return _resized(_centre_square(pixels), image_size)
     with opened_picture(data) as picture:
         if picture.format == "JPEG" and min(picture.size) > image_size:
             picture.draft("RGB", (image_size, image_size))
-        square = as_rgb(picture)
-        width, height = square.size
-        if (width, height) != (image_size, image_size):
-            side = min(width, height)
-            left, top = (width - side) / 2, (height - side) / 2
-            box = (left, top, left + side, top + side)
-            square = square.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
-        return np.asarray(square)
+        return _resized(_centre_square(np.asarray(as_rgb(picture))), image_size)
 
 
-def _decode_plain_jpeg(data: bytes, image_size: int) -> npt.NDArray[np.uint8] | None:
-    """A faultless JPEG that already is the square, ``(S, S, 3)``, in a fifth of Pillow's time; the pixels are equal.
+def _decode_faultless_jpeg(data: bytes, image_size: int) -> npt.NDArray[np.uint8] | None:
+    """A faultless JPEG at the size at which Pillow would decode it, ``(H, W, 3)``, in less time; the pixels are equal.
 
-    Anything else is None: what is to be resized, and whatever libjpeg as much as warns of. The verdict on a file that
+    Anything else is None: whatever is too large, and whatever libjpeg as much as warns of. The verdict on a file that
     may be broken is Pillow's.
     """
     try:
         height, width, colours, _ = decode_jpeg_header(data)
-        if (height, width) != (image_size, image_size) or colours not in _PLAIN_JPEG:
+        if height * width > MAX_PIXELS or colours not in _PLAIN_JPEG:
             return None
         check_scans(data, width, height)
-        square: npt.NDArray[np.uint8] = decode_jpeg(data)
-        return square
+        part = next((part for part in _PARTS if min(height, width) >= part * image_size), 1)
+        least = {"min_height": -(-height // part), "min_width": -(-width // part)} if part > 1 else {}
+        pixels: npt.NDArray[np.uint8] = decode_jpeg(data, min_factor=part, **least)
+        return pixels
     except ValueError:
         return None
+
+
+def _centre_square(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The largest square of ``(H, W, 3)`` about its centre."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def _resized(square: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """A square as ``(S, S, 3)``: Pillow's bicubic filter by torch, which takes a third of the time.
+
+    Of torch's numbers three in a thousand differ from Pillow's, by 1 or 2.
+    """
+    if len(square) == side:
+        return square
+    # What Pillow hands over is read-only, of which torch warns.
+    channels_last = torch.from_numpy(np.require(square, requirements="W"))[None].permute(0, 3, 1, 2)
+    resized = functional.interpolate(channels_last, (side, side), mode="bicubic", antialias=True)
+    return resized.permute(0, 2, 3, 1)[0].numpy()
 
 
 def decode_caption(data: bytes) -> str:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from PIL import Image
 
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.bad_samples import BadSample
-from untrigger.datamodules.shards import ShardSet, expand_shards, index, shard_set
+from untrigger.datamodules.shards import ShardSet, expand_shards, index, samples, shard_set
 from untrigger.datamodules.shards.samples import decode_caption, decode_label, decode_picture
 
 
@@ -259,16 +260,39 @@ def test_a_shard_that_gets_shorter_while_it_is_read_makes_bad_samples(
         shards.read_members(0, 0, "picture", "txt")
 
 
-def test_geometry_is_short_side_resized_and_centre_cropped() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 60, 3), dtype=np.uint8)
+def encoded(pixels: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    resized = Image.fromarray(pixels).resize((30, 10), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(decode_picture(buffer.getvalue(), 10), np.asarray(resized.crop((10, 0, 20, 10))))
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"),
+    [
+        (20, 60, slice(None), slice(20, 40)),
+        (60, 20, slice(20, 40), slice(None)),
+        (20, 61, slice(None), slice(20, 40)),  # half a pixel to the left
+        (7, 7, slice(None), slice(None)),
+        (1, 5, slice(None), slice(2, 3)),
+    ],
+)
+def test_geometry_is_centre_cropped_and_resized_as_pillow_does(
+    height: int, width: int, rows: slice, columns: slice
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(pixels[rows, columns]).resize((10, 10), Image.Resampling.BICUBIC))
+    found = decode_picture(encoded(pixels), 10)
+    assert found.shape == (10, 10, 3)
+    assert found.dtype == np.uint8
+    assert found.flags.c_contiguous  # as what is resized is, or a batch would not be channels-last
+    differences = np.abs(found.astype(int) - expected)
+    assert differences.max() <= 2
+    assert (differences > 0).mean() <= 0.02
+
+
+def test_a_picture_of_the_input_size_is_returned_as_it_is() -> None:
     same = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(same).save(buffer, "PNG")
-    np.testing.assert_array_equal(decode_picture(buffer.getvalue(), 16), same)
+    np.testing.assert_array_equal(decode_picture(encoded(same), 16), same)
 
 
 def test_a_large_jpeg_is_decoded_at_reduced_size_and_looks_the_same() -> None:
@@ -315,6 +339,60 @@ def test_a_jpeg_of_the_input_size_takes_the_short_way_to_the_same_pixels(
     expected = as_pillow_has_it(data)
     monkeypatch.setattr(Image, "open", None)
     np.testing.assert_array_equal(decode_picture(data, 16), expected)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"subsampling": 0},
+    {"subsampling": 1},
+    {"progressive": True},
+    {"keep_rgb": True},
+]
+
+
+def the_long_way(data: bytes, monkeypatch: pytest.MonkeyPatch) -> np.ndarray | None:
+    """What Pillow's decoder leads to, or None."""
+    with monkeypatch.context() as patch:
+        patch.setattr(samples, "decode_jpeg_header", Mock(side_effect=ValueError))
+        try:
+            return decode_picture(data, 16)
+        except BadSample:
+            return None
+
+
+SIZES = [(15, 33), (16, 40), (31, 45), (32, 33), (63, 64), (64, 65), (129, 200), (3, 2)]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=[" ".join(each) or "usual" for each in OPTIONS])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_jpeg_of_any_size_takes_the_short_way_to_the_same_pixels(
+    options: dict[str, Any], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8), "JPEG", **options)
+    expected = the_long_way(data, monkeypatch)
+    monkeypatch.setattr(samples, "opened_picture", None)
+    np.testing.assert_array_equal(decode_picture(data, 16), expected)
+
+
+@pytest.mark.parametrize("size", [(12, 14), (40, 35)], ids=str)
+def test_a_damaged_jpeg_of_another_size_is_what_pillow_makes_of_it(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = np.random.default_rng(1)
+    whole = encoded(draws.integers(0, 256, (*size, 3), dtype=np.uint8), "JPEG")
+    damaged = [whole[:end] for end in range(2, len(whole), 11)]
+    for _ in range(300):
+        changed = bytearray(whole)
+        changed[draws.integers(2, len(whole))] = draws.integers(256)
+        damaged.append(bytes(changed))
+    expected = [the_long_way(data, monkeypatch) for data in damaged]
+    assert 20 < sum(pixels is None for pixels in expected) < len(damaged) - 100
+    for data, wanted in zip(damaged, expected, strict=True):
+        if wanted is None:
+            with pytest.raises(BadSample):
+                decode_picture(data, 16)
+        else:
+            np.testing.assert_array_equal(decode_picture(data, 16), wanted)
 
 
 def test_a_cmyk_jpeg_of_the_input_size_goes_the_long_way() -> None:
