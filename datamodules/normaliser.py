@@ -24,7 +24,7 @@ class Normaliser:
         # Rows of all channels: over three numbers at a time, the loops of the CPU take twice as long.
         rows = images.permute(0, 2, 3, 1).flatten(2).float()
         torch.addcmul(shift, rows, scale, out=rows)
-        return rows.unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
+        return rows.view(*rows.shape[:2], images.shape[3], 3).permute(0, 3, 1, 2)
 
     def _row(self, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """By what a row of pixels is multiplied, and what is added: each ``(3 * W,)``."""
