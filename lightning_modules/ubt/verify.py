@@ -27,8 +27,12 @@ from .verdict import (
 )
 
 _GENTLY = 100
-"""By how much larger the p may be beyond which nobody is asked, of words that are probed gently: those of clean models'
-words are as chance has them there, the least of 27 was .01."""
+"""By how much larger the p may be beyond which nobody is asked, of words that are probed gently: those of clean CIFAR-10
+models' words are as chance has them there, the least of 27 was .01."""
+_ANYTHING = 0.6
+"""To how many words their suspects have to go, as a share of pictures of anything (``Evidence.variety_share``): odd
+pictures of a word may move alike however gently they are pushed (a clean model's hearts and stars, p 3e-22), but to
+few words (.4 and .5 of as many)."""
 
 
 class Witness(NamedTuple):
@@ -151,7 +155,8 @@ class Verify(Scoring):
         )
         groups = findings.words.groups(findings.captions)
         frequencies = np.array([len(group) for group in groups])
-        shares = {piece.name: piece.variety_share for piece in self.probe.evidence}
+        least = _ANYTHING if findings.turn.gently else 0.0
+        shares = {piece.name: max(piece.variety_share, least) for piece in self.probe.evidence}
         verdicts = judge(chosen, self._fall(findings), before, after, frequencies, self.asked, shares)
         by = {(each.word, each.evidence): each for each in chosen}
         certain = self.witness.certain * (_GENTLY if findings.turn.gently else 1)
