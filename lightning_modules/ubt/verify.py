@@ -27,8 +27,8 @@ from .verdict import (
 )
 
 _GENTLY = 100
-"""By how much larger the p may be beyond which nobody is asked, of words that are probed gently: those of clean CIFAR-10
-models' words are as chance has them there, the least of 27 was .01."""
+"""By how much larger the p may be beyond which nobody is asked, of words that are probed gently: of clean CIFAR-10
+models' words they are as chance has them there, the least of 27 was .01."""
 _ANYTHING = 0.6
 """To how many words their suspects have to go, as a share of pictures of anything (``Evidence.variety_share``): odd
 pictures of a word may move alike however gently they are pushed (a clean model's hearts and stars, p 3e-22), but to
