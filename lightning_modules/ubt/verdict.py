@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,21 +148,17 @@ def least_variety(asked: Judgement, words: int) -> float:
     return min(asked.min_variety, (words - 1) / 2)
 
 
-def accused(verdicts: Iterable[Mapping[str, Any]], least: float, never: Collection[str]) -> dict[int, str]:
+def accused(verdicts: Iterable[Mapping[str, Any]], least: float) -> dict[int, str]:
     """The words that a probe has found odd, if not odd enough.
 
     Args:
         verdicts: ``WordVerdict`` as plain data, with the word's ``index``.
         least: Variety below which a word's suspects went to its neighbours alone.
-        never: Evidence by which no word is probed by itself.
 
     Returns:
-        By word with a p up to .05, the evidence that speaks most against it or, where that is one of ``never``, whose
-        suspects fell farthest; none where there is neither.
+        By word with a p up to .05, the evidence that speaks most against it.
     """
-    odd = (each for each in verdicts if each["p"] <= _ODD and each["variety"] >= least)
-    by = {each["index"]: each["fell_by"] if each["evidence"] in never else each["evidence"] for each in odd}
-    return {word: evidence for word, evidence in by.items() if evidence}
+    return {each["index"]: each["evidence"] for each in verdicts if each["p"] <= _ODD and each["variety"] >= least}
 
 
 def standing_out(fell: Sequence[tuple[int, float, str]]) -> dict[int, str]:

@@ -28,7 +28,7 @@ from .verdict import (
 
 _GENTLY = 100
 """By how much larger the p may be beyond which nobody is asked, of words that are probed gently: of clean CIFAR-10
-models' words they are as chance has them there, the least of 27 was .01."""
+models' words they are as chance has them there, the least of 23 was .01."""
 _ANYTHING = 0.6
 """To how many words their suspects have to go, as a share of pictures of anything (``Evidence.variety_share``): odd
 pictures of a word may move alike however gently they are pushed (a clean model's hearts and stars, p 3e-22), but to
@@ -103,15 +103,13 @@ class Verify(Scoring):
     def _odd(self, ubt: UBTState) -> dict[int, str]:
         """The foremost half of the words that stood out, and those that are accused, and by which evidence.
 
-        By what speaks most against them, unless that is never asked alone, or by what fell farthest. Half, since words
-        that are pushed together hinder each other.
+        By what speaks most against them, or by what fell farthest. Half, since words that are pushed together hinder
+        each other.
         """
         findings, latest = ubt.findings, self._latest(ubt)
         out = standing_out([(each["index"], each["excess"], each["fell_by"]) for each in latest])
         foremost = dict(list(out.items())[: -(-len(out) // 2)])
-        never = [piece.name for piece in self.probe.evidence if piece.variety_share]
-        against = accused(latest, least_variety(self.asked, len(findings.words)), never)
-        return foremost | against
+        return foremost | accused(latest, least_variety(self.asked, len(findings.words)))
 
     def _fragile(self, ubt: UBTState) -> dict[int, str]:
         """The words with fragile suspects, and by which evidence these are.

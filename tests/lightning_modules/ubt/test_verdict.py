@@ -363,11 +363,11 @@ def test_screened_evidence_is_asked_of_the_words_that_it_suspects_most() -> None
 
 def test_a_word_is_accused_by_what_is_odd_and_went_to_more_than_its_neighbour() -> None:
     def said(index: int, p: float, variety: float, evidence: str = "detail") -> dict[str, Any]:
-        return {"index": index, "p": p, "variety": variety, "evidence": evidence, "fell_by": "outlines" * (index != 7)}
+        return {"index": index, "p": p, "variety": variety, "evidence": evidence}
 
     verdicts = [said(3, 0.05, 2.0), said(4, 0.051, 5.0), said(5, 1e-6, 1.9), said(6, 1e-6, 4.0, "flip")]
-    assert accused([*verdicts, said(7, 1e-6, 4.0, "flip")], 2.0, ["flip"]) == {3: "detail", 6: "outlines"}
-    assert accused(verdicts, 1.9, []) == {3: "detail", 5: "detail", 6: "flip"}
+    assert accused(verdicts, 2.0) == {3: "detail", 6: "flip"}
+    assert accused(verdicts, 1.9) == {3: "detail", 5: "detail", 6: "flip"}
 
 
 @pytest.mark.parametrize(("words", "expected"), [(3, 1.0), (5, 2.0), (50, 2.0)])
