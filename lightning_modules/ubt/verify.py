@@ -29,10 +29,10 @@ from .verdict import (
 _GENTLY = 100
 """By how much larger the p may be beyond which nobody is asked, of words that are probed gently: of clean CIFAR-10
 models' words they are as chance has them there, the least of 23 was .01."""
-_ANYTHING = 0.6
+_ANYTHING = 0.5
 """To how many words their suspects have to go, as a share of pictures of anything (``Evidence.variety_share``): odd
-pictures of a word may move alike however gently they are pushed (a clean model's hearts and stars, p 3e-22), but to
-few words (.4 and .5 of as many)."""
+pictures of a word may move alike however gently they are pushed, but to few words. Seen of a clean model's shapes with
+a p down to 3e-22: at most .43; of WaNet's targets: at least .53."""
 
 
 class Witness(NamedTuple):
