@@ -55,14 +55,12 @@ def screen(
     target = _table_path(out, rate, batch_size)
     with importing():  # they bring open_clip along, which takes seconds
         from ...lightning_modules.encoders.identify import open_encoder
-        from .pictures import check_apart, open_pictures
+        from .pictures import open_clean, open_pictures
         from .screening import Screening, chosen_texts
         from .table import print_summary, write_table
 
     source = open_pictures(pictures)
-    trusted = open_pictures(clean) if clean is not None else None
-    if trusted is not None:
-        check_apart(source, trusted)
+    trusted = open_clean(clean, source) if clean is not None else None
     texts = chosen_texts(source, classes, templates)
     opened, _ = open_encoder(str(user_path(model, "model")), encoder)
     screening = Screening(opened, texts, detectors, rate)

@@ -119,18 +119,24 @@ def open_pictures(source: str) -> PictureSource:
     return _of_shards(str(folder)) if any(folder.glob("*.tar")) else FolderPictures(folder)
 
 
-def check_apart(pictures: PictureSource, clean: PictureSource) -> None:
-    """See that the pictures that are known to be clean are others than those that are judged by them.
+def open_clean(source: str, judged: PictureSource) -> PictureSource:
+    """Find pictures that are known to be clean, and see that they are others than those that are judged by them.
+
+    Args:
+        source: As ``open_pictures`` takes it.
+        judged: The others.
 
     Raises:
-        UserMistake: If any file is read for both.
+        UserMistake: If there are none, or any file is read for both.
     """
+    clean = open_pictures(source)
     known = set(map(os.path.realpath, clean.files))
-    both = [file for file in pictures.files if os.path.realpath(file) in known]
+    both = [file for file in judged.files if os.path.realpath(file) in known]
     if both:
         raise UserMistake(
             f"--clean has {shown(both[0])}, which is among the pictures too: what is judged is no measure of itself"
         )
+    return clean
 
 
 def _of_shards(source: str) -> PictureSource:

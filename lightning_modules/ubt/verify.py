@@ -26,7 +26,7 @@ from .verdict import (
     standing_out,
 )
 
-_GENTLY = 100
+_GENTLY = 1000
 """By how much larger the p may be beyond which nobody is asked, of words that are probed gently: of clean CIFAR-10
 models' words they are as chance has them there, the least of 23 was .01."""
 _ANYTHING = 0.5
