@@ -43,8 +43,8 @@ class ProbeOptions:
             go to one neighbour, or to two; under a trigger there is anything.
         min_fragility: Least loss of the lead that the suspects of a found word have over ordinary pairs (an ROC AUC)
             when pictures are gently changed; see ``fragility``. Benign ones lead as they show their word well.
-        certain: Largest p value at which a word is found even without that; a thousand times as large where the word was
-            probed by itself at the lower rate.
+        certain: Largest p value at which a word is found even without that; a thousand times as large where the word
+            was probed by itself at the lower rate.
         retained_share: Share of a found word's pairs, those that fell least, that is retained.
     """
 
