@@ -101,12 +101,11 @@ def judge(
     """
     tests = _DEPTHS * len(judged)
     by_word: dict[int, list[WordVerdict]] = {}
-    for each in judged:
-        for pairs in (each.pairs, np.append(each.pairs, each.next)):
-            verdict = _verdict(
-                each, pairs, fall, before, after, frequencies, asked, variety_shares[each.evidence], tests
-            )
-            by_word.setdefault(each.word, []).append(verdict)
+    for kind in judged:
+        share = variety_shares[kind.evidence]
+        for pairs in (kind.pairs, np.append(kind.pairs, kind.next)):
+            verdict = _verdict(kind, pairs, fall, before, after, frequencies, asked, share, tests)
+            by_word.setdefault(kind.word, []).append(verdict)
     verdicts = []
     for each in by_word.values():
         farthest = max(
