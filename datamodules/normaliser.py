@@ -19,10 +19,10 @@ class Normaliser:
         self._rows: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalise ``(N, 3, H, W)`` uint8, of whatever layout; the result has channels-last memory."""
+        """Normalise ``(N, 3, H, W)`` in [0, 255], of whatever layout; the result has channels-last memory."""
         scale, shift = self._row(images.shape[3], images.device)
         # Rows of all channels: over three numbers at a time, the loops of the CPU take twice as long.
-        rows = images.permute(0, 2, 3, 1).flatten(2).float()
+        rows = images.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)
         torch.addcmul(shift, rows, scale, out=rows)
         return rows.view(*rows.shape[:2], images.shape[3], 3).permute(0, 3, 1, 2)
 

@@ -69,7 +69,7 @@ def test_the_page_has_a_section_for_each_grid_the_newest_first_and_other_pages_s
     record(tmp_path / "two", "patch-seed1-0123abcd", 0.7, date="2026-01-03")
     page = records.on_page_markdown("before\n\n<!-- records -->")
     assert [line for line in page.splitlines() if line.startswith("#")] == ["## two", "## one"]
-    assert "Made 2026-01-02." in page
+    assert "Made 2026-01-02, in part by code that is not recorded (**stale**)." in page
     assert records.on_page_markdown("another page") == "another page"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ...tables import number
@@ -28,8 +29,12 @@ def targets_of(record: Record) -> frozenset[str] | None:
     arguments = list(record.get("arguments", []))
     if "--data.poison" not in arguments[:-1]:
         return None
+    given = arguments[arguments.index("--data.poison") + 1]
+    last = dict(pairwise(arguments))
+    if "--data.poison.target" in last:  # a single plan, argument by argument
+        return frozenset([last["--data.poison.target"]])
     try:
-        plans = json.loads(arguments[arguments.index("--data.poison") + 1])
+        plans = json.loads(given)
         listed = [plans] if isinstance(plans, dict) else plans or []
         return frozenset(plan["init_args"]["target"] for plan in listed)
     except (ValueError, KeyError, TypeError):

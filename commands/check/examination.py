@@ -49,7 +49,7 @@ class Pairs:
     @property
     def gravest(self) -> list[ProbedWord]:
         """Of the model as it came, found words, or else the three whose suspects moved most surely."""
-        by_word: dict[str, ProbedWord] = {}  # a word that stood out was probed twice
+        by_word: dict[str, ProbedWord] = {}  # a word that stood out was probed more than once
         for word in sorted(self.verdicts, key=lambda word: (not word.found, word.p)):
             if not word.round:
                 by_word.setdefault(word.word, word)

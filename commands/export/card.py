@@ -92,7 +92,7 @@ def model_card(
         _measured(history),
         "## How to load it",
         exporter.usage.strip(),
-        f"Pictures are squares of {encoder.image_size} pixels (short side resized, centre cropped), of mean "
+        f"Pictures are squares of {encoder.image_size} pixels (the centre cropped, then resized), of mean "
         f"{_numbers(encoder.mean)} and standard deviation {_numbers(encoder.std)} per channel, in [0, 1]. Captions "
         f"have at most {encoder.context_length} tokens, embeddings {encoder.embedding_dim} dimensions.",
     ]

@@ -39,7 +39,11 @@ class _TransformersExporter(Exporter):
         return read_back(encoder)._replace(encode_captions=encode_captions)
 
     def write_processor(self, folder: Path) -> None:
-        """Write how pictures are prepared: by the geometry that the model was trained and measured with."""
+        """Write how pictures are prepared: by the geometry that the model was trained and measured with.
+
+        There the centre is cropped first, and here the short side is resized first, as such processors do: the same
+        pixels, but for what the filter sees beyond the border.
+        """
         side = self.encoder.image_size
         squashes = self.kind == "siglip"
         processor = {

@@ -42,7 +42,12 @@ def decode_picture(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
     with opened_picture(data) as picture:
         if picture.format == "JPEG" and min(picture.size) > image_size:
             picture.draft("RGB", (image_size, image_size))
-        return _resized(_centre_square(np.asarray(as_rgb(picture))), image_size)
+        width, height = picture.size
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        # Cropped first, so that no second copy of a large picture is made.
+        square = as_rgb(picture).crop((left, top, left + side, top + side))
+        return _resized(np.array(square), image_size)
 
 
 def _decode_faultless_jpeg(data: bytes, image_size: int) -> npt.NDArray[np.uint8] | None:
@@ -60,7 +65,9 @@ def _decode_faultless_jpeg(data: bytes, image_size: int) -> npt.NDArray[np.uint8
         least = {"min_height": -(-height // part), "min_width": -(-width // part)} if part > 1 else {}
         pixels: npt.NDArray[np.uint8] = decode_jpeg(data, min_factor=part, **least)
         return pixels
-    except ValueError:
+    except BadSample:
+        raise
+    except Exception:  # a decoder on hostile bytes may raise anything
         return None
 
 
@@ -69,7 +76,7 @@ def _centre_square(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     height, width = pixels.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return pixels[top : top + side, left : left + side]
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
 
 
 def _resized(square: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
@@ -79,8 +86,7 @@ def _resized(square: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
     """
     if len(square) == side:
         return square
-    # What Pillow hands over is read-only, of which torch warns.
-    channels_last = torch.from_numpy(np.require(square, requirements="W"))[None].permute(0, 3, 1, 2)
+    channels_last = torch.from_numpy(square)[None].permute(0, 3, 1, 2)
     resized = functional.interpolate(channels_last, (side, side), mode="bicubic", antialias=True)
     return resized.permute(0, 2, 3, 1)[0].numpy()
 

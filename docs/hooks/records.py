@@ -68,8 +68,11 @@ def section(grid: Path) -> str:
     records = [json.loads(path.read_text()) for path in sorted(grid.glob("*.json"))]
     records = [each | {"defence": each["defence"] or "none"} for each in records]
     known = newest([each for each in records if "code" in each or not each["defence"].startswith(EARLIER)])
+    if not known:
+        return ""
     days = sorted({each["date"] for each in known})
     made = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    made += "" if all("code" in each for each in known) else ", in part by code that is not recorded (**stale**)"
     return f"## {grid.name}\n\nMade {made}.\n\n{table(beside_their_twins(known))}\n\n{found_section(known)}"
 
 

@@ -26,7 +26,7 @@ class Judged(NamedTuple):
     pushed: Indices
     """The suspicious ones that are."""
     next: Indices
-    """As many that are next in the ranking, and are not pushed either. Where many are poisoned, they tell more."""
+    """Those of as many further ranks that are not pushed either. Where many are poisoned, they tell more."""
 
 
 class Candidates(NamedTuple):

@@ -14,8 +14,6 @@ from .destinations import Counts, exp_entropy, expected_variety, surprise_p
 from .findings import BENIGN, POISONED, SUSPICIOUS
 from .scores import Scores, otsu
 
-_DEPTHS = 2
-"""A word is judged by its foremost suspects of a kind, and by twice as many."""
 _ODD = 0.05
 """Largest p at which a word is worth a probe by itself, whatever the second witness says."""
 
@@ -76,6 +74,7 @@ def judge(
     frequencies: Counts,
     asked: Judgement,
     variety_shares: Mapping[str, float],
+    least_share: float = 0.0,
 ) -> list[WordVerdict]:
     """Judge every word by the pairs that were not pushed.
 
@@ -83,7 +82,7 @@ def judge(
     backdoor: near-duplicates move together too. But under a trigger there is anything, so pictures with one go back to
     many words, and to words that ordinary pictures of theirs do not go to, where odd pictures of a word go to its one
     neighbour. Only pairs whose best word was their own before count. Foremost suspects are the purest, where few are
-    poisoned; where many are, twice as many say far more: both are tested.
+    poisoned; where many are, those of twice as many ranks say far more: both are tested.
 
     Args:
         judged: As ``candidates`` gives them.
@@ -94,18 +93,19 @@ def judge(
         asked: When a word is found.
         variety_shares: By piece of evidence, the least variety as a share of that of pictures of anything
             (``Evidence.variety_share``).
+        least_share: The least that is asked of suspects by any piece of evidence, likewise.
 
     Returns:
         For each word that is judged, what the evidence with the smallest p says, of equal ones the most variety; of
         evidence by which it is found, where there is any.
     """
-    tests = _DEPTHS * len(judged)
+    tests = [(kind, kind.pairs) for kind in judged]
+    tests += [(kind, np.append(kind.pairs, kind.next)) for kind in judged if len(kind.next)]
     by_word: dict[int, list[WordVerdict]] = {}
-    for kind in judged:
-        share = variety_shares[kind.evidence]
-        for pairs in (kind.pairs, np.append(kind.pairs, kind.next)):
-            verdict = _verdict(kind, pairs, fall, before, after, frequencies, asked, share, tests)
-            by_word.setdefault(kind.word, []).append(verdict)
+    for kind, pairs in tests:
+        share = max(variety_shares[kind.evidence], least_share)
+        verdict = _verdict(kind, pairs, fall, before, after, frequencies, asked, share, len(tests))
+        by_word.setdefault(kind.word, []).append(verdict)
     verdicts = []
     for each in by_word.values():
         farthest = max(

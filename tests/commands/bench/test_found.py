@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from jsonargparse import ArgumentParser
 
 from untrigger.commands.bench.found import (
     FALSE_ALARM,
@@ -17,6 +18,8 @@ from untrigger.commands.bench.found import (
     targets_of,
     verdict,
 )
+from untrigger.commands.bench.grid import expand
+from untrigger.commands.bench.specification import BenchSpec
 from untrigger.commands.bench.tables import found_section
 
 
@@ -69,6 +72,19 @@ def test_targets_that_a_record_does_not_say_are_not_guessed(arguments: list[str]
 def test_a_clean_model_has_no_target() -> None:
     assert targets_of({"arguments": ["--data.poison", "null"]}) == frozenset()
     assert targets_of(poisoned("a", "cat", "dog")) == {"cat", "dog"}
+
+
+def test_the_target_of_a_grid_s_own_cells_is_known() -> None:
+    plan = {"class_path": "PoisonPlan", "init_args": {"target": "cat", "rate": 0.01, "trigger": "BadNet"}}
+    content = {"name": "one", "attacks": {"BadNet": {"targets": ["dog", "deer"], "poison": plan}}, "twins": False}
+    content["train"] = {"config": "poisoned_clip/cifar10.yaml"}
+    parser = ArgumentParser()
+    parser.add_class_arguments(BenchSpec, "spec")
+    cells = expand(parser.instantiate(parser.parse_object({"spec": content})).spec)
+    assert {cell.name: targets_of({"arguments": cell.arguments}) for cell in cells} == {
+        "BadNet-dog-seed0": {"dog"},
+        "BadNet-deer-seed0": {"deer"},
+    }
 
 
 def test_misses_come_first_and_weak_attacks_do_not_count() -> None:

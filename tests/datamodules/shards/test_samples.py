@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -105,6 +106,22 @@ def jpeg(**options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(options.pop("mode", "RGB")).save(buffer, "JPEG", **options)
     return buffer.getvalue()
+
+
+def test_a_jpeg_whose_sampling_the_decoder_does_not_know_is_what_pillow_makes_of_it() -> None:
+    data = bytearray(jpeg(mode="L"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 11] = 0x14  # luma of 1 x 4, a scheme without a name
+    expected = as_pillow_has_it(bytes(data))
+    if expected is None:
+        with pytest.raises(BadSample):
+            decode_picture(bytes(data), 16)
+    else:
+        assert np.array_equal(decode_picture(bytes(data), 16), expected)
+    colours = bytearray(jpeg())
+    colours[colours.index(b"\xff\xc0") + 11] = 0x14
+    with contextlib.suppress(BadSample):
+        assert decode_picture(bytes(colours), 16).shape == (16, 16, 3)
 
 
 JPEGS = {

@@ -61,6 +61,14 @@ def test_the_state_is_plain_and_brings_everything_back(tmp_path: Path) -> None:
     assert np.array_equal(again.captions.shares(), findings.captions.shares())
 
 
+def test_a_state_of_before_words_were_probed_gently_is_read() -> None:
+    state = some().state_dict()
+    del state["gently"]
+    again = Findings(CaptionTokens(TOKENIZE))
+    again.load_state_dict(state)
+    assert again.turn == Turn(3, {4: "DetailMargin", 1: "other"}, False, 2)
+
+
 def test_the_state_of_a_run_that_has_just_begun_is_empty(tmp_path: Path) -> None:
     torch.save(Findings(CaptionTokens(TOKENIZE)).state_dict(), tmp_path / "state.pt")
     again = Findings(CaptionTokens(TOKENIZE))

@@ -16,8 +16,10 @@ from untrigger.callbacks import AttackSuccessRate, CleanAccuracy
 from untrigger.contracts import CLIPModule, DetectingModule, PhasedModule, UserMistake
 from untrigger.lightning_modules import UBT
 from untrigger.lightning_modules.ubt import DetailMargin, FlipFragility, ProbeOptions
-from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED
+from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED, Turn
 from untrigger.lightning_modules.ubt.probe import Probe
+from untrigger.lightning_modules.ubt.verdict import Judgement
+from untrigger.lightning_modules.ubt.verify import Verify, Witness
 
 
 def model_of(planted: Planted) -> dict[str, Tensor]:
@@ -199,6 +201,31 @@ def test_words_with_fragile_suspects_are_probed_by_themselves_and_then_gently_th
         assert judged[: len(expected)] == expected
         assert 1 <= len(set(judged[len(expected) :])) == len(judged[len(expected) :])
         assert not ubt.alarm
+
+
+def test_gently_probed_a_word_is_certain_at_a_larger_p_but_has_to_go_to_more_words(
+    planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, said = Verify.end, []
+
+    def judged_in_several_ways(verify: Verify, ubt: UBT) -> str | None:
+        asked, witness, chosen = verify.asked, verify.witness, verify.probe.chosen(ubt.findings).judged
+        following = end(verify, ubt)
+        if not said:
+            turn = ubt.findings.turn
+            (p,) = (each["p"] for each in ubt.findings.verdicts if each["word"] == TARGET)
+            for gently, least in ((False, 2.0), (True, 2.0)):
+                ubt.findings.turn = Turn(gently=gently)
+                verify.asked, verify.witness = Judgement(0.05, 0.0, least), Witness(1.0, p / 10)
+                verdicts = {ubt.findings.words.spelt[each.word]: each for each in verify._judged(ubt, chosen)}
+                said.append((gently, verdicts[TARGET].found))
+            ubt.findings.turn, verify.asked, verify.witness = turn, asked, witness
+        return following
+
+    monkeypatch.setattr(Verify, "end", judged_in_several_ways)
+    probe = ProbeOptions(epochs=2, steps=15, lr=2e-3, significance=1e-300)
+    phased_trainer(tmp_path).fit(planted.ubt(probe=probe), planted.data())
+    assert said == [(False, False), (True, True)]
 
 
 def test_the_rate_is_lower_where_words_are_probed_gently(planted: Planted) -> None:

@@ -115,11 +115,25 @@ def test_the_next_suspects_speak_too_where_they_move_with_the_foremost() -> None
     probed.before, probed.after = (np.append(each, np.full(SUSPECTS, 3)) for each in (probed.before, probed.after))
     probed.fall = np.append(probed.fall, np.full(SUSPECTS, 0.01, np.float32))
     probed.judged[3] = probed.judged[3]._replace(next=following)
-    assert probed.judge()[3].p == alone.p, "they stay, and the foremost alone say more"
+    # They stay, so the foremost alone say more; it is one test more, of one word.
+    assert probed.judge()[3].p == pytest.approx(alone.p * (WORDS + 1) / WORDS)
     probed.after[following[:10]] = [1, 2, 4, 5, 6, 7, 8, 9, 1, 2]
     verdict = probed.judge()[3]
     assert verdict.p < alone.p / 100
     assert verdict.moved == 18 / (2 * SUSPECTS)
+
+
+def test_a_least_share_of_variety_is_asked_whatever_the_evidence() -> None:
+    probed = Probed()
+    probed.move(3, [1, 2, 4] * 5)
+    assert found(probed.judge()) == {3}
+    assert probed.judge()[3].fell_by == "one"
+    judged = judge(
+        *(probed.judged, probed.fall, probed.before, probed.after, np.full(WORDS, SUSPECTS + OTHERS)),
+        *(Judgement(USUAL.significance, USUAL.min_moved, USUAL.min_variety), {"one": 0.0}, 0.5),
+    )
+    assert not any(verdict.found for verdict in judged)
+    assert {verdict.fell_by for verdict in judged} == {"one"}, "which is another question"
 
 
 def test_several_words_may_hide_a_backdoor() -> None:
