@@ -75,7 +75,7 @@ def test_what_is_left_is_judged_by_what_is_done() -> None:
     assert set(SHARES) == {"data", *story.STAGES}
     # A fiftieth took ten seconds: the rest takes eight minutes and ten seconds.
     assert minutes_left(10, ["data"]) == 9
-    assert minutes_left(225, ["data", "poisoned_clip"]) == 5
+    assert minutes_left(114, ["data", "poisoned_clip"]) == 4
     assert minutes_left(500, SHARES) == 1
 
 
