@@ -142,15 +142,8 @@ results["CleanCLIP"]
 # phases are epochs of one `fit`, which end by themselves.
 
 # %%
-again = ImageTextDataModule(
-    training,
-    str(FOLDER / "shapes"),
-    poison=plan,
-    batch_size=128,
-    num_workers=1,
-)
 ubt = UBT(ENCODER, init_from=poisoned, probe=PROBE, repair=REPAIR, rounds=ROUNDS)
-fit("UBT", ubt, again, max_epochs=-1, reload_dataloaders_every_n_epochs=1)
+fit("UBT", ubt, data, max_epochs=-1, reload_dataloaders_every_n_epochs=1)
 print("words with a backdoor:", ubt.record.compromised)
 results["UBT"]
 

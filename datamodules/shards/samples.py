@@ -42,9 +42,7 @@ def decode_picture(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
     with opened_picture(data) as picture:
         if picture.format == "JPEG" and min(picture.size) > image_size:
             picture.draft("RGB", (image_size, image_size))
-        width, height = picture.size
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
+        top, left, side = _centre(picture.height, picture.width)
         # Cropped first, so that no second copy of a large picture is made.
         square = as_rgb(picture).crop((left, top, left + side, top + side))
         return _resized(np.array(square), image_size)
@@ -71,11 +69,15 @@ def _decode_faultless_jpeg(data: bytes, image_size: int) -> npt.NDArray[np.uint8
         return None
 
 
+def _centre(height: int, width: int) -> tuple[int, int, int]:
+    """Top, left and side of the largest square about the centre, in whole pixels."""
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
 def _centre_square(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The largest square of ``(H, W, 3)`` about its centre."""
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+    top, left, side = _centre(*pixels.shape[:2])
     return np.ascontiguousarray(pixels[top : top + side, left : left + side])
 
 

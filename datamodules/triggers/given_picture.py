@@ -23,8 +23,8 @@ from .given_file import MAX_BYTES, checked_digest, read_file
 class GivenPicture(Trigger):
     """Puts a given picture instead of each; with several, a keyed hash says which.
 
-    A given picture is brought into the model's input square as every other one is: the centre
-    cropped, then resized.
+    A given picture is brought into the model's input square as every other one is: the centre cropped, then
+    resized.
 
     Args:
         pictures: Paths of JPEG, PNG or WebP files; with a shard, names of its members, such as ``s0000003.jpg``.
