@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
+from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from ...contracts import UserMistake
 from .base import Encoder
+from .clip_vocabulary import CHARACTERS_PER_TOKEN, clip_rows, padded
 from .messages import one_line
 from .open_clip_files import preprocessing_of
 from .traits import open_clip_traits
-
-# Byte-pair merging of one word takes time quadratic in its length, so that a caption of a megabyte without a space
-# would hold up a loader for hours. No token of the vocabulary is as long.
-CHARACTERS_PER_TOKEN = 32
-
 
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 """What of open_clip's preprocessing follows from how a model was trained, not from its architecture."""
@@ -46,9 +44,13 @@ class OpenCLIPTokenizer:
                 f"open_clip:{arch}: its tokenizer cannot be fetched ({type(error).__name__}: {one_line(error)})"
             ) from error
         self.context_length: int = self.tokenizer.context_length
+        options = open_clip.get_model_config(arch)["text_cfg"].get("tokenizer_kwargs")
+        self._is_clips = type(self.tokenizer) is SimpleTokenizer and not options
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
         """Turn N captions into ``(N, context_length)`` int64 tokens; over-long ones are cut before the end token."""
+        if self._is_clips:
+            return torch.tensor(padded(clip_rows(captions, self.context_length), self.context_length))
         longest = CHARACTERS_PER_TOKEN * self.context_length
         tokens: Tensor = self.tokenizer([caption[:longest] for caption in captions])
         return tokens

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from ...contracts import UserMistake
 from .base import Encoder
+from .clip_vocabulary import clip_rows, clip_vocabulary, padded
 from .description import described_encoder
 from .messages import one_line
-from .open_clip import CHARACTERS_PER_TOKEN
 from .small_towers import SmallImageTower, SmallTextTower
 from .weights import load_weights
 
@@ -31,23 +29,6 @@ _NANO: dict[str, dict[str, Any]] = {
 PRESETS = {"nano-32": (_NANO, 32), "base-32": (_BASE, 32), "base-64": (_BASE, 64)}
 
 
-@cache
-def _vocabulary() -> SimpleTokenizer:
-    return SimpleTokenizer()
-
-
-@lru_cache(maxsize=1 << 16)
-def _encode(text: str) -> tuple[int, ...]:
-    """Tokens of a text, without start and end. Kept, as words come back."""
-    return tuple(_vocabulary().encode(text))
-
-
-def _tokens(caption: str) -> list[int]:
-    """Tokens of a caption, without start and end: word by word where the vocabulary's mending of texts has no say."""
-    plain = caption.isascii() and caption.isprintable() and "&" not in caption
-    return [token for part in (caption.split() if plain else [caption]) for token in _encode(part)]
-
-
 class SmallTokenizer:
     """CLIP's byte-pair encoding (open_clip ships the vocabulary), cut to the longest caption of a call.
 
@@ -59,15 +40,12 @@ class SmallTokenizer:
 
     def __init__(self, context_length: int) -> None:
         self.context_length = context_length
-        self.vocab_size: int = _vocabulary().vocab_size
+        self.vocab_size: int = clip_vocabulary().vocab_size
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
         """N captions to ``(N, L)`` int64, padded with 0; a caption that is too long keeps its end token."""
-        longest = CHARACTERS_PER_TOKEN * self.context_length
-        start, end = _vocabulary().sot_token_id, _vocabulary().eot_token_id
-        rows = [(start, *_tokens(caption[:longest])[: self.context_length - 2], end) for caption in captions]
-        length = max(map(len, rows), default=0)
-        return torch.tensor([row + (0,) * (length - len(row)) for row in rows], dtype=torch.int64)
+        rows = clip_rows(captions, self.context_length)
+        return torch.tensor(padded(rows, max(map(len, rows), default=0)), dtype=torch.int64)
 
 
 class SmallCLIPEncoder(Encoder):

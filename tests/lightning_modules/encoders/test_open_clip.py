@@ -18,6 +18,7 @@ from torch import nn
 from transformers import BertConfig
 
 from untrigger.contracts import UserMistake
+from untrigger.lightning_modules.encoders.clip_vocabulary import clip_vocabulary
 from untrigger.lightning_modules.encoders.open_clip import OpenCLIPEncoder
 
 CAPTIONS = ["a photo of a dog", "cat", "dog " * 40]
@@ -121,12 +122,22 @@ def test_tokens_keep_the_end_token_and_survive_pickling() -> None:
     assert preprocessing[:3] == (16, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
 
+def test_a_vocabulary_with_options_of_its_own_is_open_clips(tiny_open_clip: Path) -> None:
+    config = json.loads((tiny_open_clip / "tiny-ViT.json").read_text())
+    config["text_cfg"]["tokenizer_kwargs"] = {"clean": "canonicalize"}
+    (tiny_open_clip / "tiny-canonical.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tiny_open_clip / "tiny-canonical.json")
+    captions = ["A photo, of: a dog!", "a_b"]
+    tokens = OpenCLIPEncoder("tiny-canonical").tokenizer(captions)
+    assert torch.equal(tokens, open_clip.get_tokenizer("tiny-canonical")(captions))
+    assert not torch.equal(tokens, OpenCLIPEncoder("tiny-ViT").tokenizer(captions))
+
+
 def test_an_endless_word_is_cut_before_it_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = OpenCLIPEncoder("tiny-ViT").tokenizer
     seen: list[int] = []
-    encode = tokenizer.tokenizer.encode
-    monkeypatch.setattr(tokenizer.tokenizer, "encode", lambda text: (seen.append(len(text)), encode(text))[1])
-    tokens = tokenizer(["x" * 1_000_000])
+    encode = clip_vocabulary().encode
+    monkeypatch.setattr(clip_vocabulary(), "encode", lambda text: (seen.append(len(text)), encode(text))[1])
+    tokens = OpenCLIPEncoder("tiny-ViT").tokenizer(["x" * 1_000_000])
     assert seen == [12 * 32]
     assert tokens[0, -1] == 49407
 
