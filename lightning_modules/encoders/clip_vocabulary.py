@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cache, lru_cache
 
@@ -18,16 +19,31 @@ def clip_vocabulary() -> SimpleTokenizer:
     return SimpleTokenizer()
 
 
+@cache
+def _of_plain_words() -> SimpleTokenizer:
+    """The same without the mending of texts, which finds nothing in words of printable ASCII that have no ``&``."""
+    plain = copy.copy(clip_vocabulary())
+    plain.clean_fn = str.lower
+    return plain
+
+
 @lru_cache(maxsize=1 << 16)
-def _encode(text: str) -> tuple[int, ...]:
-    """Tokens of a text, without start and end. Kept, as words come back."""
+def _of_word(word: str) -> tuple[int, ...]:
+    """Tokens of a plain word. Kept, as words come back."""
+    return tuple(_of_plain_words().encode(word))
+
+
+@lru_cache(maxsize=1 << 16)
+def _of_text(text: str) -> tuple[int, ...]:
+    """Tokens of any text."""
     return tuple(clip_vocabulary().encode(text))
 
 
-def _tokens(caption: str) -> list[int]:
-    """Tokens of a caption, without start and end: word by word where the vocabulary's mending of texts has no say."""
-    plain = caption.isascii() and caption.isprintable() and "&" not in caption
-    return [token for part in (caption.split() if plain else [caption]) for token in _encode(part)]
+def _tokens(caption: str) -> Sequence[int]:
+    """Tokens of a caption, without start and end: word by word where the mending of texts has no say."""
+    if caption.isascii() and caption.isprintable() and "&" not in caption:
+        return [token for word in caption.split() for token in _of_word(word)]
+    return _of_text(caption)
 
 
 def clip_rows(captions: Sequence[str], context_length: int) -> list[tuple[int, ...]]:

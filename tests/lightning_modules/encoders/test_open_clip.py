@@ -12,13 +12,13 @@ import pytest
 import torch
 from open_clip import factory as open_clip_factory
 from open_clip import pretrained as open_clip_pretrained
+from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import QuickGELU
 from safetensors.torch import save_file
 from torch import nn
 from transformers import BertConfig
 
 from untrigger.contracts import UserMistake
-from untrigger.lightning_modules.encoders.clip_vocabulary import clip_vocabulary
 from untrigger.lightning_modules.encoders.open_clip import OpenCLIPEncoder
 
 CAPTIONS = ["a photo of a dog", "cat", "dog " * 40]
@@ -135,8 +135,8 @@ def test_a_vocabulary_with_options_of_its_own_is_open_clips(tiny_open_clip: Path
 
 def test_an_endless_word_is_cut_before_it_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    encode = clip_vocabulary().encode
-    monkeypatch.setattr(clip_vocabulary(), "encode", lambda text: (seen.append(len(text)), encode(text))[1])
+    encode = SimpleTokenizer.encode
+    monkeypatch.setattr(SimpleTokenizer, "encode", lambda self, text: (seen.append(len(text)), encode(self, text))[1])
     tokens = OpenCLIPEncoder("tiny-ViT").tokenizer(["x" * 1_000_000])
     assert seen == [12 * 32]
     assert tokens[0, -1] == 49407

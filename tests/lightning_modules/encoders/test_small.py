@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import random
+import string
 
 import pytest
 import torch
@@ -56,6 +58,14 @@ def test_captions_taken_word_by_word_have_the_same_tokens(nano: Encoder, caption
     for _ in range(2):  # the second time, from what is kept
         tokens = nano.tokenizer([caption])
         assert torch.equal(tokens, SimpleTokenizer(context_length=32)([caption])[:, : tokens.shape[1]])
+
+
+def test_captions_of_any_printable_characters_have_the_same_tokens(nano: Encoder) -> None:
+    draws = random.Random(0)
+    clips = SimpleTokenizer(context_length=32)
+    captions = ["".join(draws.choices(string.printable + "  '<>é", k=draws.randrange(60))) for _ in range(300)]
+    tokens = nano.tokenizer(captions)
+    assert torch.equal(tokens, clips(captions)[:, : tokens.shape[1]])
 
 
 def test_a_caption_that_is_too_long_keeps_its_end_token(nano: Encoder) -> None:
