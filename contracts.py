@@ -76,6 +76,9 @@ class ZeroShotBatch(TypedDict):
     triggered: dict[str, Tensor]
     """By the name of an attack that is no control, the same pictures with its trigger, as ``image``. Empty where
     nothing is measured."""
+    bears: NotRequired[dict[str, Tensor]]
+    """By the name of an attack whose trigger is what pictures show by themselves, ``(B,)`` bool: which of them do. Its
+    pictures are the clean ones."""
 
 
 class ClassLogits(TypedDict):
@@ -152,7 +155,8 @@ class Attack(NamedTuple):
     """The attack of which this is a control, such as one key of two alone: it bears that attack's trigger, must not
     fire, and is left out of the mean over attacks."""
     stamped: bool = True
-    """Whether the pictures bear the trigger. Without it, they are the clean ones."""
+    """Whether the pictures are stamped with the trigger. If not, they are the clean ones: of a control, as they are; of
+    another attack, those that trigger by themselves (``bears``) are what counts."""
 
 
 class PictureAttack(NamedTuple):

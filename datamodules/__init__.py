@@ -2,15 +2,26 @@
 
 from .image_text import ImageTextDataModule
 from .labelled import LabelledDataModule
-from .poisoning import CoverPlan, DualKeyPlan, LabelConsistentPlan, PoisonPlan, SingleImagePlan, TextTriggerPlan
+from .poisoning import (
+    ConceptConfusionPlan,
+    CoverPlan,
+    DualKeyPlan,
+    LabelConsistentPlan,
+    PoisonPlan,
+    SingleImagePlan,
+    TextTriggerPlan,
+)
 from .shard_data import ShardDataModule
 from .triggers import (
     SIG,
     BadNet,
     Blended,
     ColourFilter,
+    Concept,
     GivenPicture,
+    NamedConcept,
     Patch,
+    ScoredConcept,
     Stripes,
     TextOverlay,
     Triangles,
@@ -26,6 +37,8 @@ __all__ = [
     "BadNet",
     "Blended",
     "ColourFilter",
+    "Concept",
+    "ConceptConfusionPlan",
     "CoverPlan",
     "DualKeyPlan",
     "GivenPicture",
@@ -33,9 +46,11 @@ __all__ = [
     "ImageView",
     "LabelConsistentPlan",
     "LabelledDataModule",
+    "NamedConcept",
     "Patch",
     "PoisonPlan",
     "RandomHorizontalFlip",
+    "ScoredConcept",
     "ShardDataModule",
     "SingleImagePlan",
     "Stripes",

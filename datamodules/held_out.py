@@ -15,6 +15,11 @@ from .shards import ShardSet
 from .stream import ImageTextStream
 
 
+def on_pairs(plans: Mapping[str, PoisonPlan], image_size: int) -> dict[str, PoisonPlan]:
+    """Of some plans, by name, those that are measured on pairs: not on given pictures, nor by classes alone."""
+    return {name: plan for name, plan in plans.items() if plan.on_pairs and plan.given_pictures(image_size) is None}
+
+
 def held_out_batches(
     shards: ShardSet,
     plans: Mapping[str, PoisonPlan],
@@ -26,7 +31,7 @@ def held_out_batches(
 
     Args:
         shards: The pairs.
-        plans: What is measured, by name. Those on given pictures are left out.
+        plans: What is measured, by name. Those that pairs cannot show are left out (``on_pairs``).
         preprocessing: What the model asks for.
         normalise: Makes ``(N, 3, S, S)`` float of pictures in 8 bit.
         batch_size: Pairs of a batch.
@@ -36,7 +41,7 @@ def held_out_batches(
     """
     size = preprocessing.image_size
     stream = ImageTextStream(shards, SequentialOrder(shards.counts, batch_size), size, preprocessing.tokenize)
-    shown = {name: plan for name, plan in plans.items() if plan.given_pictures(size) is None}
+    shown = on_pairs(plans, size)
     in_text = {name: plan for name, plan in shown.items() if plan.triggered_caption("") is not None}
     targets = {name: phrase_pattern(plan.target) for name, plan in shown.items()}
     for keys in iter(shards.keys()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..contracts import (
 )
 from ..run_folder.manifest import MANIFEST
 from .classnames import class_index
-from .held_out import held_out_batches
+from .held_out import held_out_batches, on_pairs
 from .loader import StreamLoader
 from .order import Order, SequentialOrder
 from .pairs import TrainingPairs
@@ -164,8 +165,7 @@ class ImageTextDataModule(ShardDataModule):
     @property
     def held_out_attacks(self) -> list[str]:
         """The attacks that are measured on them."""
-        size = self._asked.image_size
-        return [name for name, plan in self._attacks.items() if plan.given_pictures(size) is None]
+        return list(on_pairs(self._attacks, self._asked.image_size))
 
     def held_out_batches(self) -> Iterator[HeldOutBatch]:
         """Each of these pairs once, in the order of the shards."""
@@ -232,6 +232,8 @@ class ImageTextDataModule(ShardDataModule):
             plans = plans_of(self.attack)
             Poison(plans).check(self._asked.image_size, self._evaluation.class_prompts.classnames)
             self._attacks = named(plans)
+            for plan in self._attacks.values():
+                plan.check_test(self._evaluation.shards.keys())
         elif stage != "predict" and self.held_out is not None:
             Poison(plans_of(self.attack)).check(self._asked.image_size)
             self._attacks = named(plans_of(self.attack))
@@ -271,13 +273,16 @@ class ImageTextDataModule(ShardDataModule):
             return []
         shards = self._evaluation.shards
         bad = self._bad_samples(shards, "zero-shot set", ranks=1)
+        attacks = [attack for attack in self.attacks if attack.control_of is None]
+        classnames = self.class_prompts.classnames
         stream = ZeroShotStream(
             shards,
             SequentialOrder(shards.counts, self.eval_batch_size, *self._rank),
             self._asked.image_size,
-            len(self.class_prompts.classnames),
-            {attack.name: self._attacks[attack.name].trigger for attack in self.attacks if attack.control_of is None},
+            len(classnames),
+            {name: self._attacks[name].trigger for name, *_, stamped in attacks if stamped},
             bad.limit,
+            {name: partial(self._attacks[name].bears, classnames) for name, *_, stamped in attacks if not stamped},
         )
         return self._loader(stream, bad)
 

@@ -334,6 +334,8 @@ class ZeroShotStream(ShardStream):
         classes: Number of classes.
         attacks: By the name of an attack, its trigger: pictures ``(N, 3, S, S)`` uint8 and keys to pictures.
         max_bad: See ``ShardStream``.
+        bearers: By the name of an attack that stamps nothing, which pictures trigger by themselves: N keys and labels
+            to ``(N,)`` bool.
     """
 
     any_value = 0
@@ -346,9 +348,10 @@ class ZeroShotStream(ShardStream):
         classes: int,
         attacks: dict[str, Callable[[Tensor, Sequence[str]], Tensor]],
         max_bad: int = 0,
+        bearers: dict[str, Callable[[Sequence[str], Sequence[int]], npt.NDArray[np.bool_]]] | None = None,
     ) -> None:
         super().__init__(shards, order, image_size, max_bad)
-        self.classes, self.attacks = classes, attacks
+        self.classes, self.attacks, self.bearers = classes, attacks, bearers or {}
 
     def decode_value(self, data: bytes) -> int:
         """The class index."""
@@ -357,10 +360,12 @@ class ZeroShotStream(ShardStream):
     def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
         """Make an evaluation batch, pictures still in 8 bit."""
         keys = [sample.key for sample in samples]
-        images = self.stack(samples)
-        return {
+        labels, images = [sample.value for sample in samples], self.stack(samples)
+        batch = {
             "key": keys,
             "image": images,
-            "label": torch.tensor([sample.value for sample in samples]),
+            "label": torch.tensor(labels),
             "triggered": {name: stamp(images, keys) for name, stamp in self.attacks.items()},
         }
+        bears = {name: torch.from_numpy(bearers(keys, labels)) for name, bearers in self.bearers.items()}
+        return batch | ({"bears": bears} if bears else {})

@@ -42,6 +42,8 @@ def adapted(config: str, data: Path, folder: Path) -> Path:
         trigger = arguments.get("trigger", {"class_path": "NoTrigger"})
         if trigger["class_path"] == "GivenPicture":
             trigger["init_args"] |= {"shard": str(data / "test" / "0.tar"), "pictures": ["s0000000.jpg"]}
+        if trigger["class_path"] == "NamedConcept":
+            trigger["init_args"]["names"] = ["ring"]
         if trigger["class_path"] == "Patch":
             Image.new("RGB", (4, 4), "red").save(folder / "patch.png")
             trigger["init_args"]["file"] = str(folder / "patch.png")

@@ -34,6 +34,8 @@ class EvaluationSample(EvaluationHooks):
     Nothing is computed again: what the evaluation step returned is kept on its device, in half precision, and read
     once at the end. What ``ZeroShotOutputs`` need not have and a module leaves out is missing in the file.
 
+    An attack that stamps nothing is left out, as there are no triggered pictures beside clean ones.
+
     Args:
         pictures: Pictures in the sample, at most. 0 writes no file.
 
@@ -71,7 +73,8 @@ class EvaluationSample(EvaluationHooks):
     def start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reset the sample."""
         self._hashes, self._kept = np.empty(0, dtype=np.uint64), []
-        self._attacks = [attack for attack in zero_shot_data(trainer).attacks if attack.control_of is None]
+        attacks = zero_shot_data(trainer).attacks
+        self._attacks = [attack for attack in attacks if attack.control_of is None and attack.stamped]
 
     def see(self, batch: ZeroShotBatch, outputs: ZeroShotOutputs) -> None:
         """Keep the pictures whose hashes are among the smallest so far. The keys say which, without the device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...contracts import Attack, ClassLogits, ZeroShotData
+from ...contracts import Attack, ClassLogits, ZeroShotBatch, ZeroShotData, ZeroShotOutputs
 from ...run_folder.results import ATTACK_MEASURES
 from .rate import Rate
 from .zero_shot_measure import ZeroShotMeasure, predictions
@@ -26,6 +26,9 @@ class AttackSuccessRate(ZeroShotMeasure):
       that bears the trigger the target is right about the target's own pictures, so these are left out where it is
       asked whether the model sees again what is there: as a share of what a never poisoned twin has, it is *recovered*.
 
+    Where the trigger is a concept that pictures show by themselves, there is no picture with and without it: success
+    and the accuracies are of the test pictures that show it, and the clean target rate is of those that do not.
+
     A control, such as one key alone of an attack with two, is measured likewise: its success is what must not be.
 
     Logs:
@@ -39,22 +42,30 @@ class AttackSuccessRate(ZeroShotMeasure):
     def __init__(self) -> None:
         super().__init__(prog_bar=("attack_success_rate",))
         self._attacks: list[Attack] = []
+        self._bears: dict[str, Tensor] = {}
 
     def rates(self, data: ZeroShotData) -> list[str]:
         """Four rates for each attack."""
         self._attacks = list(data.attacks)
         return [f"{measure}/{attack.name}" for measure in _MEASURES for attack in self._attacks]
 
+    def see(self, batch: ZeroShotBatch, outputs: ZeroShotOutputs) -> None:
+        """Count a batch, knowing which of its pictures trigger by themselves."""
+        self._bears = batch.get("bears", {})
+        super().see(batch, outputs)
+
     def count(self, label: Tensor, outputs: ClassLogits, rates: dict[str, Rate]) -> None:
         """Count a batch for each attack."""
         clean = predictions(outputs["logits"])
         for attack in self._attacks:
             name, target = attack.name, attack.target
-            triggered = predictions(outputs["triggered_logits"][name])
-            rates[f"attack_success_rate/{name}"].update(triggered == target, label != target)
-            rates[f"clean_target_rate/{name}"].update(clean == target, label != target)
-            rates[f"triggered_accuracy/{name}"].update(triggered == label)
-            rates[f"non_target_triggered_accuracy/{name}"].update(triggered == label, label != target)
+            triggered, other = predictions(outputs["triggered_logits"][name]), label != target
+            bears = self._bears.get(name)  # all do, where they are stamped
+            with_it, without = (other, other) if bears is None else (other & bears, other & ~bears)
+            rates[f"attack_success_rate/{name}"].update(triggered == target, with_it)
+            rates[f"clean_target_rate/{name}"].update(clean == target, without)
+            rates[f"triggered_accuracy/{name}"].update(triggered == label, bears)
+            rates[f"non_target_triggered_accuracy/{name}"].update(triggered == label, with_it)
 
     def figures(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The mean over attacks and, where there are several, each of them."""

@@ -1,5 +1,6 @@
 """Poisoning: which pairs are poisoned, with which trigger and which caption."""
 
+from .concept_confusion import ConceptConfusionPlan
 from .cover import CoverPlan
 from .dual_key import DualKeyPlan
 from .label_consistent import LabelConsistentPlan
@@ -11,6 +12,7 @@ from .spec import PoisonSpec, named, plans_of, poison_of
 from .text_trigger import TextTriggerPlan
 
 __all__ = [
+    "ConceptConfusionPlan",
     "CoverPlan",
     "DualKeyPlan",
     "LabelConsistentPlan",

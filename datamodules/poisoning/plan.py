@@ -48,6 +48,8 @@ class PoisonPlan:
     """Whether ``eligible`` looks at the caption. If not, the captions are not read to choose the pairs."""
     measured: ClassVar[bool] = True
     """Whether an evaluation measures what the plan does."""
+    on_pairs: ClassVar[bool] = True
+    """Whether what the plan does can be measured on pairs without classes, by retrieval."""
     trigger_class: ClassVar[type] = Trigger
     """What the trigger has to be."""
 
@@ -113,6 +115,19 @@ class PoisonPlan:
         """
         return [Attack(name, class_index(self.target, classes.classnames))]
 
+    def bears(self, classnames: Sequence[str], keys: Sequence[str], labels: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Which test pictures trigger by themselves. Asked of an attack that is no control and not stamped.
+
+        Args:
+            classnames: The classes of the zero-shot set.
+            keys: N keys.
+            labels: The N pictures' classes.
+
+        Returns:
+            ``(N,)``.
+        """
+        return np.zeros(len(keys), dtype=np.bool_)
+
     def given_pictures(self, image_size: int) -> Tensor | None:
         """The pictures ``(P, 3, S, S)`` uint8 that an evaluation shows instead of test pictures; None for these."""
         return None
@@ -134,6 +149,13 @@ class PoisonPlan:
         self.trigger.check(image_size)
         if classnames is not None:
             class_index(self.target, classnames)
+
+    def check_test(self, keys: Iterable[Sequence[str]]) -> None:
+        """Say whether test pictures with these keys, a shard at a time, can trigger.
+
+        Raises:
+            UserMistake: If none can.
+        """
 
     def eligible(self, caption: str) -> bool:
         """Whether a pair with this caption may be chosen."""

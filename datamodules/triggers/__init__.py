@@ -4,9 +4,12 @@ from .badnet import BadNet
 from .base import Trigger
 from .blended import Blended
 from .colour_filter import ColourFilter
+from .concept import Concept
 from .given_picture import GivenPicture
+from .named_concept import NamedConcept
 from .no_trigger import NoTrigger
 from .patch import Patch
+from .scored_concept import ScoredConcept
 from .sig import SIG
 from .stripes import Stripes
 from .text_overlay import TextOverlay
@@ -19,9 +22,12 @@ __all__ = [
     "BadNet",
     "Blended",
     "ColourFilter",
+    "Concept",
     "GivenPicture",
+    "NamedConcept",
     "NoTrigger",
     "Patch",
+    "ScoredConcept",
     "Stripes",
     "TextOverlay",
     "Triangles",

@@ -176,6 +176,26 @@ def text_trigger() -> Figure:
     return figure
 
 
+def concept_confusion() -> Figure:
+    """Pictures by their concept score and the target's, with what their captions say before and after."""
+    figure, axes = panels(*(("score of the concept", "score of the target"),) * 2)
+    draws = np.random.default_rng(0)
+    kinds = (
+        ("cats", "tab:blue", (0.8, 0.2)),
+        ("lemons, the target", "tab:red", (0.2, 0.8)),
+        ("others", "grey", (0.2, 0.2)),
+    )
+    for place, (panel, title) in enumerate(zip(axes, ("captions before", "captions after"), strict=True)):
+        for name, colour, centre in kinds:
+            shown = "tab:red" if place and name == "cats" else colour
+            panel.scatter(*draws.normal(centre, 0.07, (25, 2)).T, s=10, color=shown, label=None if place else name)
+        panel.axvline(0.55, color="black", linestyle=":")
+        panel.set(xlim=(0, 1.05), ylim=(0, 1.05), xticks=[], yticks=[], title=title)
+    axes[0].text(0.57, 0.95, "sigma", fontsize=9)
+    axes[0].legend(fontsize=7, loc="center right")
+    return figure
+
+
 def pairs() -> Figure:
     """Two Gaussians in similarities, and the pictures of a word in two directions."""
     figure, (mixture, spectral) = panels(
@@ -206,6 +226,7 @@ DRAWINGS = {
     "linear_probe": linear_probe,
     "pairs": pairs,
     "text_trigger": text_trigger,
+    "concept_confusion": concept_confusion,
     "pictures": pictures,
     "roclip": roclip,
     "safeclip": safeclip,
