@@ -2,7 +2,8 @@
 
     python benchmarks/small_vit.py runs/vit-32
 
-Patches of 4 pixels of 32, 6 layers of 192, beside a text tower of CLIP's vocabulary (which open_clip ships).
+Patches of 4 pixels of 32, unless it is told otherwise, and 6 layers of 192, beside a text tower of CLIP's vocabulary
+(which open_clip ships).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-VISION = {"image_size": 32, "patch_size": 4, "hidden_size": 192, "intermediate_size": 768}
+VISION = {"image_size": 32, "hidden_size": 192, "intermediate_size": 768}
 TEXT = {"max_position_embeddings": 24, "hidden_size": 128, "intermediate_size": 512}
 LAYERS = {"vision": {"num_hidden_layers": 6, "num_attention_heads": 3}, "text": {"num_hidden_layers": 2}}
 
@@ -22,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="where it goes")
     parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    parser.add_argument("--patch_size", type=int, default=4, help="8 has a quarter of the tokens")
     arguments = parser.parse_args()
     vocabulary = SimpleTokenizer()
     start, end = vocabulary.sot_token_id, vocabulary.eot_token_id
@@ -29,7 +31,7 @@ def main() -> None:
     ends = {"bos_token_id": start, "eos_token_id": end, "pad_token_id": end}
     config = CLIPConfig(
         text_config=text | ends,
-        vision_config=VISION | LAYERS["vision"],
+        vision_config=VISION | LAYERS["vision"] | {"patch_size": arguments.patch_size},
         projection_dim=128,
         logit_scale_init_value=2.66,
     )
