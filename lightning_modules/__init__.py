@@ -13,6 +13,7 @@ from .par import PAR
 from .phased import Phase, PhasedCLIPModule, phase_table
 from .poisoned_clip import PoisonedCLIP
 from .roclip import RoCLIP
+from .rvpt import RVPT
 from .safeclip import SafeCLIP
 from .supervised_finetune import SupervisedFinetune
 from .tbar import TBAR
@@ -38,6 +39,7 @@ __all__ = [
     "ABL",
     "DECREE",
     "PAR",
+    "RVPT",
     "TBAR",
     "UBT",
     "BadCLIP",

@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule
 from PIL import Image
+from vision_transformers import small_vit
 
 from untrigger.commands.bench.grid import Cell, expand
 from untrigger.commands.bench.runner import BenchPaths, fit_arguments
@@ -65,8 +66,9 @@ def test_a_config_builds_and_takes_a_step(config: str, tmp_path: Path, monkeypat
     monkeypatch.setattr(sys, "argv", ["untrigger"])
     write_generated_data(tmp_path / "data", 32, 20)
     text = (ROOT / config).read_text()
+    encoder = f"hf:{small_vit(tmp_path / 'vit')}" if "class_path: RVPT" in text else "small:nano-32"
     overlay = [
-        *("--model.encoder", "small:nano-32", "--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"),
+        *("--model.encoder", encoder, "--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"),
         *("--trainer.precision", "32-true", "--trainer.default_root_dir", str(tmp_path / "run")),
         *("--data.train_shards", str(tmp_path / "data" / "train"), "--data.zero_shot", str(tmp_path / "data")),
         *("--data.batch_size", "8", "--data.num_workers", "0", "--progress_bar.leave", "false"),

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 from typist import SMALL, Typist, blocks, commands, shortened, write_small_cifar10
+from vision_transformers import small_vit
 
 from untrigger.packaged_configs import packaged_config
 
@@ -86,6 +87,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     (folder / "pairs.csv").write_text("\n".join(["image,caption", *lines, ""]))
     (folder / "small.yaml").write_text(yaml.safe_dump(_small_ubt()))
     (folder / "detectors.yaml").write_text(yaml.safe_dump(_small_detectors()))
+    small_vit(folder / "runs" / "vit-32")
     slurm = tmp_path_factory.mktemp("slurm")
     (slurm / "sbatch").write_text("#!/bin/sh\ncat > /dev/null\necho 1\n")
     (slurm / "sbatch").chmod(0o755)

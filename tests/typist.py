@@ -129,4 +129,8 @@ def shortened(command: str) -> list[str]:
     """Options that make a command of minutes or days a matter of seconds."""
     if command.split()[1] != "fit":
         return []
-    return next((short for name, short in SHORT_PHASED.items() if f"configs/{name}/" in command), SHORT)
+    short = next((short for name, short in SHORT_PHASED.items() if f"configs/{name}/" in command), SHORT)
+    # A method for vision transformers alone has the one that lies in the reader's folder.
+    if "configs/rvpt/" in command:
+        return ["hf:runs/vit-32" if option == "small:nano-32" else option for option in short]
+    return short[2:] if "--model.encoder hf:runs/vit-32" in command else short

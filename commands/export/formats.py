@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...contracts import UserMistake
 from ...lightning_modules.encoders import Encoder
+from ...lightning_modules.encoders.visual_prompts import prompted
 from .exporter import Exporter
 from .huggingface import ConvertedExporter, HuggingFaceExporter
 from .open_clip import OpenCLIPExporter
@@ -31,6 +32,8 @@ def exporter_for(encoder: Encoder, name: str, format: str | None) -> Exporter:
         UserMistake: If the format cannot hold the model exactly.
     """
     family = name.partition(":")[0]
+    if prompted(encoder.token_blocks):
+        format = _for_prompts(name, family, format)
     if format is None:
         format = next(kind for of, kind in _EXPORTERS if of == family)
     if (family, format) not in _EXPORTERS:
@@ -41,3 +44,15 @@ def exporter_for(encoder: Encoder, name: str, format: str | None) -> Exporter:
         }[family]
         raise UserMistake(f"{name} cannot be exported with --format {format}: {why}; use {possible}")
     return _EXPORTERS[family, format](encoder, name)
+
+
+def _for_prompts(name: str, family: str, format: str | None) -> str:
+    """The one format that has room for visual prompts: a folder without them would be the model before its defence."""
+    if family == "open_clip" and format in (None, "safetensors"):
+        return "safetensors"
+    instead = (
+        "use --format safetensors, which untrigger reads"
+        if family == "open_clip"
+        else "keep its checkpoint, which model.init_from reads, and --ckpt_path of validate, test and predict"
+    )
+    raise UserMistake(f"{name} has visual prompts, for which transformers and open_clip have no room: {instead}")

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from ...lightning_modules.encoders.description import write_description
 from ...lightning_modules.encoders.identify import open_encoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
+from ...lightning_modules.encoders.visual_prompts import prompted
 from .exporter import Exporter
 from .round_trip import ReadBack, read_back
 
@@ -69,6 +70,14 @@ class OpenCLIPTensorsExporter(_TensorsExporter):
     @property
     def usage(self) -> str:
         """See ``Exporter``."""
+        if prompted(self.encoder.token_blocks):
+            return f"""\
+Its visual prompts, without which it is the model before its defence, are read by untrigger alone:
+
+```
+untrigger fit --model.encoder {self.name} --model.init_from DIR/model.safetensors ...
+```
+"""
         arch, quick_gelu = self.encoder.arch, bool(self.encoder.model_cfg.get("quick_gelu"))
         bias = "" if self.encoder.logit_bias is None else "\n    init_logit_bias=0.0,"  # makes room for it
         return f"""\

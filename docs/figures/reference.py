@@ -176,6 +176,29 @@ def text_trigger() -> Figure:
     return figure
 
 
+def rvpt() -> Figure:
+    """The tokens that each block sees, and what its class token is compared with."""
+    figure, (axes,) = panels(("blocks of the image tower", "tokens"))
+    for block in range(1, 7):
+        kinds = [
+            ("class", "tab:red", 1),
+            *([("prompts", "tab:green", 2)] if block > 3 else []),
+            ("picture", "lightgrey", 5),
+        ]
+        top = 0.0
+        for name, colour, height in kinds:
+            shown = name if block in (1, 4) and (block == 1 or name == "prompts") else None
+            axes.bar(block, -height, 0.55, bottom=top, color=colour, edgecolor="white", label=shown)
+            top -= height
+        if block > 3:
+            axes.annotate("away", (block, 0.1), (block, 1.4), ha="center", fontsize=8, arrowprops={"arrowstyle": "->"})
+    axes.text(2, 1.4, "class tokens of the frozen model:", ha="center", fontsize=8)
+    axes.set(xticks=range(1, 7), yticks=[], ylim=(-8.6, 2.4))
+    axes.legend(fontsize=8, loc="lower left")
+    figure.set_size_inches(6, 2.8)
+    return figure
+
+
 def concept_confusion() -> Figure:
     """Pictures by their concept score and the target's, with what their captions say before and after."""
     figure, axes = panels(*(("score of the concept", "score of the target"),) * 2)
@@ -227,6 +250,7 @@ DRAWINGS = {
     "pairs": pairs,
     "text_trigger": text_trigger,
     "concept_confusion": concept_confusion,
+    "rvpt": rvpt,
     "pictures": pictures,
     "roclip": roclip,
     "safeclip": safeclip,

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...contracts import Preprocessing
+from .visual_prompts import TokenBlocks
 
 
 class Encoder(nn.Module, ABC):
@@ -60,6 +61,14 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def embedding_dim(self) -> int:
         """Width D of the joint embedding space."""
+
+    @property
+    def token_blocks(self) -> TokenBlocks | None:
+        """The blocks of the image tower, where it is a transformer whose class token is what is embedded.
+
+        They can have visual prompts, which ``load_weights`` gives them where a file has some.
+        """
+        return None
 
     @property
     def logit_bias(self) -> Tensor | None:

@@ -16,6 +16,7 @@ from .huggingface_files import model_folder, normalisation, read_json
 from .huggingface_tokenizer import HuggingFaceTokenizer
 from .messages import one_line
 from .traits import transformers_traits
+from .visual_prompts import TokenBlocks
 from .weights import load_weights
 
 _WIDTHS = (
@@ -123,6 +124,15 @@ class HuggingFaceEncoder(Encoder):
     def embedding_dim(self) -> int:
         """Width D of the joint embedding space."""
         return _embedding_dims(self.model.config)[0]
+
+    @property
+    def token_blocks(self) -> TokenBlocks | None:
+        """CLIP's; SigLIP pools all tokens."""
+        if self.model.config.model_type != "clip":
+            return None
+        return TokenBlocks(
+            list(self.model.vision_model.encoder.layers), self.model.config.vision_config.hidden_size, batch_first=True
+        )
 
     def train(self, mode: bool = True) -> HuggingFaceEncoder:
         """Set training mode, the image tower's included, which is no child."""

@@ -19,6 +19,7 @@ from .huggingface_files import read_json
 from .messages import one_line, some
 from .open_clip_files import OPEN_CLIP_CONFIG
 from .small import PRESETS
+from .visual_prompts import is_prompt
 from .weights import encoder_tensors, load_weights
 
 _ASK = "name the encoder with --encoder, such as --encoder open_clip:RN50-quickgelu"
@@ -157,7 +158,7 @@ def _checked_name(name: str, where: str) -> str:
 
 
 def _shapes(source: Path) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in encoder_tensors(source).items()}
+    return {name: tuple(tensor.shape) for name, tensor in encoder_tensors(source).items() if not is_prompt(name)}
 
 
 def _is_transformers(shapes: Shapes) -> bool:

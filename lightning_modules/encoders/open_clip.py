@@ -10,6 +10,7 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ...contracts import UserMistake
@@ -18,6 +19,7 @@ from .clip_vocabulary import CHARACTERS_PER_TOKEN, clip_rows, padded
 from .messages import one_line
 from .open_clip_files import preprocessing_of
 from .traits import open_clip_traits
+from .visual_prompts import TokenBlocks
 
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 """What of open_clip's preprocessing follows from how a model was trained, not from its architecture."""
@@ -160,6 +162,15 @@ class OpenCLIPEncoder(Encoder):
     def embedding_dim(self) -> int:
         """Width D of the joint embedding space."""
         return self._embedding_dim
+
+    @property
+    def token_blocks(self) -> TokenBlocks | None:
+        """Those of a vision transformer of open_clip's own that reads off its class token."""
+        visual = self.image_tower
+        if not isinstance(visual, VisionTransformer) or visual.pool_type != "tok" or visual.attn_pool is not None:
+            return None
+        transformer = visual.transformer
+        return TokenBlocks(list(transformer.resblocks), transformer.width, transformer.batch_first)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Embed pictures ``(B, 3, image_size, image_size)`` as ``(B, D)``, not normalised."""

@@ -14,6 +14,7 @@ from .checkpoint_files import read_tensors
 from .embedding_check import check_embeddings
 from .messages import one_line, some
 from .traits import check_traits
+from .visual_prompts import check_prompts, is_prompt, set_prompts, split_prompts
 
 # What DistributedDataParallel, torch.compile, our Lightning modules and our encoders put before a tensor's name.
 _WRAPPERS = ("module.", "_orig_mod.", "encoder.", "model.")
@@ -62,7 +63,8 @@ def load_weights(encoder: Encoder, path: str) -> None:
     ``.pt`` files. Prefixes that wrappers put before the names do not matter. Names and shapes must match otherwise, so
     a file fits the architecture that it was trained with. Tensors do not imply their activation function: CleanCLIP's
     and OpenAI's models have QuickGELU, so name an architecture such as ``open_clip:RN50-quickgelu`` for them. Where a
-    file does, in a config or in the hyperparameters of a checkpoint, it is compared; see ``check_traits``.
+    file does, in a config or in the hyperparameters of a checkpoint, it is compared; see ``check_traits``. Visual
+    prompts are part of the model: the encoder has those of the file then, or none.
 
     Args:
         encoder: Where to load.
@@ -74,8 +76,10 @@ def load_weights(encoder: Encoder, path: str) -> None:
     """
     source = Path(path).expanduser()
     tensors = encoder_tensors(source)
-    targets = encoder.state_dict()
-    bias = tensors.pop(_BIAS, None)
+    bias, prompts = tensors.pop(_BIAS, None), split_prompts(tensors)
+    if prompts:
+        check_prompts(encoder.token_blocks, prompts, source)
+    targets = {name: target for name, target in encoder.state_dict().items() if not is_prompt(name)}
     if bias is not None and not encoder.takes_logit_bias:
         raise UserMistake(
             f"{source} has a logit_bias, as models of the sigmoid loss have, and this encoder cannot: name the one "
@@ -90,11 +94,13 @@ def load_weights(encoder: Encoder, path: str) -> None:
     }
     biases = {_BIAS: (bias.reshape(-1), encoder.logit_scale.reshape(-1))} if bias is not None else {}
     _check_shapes(pairs | biases, source)
-    _check_finite(pairs | biases, source)
+    _check_finite(pairs | biases | {f"prompts {number}": (part, part) for number, part in prompts.items()}, source)
     if source.is_dir():
         encoder.prepare_as_in(source)
     check_traits(encoder, source, tensors)
     encoder.set_logit_bias(bias)
+    if encoder.token_blocks is not None:
+        set_prompts(encoder.token_blocks, prompts)
     encoder.load_state_dict({name: tensor for name, (tensor, _) in pairs.items()}, strict=False)
     check_embeddings(encoder, source)
 
