@@ -11,7 +11,9 @@ MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-@pytest.mark.parametrize("shape", [(2, 3, 5, 5), (1, 3, 4, 7), (0, 3, 5, 5)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 5, 5), (1, 3, 4, 7), (0, 3, 5, 5), (3, 3, 300, 300), (90, 3, 32, 32)], ids=str
+)
 def test_channels_get_their_own_mean_and_spread(layout: torch.memory_format, shape: tuple[int, ...]) -> None:
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = images.contiguous(memory_format=layout)

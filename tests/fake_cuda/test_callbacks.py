@@ -25,7 +25,15 @@ from untrigger.callbacks import (
     SingleImageSuccess,
     TriggerGallery,
 )
-from untrigger.datamodules import BadNet, GivenPicture, ImageTextDataModule, PoisonPlan, SingleImagePlan
+from untrigger.datamodules import (
+    BadNet,
+    ConceptConfusionPlan,
+    GivenPicture,
+    ImageTextDataModule,
+    NamedConcept,
+    PoisonPlan,
+    SingleImagePlan,
+)
 from untrigger.lightning_modules import PoisonedCLIP, SupervisedFinetune
 
 MET_HERE = {
@@ -95,6 +103,13 @@ def test_measures(headed: bool, bench: Bench, folder: Path) -> None:
     assert names <= set(bench.logged)
     assert {value.device for value in bench.logged.values()} == {GPU}
     assert ("val/head_clean_accuracy" in bench.logged) == headed
+
+
+def test_success_where_pictures_trigger_by_themselves(bench: Bench, folder: Path) -> None:
+    plan = ConceptConfusionPlan(NamedConcept(["star"]), target="heart", count=4)
+    evaluate(bench, PoisonedCLIP("small:nano-32"), data_in(folder, poison=plan), AttackSuccessRate())
+    assert {"val/attack_success_rate", "val/clean_target_rate", "val/triggered_accuracy"} <= set(bench.logged)
+    assert {value.device for value in bench.logged.values()} == {GPU}
 
 
 def test_the_sample_is_read_at_the_end(bench: Bench, folder: Path) -> None:
