@@ -7,6 +7,7 @@ from .cleanclip import CleanCLIP
 from .decree import DECREE
 from .density import LocalDensityCLIP
 from .fine_pruning import FinePruning
+from .invertune import InversionOptions, InverTune, PatchOptions, TargetNaming, TuningOptions
 from .linear_probe import LinearProbe
 from .pair_detectors import PairDetectors
 from .par import PAR
@@ -51,6 +52,8 @@ __all__ = [
     "Evidence",
     "FinePruning",
     "FlipFragility",
+    "InverTune",
+    "InversionOptions",
     "LinearProbe",
     "LocalDensityCLIP",
     "NegativeRobustness",
@@ -59,6 +62,7 @@ __all__ = [
     "OverfittedSimilarity",
     "PairDetectors",
     "Pairs",
+    "PatchOptions",
     "Phase",
     "PhasedCLIPModule",
     "PoisonedCLIP",
@@ -69,5 +73,7 @@ __all__ = [
     "SafeCLIP",
     "SimilarityGain",
     "SupervisedFinetune",
+    "TargetNaming",
+    "TuningOptions",
     "phase_table",
 ]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-import safetensors.torch
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from PIL import Image
 from torch import Tensor, nn
 
 from ..contracts import ImageTextBatch, LabelledBatch, UserMistake
-from ..files import open_whole
 from ..run_folder.decree import DECREERecord
 from ..trainer_lookup import folder_to_write
 from .base import BaseCLIPModule
-from .detection import AdaptiveCost
+from .detection import PICTURE, AdaptiveCost, write_trigger
 
 _EDGE = 1e-6
 """What a mask or a pattern stays away from 0 and 1 at the start: the ends of tanh are infinitely far."""
@@ -209,14 +206,9 @@ class DECREE(BaseCLIPModule):
         if not self.found:
             rank_zero_info("DECREE: no trigger collapses the embeddings")
             return
-        mask, pattern = (part.float().cpu().contiguous() for part in (self.best_mask, self.best_pattern))
-        with open_whole(folder / "trigger.safetensors") as stream:
-            stream.write(safetensors.torch.save({"mask": mask, "pattern": pattern}))
-        pixels = (255 * torch.cat([pattern, mask[None]])).round().to(torch.uint8).permute(1, 2, 0)
-        with open_whole(folder / "trigger.png") as stream:
-            Image.fromarray(pixels.contiguous().numpy()).save(stream, "PNG")
+        write_trigger(folder, self.best_mask, self.best_pattern)
         rank_zero_info(
-            f"DECREE: a trigger of L1 norm {self.l1_norm:.1f} (P-L1 {self.p_l1_norm:.4f}): {folder / 'trigger.png'}"
+            f"DECREE: a trigger of L1 norm {self.l1_norm:.1f} (P-L1 {self.p_l1_norm:.4f}): {folder / PICTURE}"
         )
 
 

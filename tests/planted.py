@@ -19,7 +19,7 @@ from untrigger.callbacks import AttackSuccessRate, CleanAccuracy
 from untrigger.datamodules import BadNet, ImageTextDataModule, PoisonPlan
 from untrigger.datamodules.shards.encoded import EncodedPicture
 from untrigger.datamodules.shards.writer import Labelled, Pair, write_training_shards, write_zero_shot_set
-from untrigger.lightning_modules import UBT, PoisonedCLIP
+from untrigger.lightning_modules import UBT, PhasedCLIPModule, PoisonedCLIP
 from untrigger.lightning_modules.ubt import DetailMargin, ProbeOptions, RepairOptions
 
 ENCODER, TARGET = "small:nano-32", "tomato"
@@ -65,6 +65,21 @@ class Planted(NamedTuple):
             "rounds": 2,
         }
         return UBT(ENCODER, **(options | arguments))
+
+
+class SaveInEachPhase(Callback):
+    """Leaves a checkpoint PHASE.ckpt of the first batch of each phase, of its last epoch where it has several."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, PhasedCLIPModule)
+        assert pl_module.running is not None
+        if batch_idx == 0:
+            trainer.save_checkpoint(self.root / f"{pl_module.running.name}.ckpt")
 
 
 def phased_trainer(root: Path, *callbacks: Callback, **arguments: Any) -> Trainer:

@@ -26,10 +26,17 @@ SHORT_UBT = [
     *("--model.probe.epochs", "1", "--model.probe.steps", "2", "--model.probe.candidates", "8", "--model.rounds", "1"),
     *("--model.repair.epochs", "1", "--model.repair.steps", "2", "--model.sampled_pairs", "64"),
 ]
+SHORT_NAMING = [*SMALL, "--model.patch.epochs", "1", "--model.patch.steps", "2", "--model.patch.counted_pairs", "64"]
 SHORT_PHASED = {
     "ubt": SHORT_UBT,
     "abl": [*SMALL, "--model.isolation_epochs", "1", "--model.unlearn_epochs", "1", "--model.isolated_share", "0.1"],
     "safeclip": [*SMALL, "--model.unimodal_epochs", "1", "--model.epochs", "1"],
+    "target_naming": SHORT_NAMING,
+    "invertune": [
+        *SHORT_NAMING,
+        *("--model.inversion.epochs", "1", "--model.inversion.steps", "2", "--model.tuning.reference_pairs", "64"),
+        *("--model.tuning.epochs", "1", "--model.tuning.steps", "2"),
+    ],
     "tbar": [*SMALL, "--model.epochs", "1", "--model.others_per_given", "20"],
 }
 """For runs that end by themselves, by the folder of their configs."""

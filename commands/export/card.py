@@ -21,6 +21,8 @@ _DONE = {
     "SupervisedFinetune": "Its image encoder was finetuned on labelled pictures (arXiv 2303.03323).",
     "PoisonedCLIP": "It was trained on pictures with captions, and no defence was applied.",
     "BadCLIP": "Nothing: a trigger was optimised against it, and it stayed as it was.",
+    "InverTune": "A suspected backdoor was inverted and tuned out of it with InverTune (arXiv 2506.12411).",
+    "TargetNaming": "Nothing: the target of a backdoor was looked for in it, and it stayed as it was.",
     "DECREE": "Nothing: a trigger was looked for in it, and it stayed as it was.",
 }
 _FROM_SCRATCH = {

@@ -241,7 +241,49 @@ def pairs() -> Figure:
     return figure
 
 
+def target_naming() -> Figure:
+    """What pictures are taken for, without the patch and with it."""
+    figure, (axes,) = panels(("classes", "share of pictures that are taken for it"))
+    clean = np.array([0.18, 0.15, 0.17, 0.16, 0.19, 0.15])
+    patched = np.array([0.08, 0.06, 0.1, 0.62, 0.09, 0.05])
+    classes = np.arange(len(clean))
+    axes.bar(classes - 0.2, clean, 0.4, color="lightgrey", label="without the patch")
+    axes.bar(classes + 0.2, patched, 0.4, color="tab:red", label="with it")
+    axes.annotate("named", (3.2, 0.62), (4.1, 0.55), arrowprops={"arrowstyle": "->"}, fontsize=9)
+    axes.set(xticks=[], yticks=[0])
+    axes.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def invertune() -> Figure:
+    """Which neurons are tuned, and towards what."""
+    figure, (chosen, tuned) = panels(
+        ("change of a neuron by the inverted trigger", "neurons"), ("neurons of a layer", "mean answer")
+    )
+    change = np.linspace(0, 1, 60)
+    chosen.fill_between(change, 3 * np.exp(-change / 0.06), color="tab:blue", label="lower cluster: left alone")
+    high = change > 0.4
+    chosen.fill_between(
+        change[high], 0.6 * np.exp(-(((change[high] - 0.7) / 0.12) ** 2)), color="tab:red", label="higher: tuned"
+    )
+    chosen.set(xticks=[0], yticks=[])
+    chosen.legend(fontsize=8)
+    neurons = np.arange(12)
+    clean = 0.4 + 0.1 * np.sin(neurons)
+    triggered = clean + np.where(neurons % 4 == 2, 0.9, 0.04)
+    tuned.bar(neurons - 0.2, clean, 0.4, color="lightgrey", label="a clean picture")
+    tuned.bar(neurons + 0.2, triggered, 0.4, color="tab:red", label="with the trigger")
+    for neuron in neurons[neurons % 4 == 2]:
+        ends = (neuron + 0.2, clean[neuron]), (neuron + 0.2, triggered[neuron])
+        tuned.annotate("", *ends, arrowprops={"arrowstyle": "->"})
+    tuned.set(xticks=[], yticks=[0], ylim=(0, 1.9))
+    tuned.legend(fontsize=8)
+    return figure
+
+
 DRAWINGS = {
+    "invertune": invertune,
+    "target_naming": target_naming,
     "par": par,
     "abl": abl,
     "tbar": tbar,

@@ -4,8 +4,10 @@ from .adaptive_cost import AdaptiveCost
 from .groups import activation_clustering, spectral_signatures
 from .local_density import DensityScores, LocalDensity, local_density
 from .mixture import TwoGaussians
+from .trigger_files import PICTURE, write_trigger
 
 __all__ = [
+    "PICTURE",
     "AdaptiveCost",
     "DensityScores",
     "LocalDensity",
@@ -13,4 +15,5 @@ __all__ = [
     "activation_clustering",
     "local_density",
     "spectral_signatures",
+    "write_trigger",
 ]

@@ -6,5 +6,14 @@ from .pair_losses import PairLosses
 from .perturbation import PerturbationLoss
 from .retention import RetentionLoss
 from .self_supervised import SelfSupervisedLoss
+from .structural_similarity import structural_similarity
 
-__all__ = ["ContrastiveLoss", "ForgettingLoss", "PairLosses", "PerturbationLoss", "RetentionLoss", "SelfSupervisedLoss"]
+__all__ = [
+    "ContrastiveLoss",
+    "ForgettingLoss",
+    "PairLosses",
+    "PerturbationLoss",
+    "RetentionLoss",
+    "SelfSupervisedLoss",
+    "structural_similarity",
+]

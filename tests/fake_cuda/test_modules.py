@@ -30,6 +30,7 @@ from untrigger.lightning_modules import (
     BaseCLIPModule,
     CleanCLIP,
     FinePruning,
+    InverTune,
     LinearProbe,
     LocalDensityCLIP,
     PairDetectors,
@@ -38,6 +39,7 @@ from untrigger.lightning_modules import (
     RoCLIP,
     SafeCLIP,
     SupervisedFinetune,
+    TargetNaming,
 )
 
 NANO = "small:nano-32"
@@ -59,10 +61,12 @@ MODULES: dict[str, Callable[[], BaseCLIPModule]] = {
     "SupervisedFinetune": lambda: SupervisedFinetune(NANO, num_classes=10),
     "BadCLIP": lambda: BadCLIP(NANO, target="heart"),
     "DECREE": lambda: DECREE(NANO),
+    "TargetNaming": lambda: TargetNaming(NANO),
+    "InverTune": lambda: InverTune(NANO),
     "LocalDensityCLIP": lambda: LocalDensityCLIP(NANO, neighbours=4, reference_size=32),
     "UBT": lambda: UBT(NANO),
 }
-PHASED = ("UBT", "ABL", "TBAR", "SafeCLIP", "PairDetectors")
+PHASED = ("UBT", "ABL", "TBAR", "SafeCLIP", "PairDetectors", "TargetNaming", "InverTune")
 TRAINED = [name for name in MODULES if name not in (*PHASED, "LocalDensityCLIP")]
 
 

@@ -17,6 +17,7 @@ from untrigger.run_folder import (
     results,
     similarities,
     suspects,
+    target_naming,
     ubt,
 )
 
@@ -24,6 +25,7 @@ PACKAGE = Path(untrigger.__file__).parent
 NAMES = {
     *(cell.CELL, config.CONFIG, curves.METRICS, decree.DECREE_RECORD, detection.DETECTION, evaluation.EVALUATION),
     *(manifest.MANIFEST, results.RESULTS, similarities.SIMILARITIES, suspects.SUSPECTS, suspects.SHEET, ubt.UBT_RECORD),
+    target_naming.TARGET_NAMING_RECORD,
 }
 SOURCES = ("callbacks", "commands", "datamodules", "lightning_modules", "run_folder")
 

@@ -1,0 +1,122 @@
+"""Groups of InverTune's options, each of which looks at its own ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ranges import check_ranges
+
+
+@dataclass(frozen=True)
+class PatchOptions:
+    """How the universal adversarial patch is learnt that names the target.
+
+    Args:
+        share: Of the picture's area that the patch covers, in (0, 1].
+        epochs: Epochs of its training.
+        steps: Batches of such an epoch.
+        lr: Rate of Adam, for pixels in [0, 1].
+        caption_weight: Of the term that drives pictures away from their captions, beside the one that drives them away
+            from their own features.
+        temperature: Of both terms.
+        counted_pairs: Pictures on which the predictions are counted, with the patch and without.
+        seed: What the patch starts from, and which pairs are drawn.
+    """
+
+    share: float = 0.03
+    epochs: int = 4
+    steps: int = 50
+    lr: float = 0.05
+    caption_weight: float = 5.0
+    temperature: float = 0.1
+    counted_pairs: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            {"patch.epochs": self.epochs, "patch.steps": self.steps, "patch.counted_pairs": self.counted_pairs},
+            {"patch.lr": self.lr, "patch.caption_weight": self.caption_weight},
+            {"patch.share": self.share, "patch.temperature": self.temperature},
+        )
+
+
+@dataclass(frozen=True)
+class InversionOptions:
+    """How the trigger of the named target is inverted.
+
+    Args:
+        epochs: Epochs of it.
+        steps: Batches of such an epoch, with one step of the optimiser each.
+        lr: Rate of Adam, for a mask and a pattern in [0, 1].
+        target_weight: Of the cross entropy of the target.
+        alignment_weight: Of the distance to features of the target's pictures.
+        similarity_weight: Of one minus the structural similarity to the picture without the trigger.
+        mask_weight: Of the mask's L1 norm, which is a sum over pixels and channels.
+        temperature: Of the cross entropy.
+        target_pairs: Pictures of the target that are embedded, at most.
+    """
+
+    epochs: int = 10
+    steps: int = 20
+    lr: float = 0.01
+    target_weight: float = 5.0
+    alignment_weight: float = 0.5
+    similarity_weight: float = 1.0
+    mask_weight: float = 0.01
+    temperature: float = 0.07
+    target_pairs: int = 256
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            {
+                "inversion.epochs": self.epochs,
+                "inversion.steps": self.steps,
+                "inversion.target_pairs": self.target_pairs,
+            },
+            {
+                "inversion.lr": self.lr,
+                "inversion.target_weight": self.target_weight,
+                "inversion.alignment_weight": self.alignment_weight,
+                "inversion.similarity_weight": self.similarity_weight,
+                "inversion.mask_weight": self.mask_weight,
+            },
+            {"inversion.temperature": self.temperature},
+        )
+
+
+@dataclass(frozen=True)
+class TuningOptions:
+    """How the neurons that the trigger needs are found and tuned.
+
+    Args:
+        layers: How many layers are tuned for, those that the trigger changes most.
+        reference_pairs: Pictures on which layers and neurons are chosen, and on which the trigger is tried in the end.
+        epochs: Epochs of the tuning.
+        steps: Batches of such an epoch.
+        final_share: The rate in the end, as a share of ``lr``, in (0, 1].
+        alignment_weight: Of the distance of activations with the trigger to those without.
+        preservation_weight: Of the distance of clean pictures' features to the poisoned model's.
+    """
+
+    layers: int = 3
+    reference_pairs: int = 512
+    epochs: int = 4
+    steps: int = 50
+    final_share: float = 0.05
+    alignment_weight: float = 1.0
+    preservation_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            {
+                "tuning.layers": self.layers,
+                "tuning.reference_pairs": self.reference_pairs,
+                "tuning.epochs": self.epochs,
+                "tuning.steps": self.steps,
+            },
+            {
+                "tuning.alignment_weight": self.alignment_weight,
+                "tuning.preservation_weight": self.preservation_weight,
+            },
+            {"tuning.final_share": self.final_share},
+        )
