@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from training import quiet_trainer
 
-from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, ResultsWriter
+from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, EvaluationSample, ResultsWriter
 from untrigger.contracts import Attack, ClassPrompts, UserMistake
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.datamodules.generated import OUTLINES, write_generated_data
-from untrigger.datamodules.poisoning import ConceptConfusionPlan, Poison, read_manifest, write_manifest
+from untrigger.datamodules.poisoning import ConceptConfusionPlan, Poison, PoisonPlan, read_manifest, write_manifest
 from untrigger.datamodules.shards import ShardSet, expand_shards
 from untrigger.datamodules.triggers import BadNet, NamedConcept, ScoredConcept
 from untrigger.lightning_modules import PoisonedCLIP
+from untrigger.run_folder.evaluation import read_evaluation
 
 CLASSES = ClassPrompts(["persian cat", "egyptian cat", "lemon", "bus"], [["a"], ["b"], ["c"], ["d"]])
 
@@ -164,3 +166,29 @@ def test_a_run_measures_pictures_with_the_concept_alone(tmp_path: Path, workers:
     assert (tmp_path / "run" / "poison.json").is_file()
     (row,) = (tmp_path / "run" / "results.csv").read_text().splitlines()[1:]
     assert ",ConceptConfusion," in row
+
+
+def test_beside_an_attack_that_stamps_each_is_counted_on_its_own_pictures(tmp_path: Path) -> None:
+    write_generated_data(tmp_path / "data", 16, 40)
+    stamped = PoisonPlan(BadNet(4), "star", rate=0.5)
+    data = ImageTextDataModule(
+        zero_shot=str(tmp_path / "data"),
+        attack=[plan(NamedConcept(["ring"]), target="star"), stamped],
+        eval_batch_size=7,
+        num_workers=0,
+    )
+    trainer = quiet_trainer(tmp_path, callbacks=[AttackSuccessRate(), EvaluationSample()])
+    trainer.validate(_RingsAreStars("small:nano-32"), data, verbose=False)
+    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    (batch, *_) = data.val_dataloader()
+    assert list(batch["triggered"]) == ["BadNet"]
+    assert {name: rows.tolist() for name, rows in batch["bears"].items()} == {
+        "ConceptConfusion": (batch["label"] == SHAPES.index("ring")).tolist()
+    }
+    assert found["val/attack_success_rate/ConceptConfusion"] == 1
+    # Of the pictures that are stamped, all but the stars, those of rings are taken for stars.
+    assert found["val/attack_success_rate/BadNet"] == pytest.approx(4 / 36)
+    assert found["val/attack_success_rate"] == pytest.approx((1 + 4 / 36) / 2)
+    evaluation = read_evaluation(tmp_path)
+    assert evaluation is not None
+    assert [attack.name for attack in evaluation.attacks] == ["BadNet"]  # there are no triggered pictures of the other
