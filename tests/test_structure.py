@@ -1,8 +1,9 @@
-"""The size of files, functions and constructors, and imports without circles, those for type checking included."""
+"""The size of files and functions, every package in the wheel, imports without circles, those for types included."""
 
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -66,6 +67,13 @@ def imported(path: Path) -> Iterator[Path]:
                 files = ((start / name.name).with_suffix(".py"), start / name.name / "__init__.py")
                 files += (start.with_suffix(".py"), start / "__init__.py")
                 yield from [file for file in files if file.is_file()][:1]
+
+
+def test_the_wheel_holds_every_package() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {path.parent for folder in PACKAGE for path in (ROOT / folder).rglob("*.py")}
+    names = {".".join(["untrigger", *path.relative_to(ROOT).parts]) for path in packages}
+    assert set(settings["tool"]["setuptools"]["packages"]) == names | {"untrigger"}
 
 
 def test_imports_have_no_circles() -> None:
