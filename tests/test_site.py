@@ -84,6 +84,33 @@ def test_the_home_page_is_the_readme_with_links_from_where_it_is() -> None:
     assert hook("elsewhere").on_page_markdown("another page") == "another page"
 
 
+def headings(page: Path) -> set[str]:
+    """The fragments of a page's headings, as GitHub and MkDocs make them."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
+
+
+def lost_links(page: Path) -> list[str]:
+    """The relative links of a page of Markdown, as it lies in the tree, whose file or heading is missing."""
+    lost = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, fragment = link.partition("#")
+        target = page.parent / path if path else page
+        target = ROOT / "README.md" if target.resolve() == DOCS / "index.md" else target
+        heading = bool(fragment) and target.suffix == ".md"
+        if ":" not in link and not (target.exists() and (not heading or fragment in headings(target))):
+            lost.append(link)
+    return lost
+
+
+def test_the_links_of_the_sources_lead_to_files_and_headings(tmp_path: Path) -> None:
+    for page in (ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md", *DOCS.rglob("*.md")):
+        assert lost_links(page) == [], page
+    planted = tmp_path / "page.md"
+    planted.write_text("# A `b`: c\n[1](#a-b-c) [2](#a-c) [3](page.md#b) [4](gone.md) [5](https://elsewhere.org/x)")
+    assert lost_links(planted) == ["#a-c", "page.md#b", "gone.md"]
+
+
 def test_an_inventory_lists_its_objects_for_mkdocstrings() -> None:
     base, content = hook("inventories").inventory("some", "https://some.org/\nsome.Thing class page.html#some.Thing\n")
     head, body = content.split(b"zlib.\n")
@@ -92,6 +119,47 @@ def test_an_inventory_lists_its_objects_for_mkdocstrings() -> None:
     assert zlib.decompress(body) == b"some.Thing py:class 1 page.html#some.Thing -\n"
     for path in (DOCS / "inventories").glob("*.txt"):
         assert hook("inventories").inventory(path.stem, path.read_text())[0].startswith("https://")
+
+
+SOUND = {
+    "index.html": (
+        '<a href="more/index.html#part">1</a><a href="more/#part">2</a><img src="dot.svg"><a href="#top" id="top"></a>'
+        '<link rel="stylesheet" href="site.css"><a href="https://elsewhere.org/page#part">3</a>'
+    ),
+    "more/index.html": '<h2 id="part">part</h2><a href="../index.html#top">up</a><img src="data:image/png;base64,A">',
+    "404.html": '<a href="/more/index.html#part">from the root</a>',
+    "dot.svg": '<svg xmlns:xlink="http://www.w3.org/1999/xlink"><path id="p"/><use xlink:href="#p"/></svg>',
+    "site.css": "body { background: url(dot.svg) }",
+}
+
+
+def built(folder: Path, pages: dict[str, str]) -> Path:
+    for name, text in pages.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_links_that_lead_to_files_and_their_parts_are_sound(tmp_path: Path) -> None:
+    assert hook("links").broken_links(built(tmp_path, SOUND)) == []
+
+
+@pytest.mark.parametrize(
+    ("planted", "problem"),
+    [
+        ('<a href="gone.html">', "gone.html is no file"),
+        ('<a href="more/index.html#gone">', "more/index.html#gone names no part of its page"),
+        ('<a href="#gone">', "#gone names no part of its page"),
+        ('<img srcset="dot.svg 1x, gone.png 2x">', "gone.png is no file"),
+        ('<script src="//elsewhere.org/a.js">', "//elsewhere.org/a.js is loaded from another host"),
+        ('<link href="https://elsewhere.org/a.css">', "https://elsewhere.org/a.css is loaded from another host"),
+        ('<style>@import "https://elsewhere.org/f"</style>', "https://elsewhere.org/f is loaded from another host"),
+        ('<p style="background: url(gone.png)">', "gone.png is no file"),
+    ],
+)
+def test_a_broken_link_and_a_foreign_host_are_found(tmp_path: Path, planted: str, problem: str) -> None:
+    site = built(tmp_path, SOUND | {"index.html": SOUND["index.html"] + planted})
+    assert hook("links").broken_links(site) == [f"index.html: {problem}"]
 
 
 def test_every_page_is_in_the_navigation() -> None:
