@@ -31,7 +31,7 @@ _PARTS_OF_A_MODEL = ("state_dict", "loops", "pytorch-lightning_version")
 
 
 def check_checkpoint(path: str, fits: bool) -> None:
-    """See that a checkpoint can be loaded as tensors, before anything is built.
+    """Check that a checkpoint can be loaded as tensors, before anything is built.
 
     Args:
         path: What the user gave, or one of ``CHECKPOINT_NAMES``, of which nothing is known yet.
@@ -62,7 +62,7 @@ def check_checkpoint(path: str, fits: bool) -> None:
 
 
 def check_model(path: str, model: LightningModule) -> dict[str, Any]:
-    """See that a checkpoint is one of this model's.
+    """Check that a checkpoint is one of this model's.
 
     Args:
         path: A checkpoint that ``check_checkpoint`` has let pass.

@@ -58,7 +58,7 @@ def whole_checkpoint(path: str) -> str:
     """A checkpoint that is whole: the one that is asked for, or where it is cut off the one before.
 
     Args:
-        path: Of a local file.
+        path: Path of a local file.
 
     Returns:
         The same path, or that of the ``previous.ckpt`` beside it.

@@ -20,7 +20,7 @@ _SHOWN = 3
 
 
 def check_said_once(arguments: Sequence[str]) -> None:
-    """See that no option of a command line is given twice, and no key twice in a YAML file that it names.
+    """Check that no option of a command line is given twice, and no key twice in a YAML file that it names.
 
     The last one would win in silence. Not meant are files with settings, of which a later one changes an earlier one's,
     options that add to a list (``+=``), and an option of something that has been chosen anew since.

@@ -61,7 +61,7 @@ def asked_imports(arguments: Sequence[str]) -> list[str]:
     They are wanted before the rest is parsed, which may name their classes.
 
     Args:
-        arguments: Of a command, with or without its name.
+        arguments: Arguments of a command, with or without its name.
 
     Returns:
         Their names. What is wrong with a file or an option is reported when it is parsed.

@@ -71,7 +71,7 @@ def reading(what: str, path: str | os.PathLike[str], passing: tuple[type[Excepti
 
 
 def check_ends(what: str, path: str | os.PathLike[str]) -> None:
-    """See that something is no pipe and no device, which whoever opens it may wait for without end.
+    """Check that something is no pipe and no device, which whoever opens it may wait for without end.
 
     Args:
         what: What it is, for the message.

@@ -18,7 +18,7 @@ _SHELLS = 0xFFFFFFF0
 
 
 def settle_tasks(trainer: Mapping[str, Any]) -> bool:
-    """See that SLURM started as many tasks as a run asks for.
+    """Check that SLURM started as many tasks as a run asks for.
 
     Args:
         trainer: The trainer's part of the config.

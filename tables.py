@@ -95,7 +95,7 @@ class Table:
                 yield Row(line, dict(zip(self.columns, filled, strict=False)), surplus, line - before)
 
     def require(self, *columns: str) -> None:
-        """See that there are these columns.
+        """Check that there are these columns.
 
         Raises:
             UserMistake: If one is missing.

@@ -34,7 +34,7 @@ class EvaluationHooks(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """See a batch."""
+        """Take in the outputs of a batch."""
         if not trainer.sanity_checking:
             self.see(batch, outputs)
 

@@ -180,7 +180,7 @@ class ImageTextDataModule(ShardDataModule):
         the module, it makes the trainer reload the loaders every epoch.
 
         Args:
-            keys: Of the pairs to stream.
+            keys: Keys of the pairs to stream.
             in_order: Each of them once, as it is in the shards, in batches of ``eval_batch_size``: no shuffling, no
                 augmentation, no second views, none left out.
         """
@@ -314,10 +314,10 @@ class ImageTextDataModule(ShardDataModule):
             rank_zero_warn(f"The run resumes with other training pairs than those of its checkpoint: {changed}")
 
     def check_poison(self, state_dict: dict[str, Any]) -> None:
-        """See that what is stamped into the training stream is what it was in a run that is resumed.
+        """Check that what is stamped into the training stream is what it was in a run that is resumed.
 
         Args:
-            state_dict: Of the checkpoint; those of earlier releases do not say.
+            state_dict: State of the data module in the checkpoint; in earlier releases it has no ``poison``.
 
         Raises:
             UserMistake: If it is another plan, or a manifest of other pairs.
@@ -339,7 +339,7 @@ class ImageTextDataModule(ShardDataModule):
         return TrainingPairs(shards, poison_of(self.poison, shards, self._asked.image_size), self.exclude)
 
     def _announce(self) -> None:
-        """Say what is poisoned, and leave the manifest in the run folder."""
+        """Log what is poisoned, and write the manifest to the run folder."""
         self._pairs.report()
         if self._pairs.poison is None or self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return

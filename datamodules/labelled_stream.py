@@ -21,7 +21,7 @@ class LabelledStream(ShardStream):
         image_size: Side S of the input square, in pixels.
         classes: Number of classes.
         label_field: Field of the ``.json`` that holds the class index; None where a ``.cls`` does.
-        views: Of these the augmentation is used.
+        views: The views of a run, of which only the augmentation is used.
         max_bad: See ``ShardStream``.
     """
 

@@ -22,13 +22,13 @@ class TrainingPairs:
     """Pairs in shards.
 
     Args:
-        shards: As they were published.
+        shards: The shards as they were published.
         poison: What is stamped into them; None for nothing.
         exclude: A file that names pairs to leave out, after the poisoning.
 
     Attributes:
         shards: The pairs without those that are left out.
-        poison: Of these.
+        poison: Their poison; None for none.
         chosen: Those that are streamed.
         in_order: Whether each of them comes once, as it is in the shards.
 
@@ -72,7 +72,7 @@ class TrainingPairs:
         """Stream the pairs with these keys alone; None for all.
 
         Args:
-            keys: Of the pairs to stream.
+            keys: Keys of the pairs to stream.
             in_order: Each of them once, as it is in the shards.
         """
         self.chosen = self.shards if keys is None else self.shards.select(keys)
@@ -89,14 +89,14 @@ class TrainingPairs:
         ]
 
     def report(self) -> None:
-        """Say how many there are."""
+        """Describe how many there are."""
         gone = self._published - len(self)
         left_out = f" ({gone:,} left out by {self._exclude})" if gone else ""
         rank_zero_info(f"Training pairs: {len(self):,} in {len(self.shards.paths):,} shards{left_out}")
         report_several_captions(self.shards)
 
     def report_poison(self) -> None:
-        """Say how many of them are stamped, and with what."""
+        """Describe how many of them are poisoned, and with what."""
         if self.poison is not None:
             for plan, keys in zip(self.poison.plans, self.poison.keys, strict=True):
                 rank_zero_info(f"Poisoned: {len(keys):,} with {type(plan.trigger).__name__}, target {plan.target!r}")

@@ -102,7 +102,7 @@ def _check_range(numbers: npt.NDArray[Any], mode: str) -> None:
 
 
 def check_size(width: int, height: int) -> None:
-    """See that a picture is none too large.
+    """Check that a picture is none too large.
 
     Raises:
         BadSample: If it has more than ``MAX_PIXELS`` pixels.
@@ -112,7 +112,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def check_scans(data: bytes, width: int, height: int) -> None:
-    """See that the scans of a JPEG do not take minutes. Each goes over all pixels, however few bytes it has.
+    """Check that the scans of a JPEG do not take minutes. Each goes over all pixels, however few bytes it has.
 
     Raises:
         BadSample: If there are too many for its size.

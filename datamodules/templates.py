@@ -37,7 +37,7 @@ NAMED_TEMPLATES = {"cifar10": CIFAR10_TEMPLATES, "imagenet": IMAGENET_TEMPLATES}
 
 
 def check_templates(templates: Sequence[str], where: str) -> None:
-    """Say whether templates can be filled with a class name.
+    """Check whether templates can be filled with a class name.
 
     Args:
         templates: Captions.

@@ -52,15 +52,15 @@ class ABL(PhasedCLIPModule):
     the trap; in the unlearning ``train/retained`` and ``train/isolated``, sums of the two parts over the batch size.
 
     Args:
-        isolation_epochs: Of the trapped model.
+        isolation_epochs: Epochs of the trapped model.
         isolation_lr: Its learning rate, after ``warmup_steps``.
         gamma: Where the trap is, as a share of the chance level, in (0, 1].
         isolated_share: Share of all pairs that is unlearnt, in (0, 1].
         unlearn_epochs: How often each isolated pair is seen.
         retained_per_isolated: Other pairs for an isolated one, at least 1.
-        unlearn_weight: Weight of the ascent.
+        unlearn_weight: Weight of the ascent beside the descent.
         ceiling: Up to which multiple of the chance level the loss of an isolated pair is raised.
-        seed: Of the trapped model's first weights.
+        seed: Seed of the trapped model's first weights.
         lr: Peak learning rate of the unlearning, before a cosine to zero.
 
     Raises:
@@ -119,11 +119,11 @@ class ABL(PhasedCLIPModule):
         return f"{len(self.isolated):,} of {len(self.keys):,} pairs isolated"
 
     def isolate(self, keys: list[str], losses: Scores) -> str:
-        """Rank all pairs by what was seen of them.
+        """Rank all pairs by their losses, and isolate the lowest.
 
         Args:
-            keys: Of pairs, each as often as it was seen.
-            losses: As many.
+            keys: Keys of pairs, each as often as it was seen.
+            losses: Losses of these pairs, ``(N,)``.
 
         Returns:
             The phase that comes next.
@@ -154,10 +154,10 @@ class Unlearn(Phase[ABL]):
     """Ascent on isolated pairs, descent on others, from the poisoned model.
 
     Args:
-        epochs: Of all isolated pairs each.
+        epochs: Passes over all isolated pairs.
         lr: Peak learning rate.
-        retained: Other pairs for an isolated one, others in each epoch.
-        weight: Of the ascent.
+        retained: Other pairs for each isolated one, drawn anew in each epoch.
+        weight: Weight of the ascent beside the descent.
         ceiling: See ``ABL``.
     """
 

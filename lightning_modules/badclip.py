@@ -55,12 +55,12 @@ class BadCLIP(BaseCLIPModule):
         target: The target as captions name it.
         init_from: Weights of the clean model; None where the encoder's name stands for pretrained ones.
         lr: Learning rate of Adam, for pixels in [0, 1].
-        betas: Of Adam.
+        betas: Adam's decay rates of the running averages of the gradient and its square, in [0, 1).
         patch_size: Side of the patch, in pixels of the input.
         image_text_weight: Weight of the image-text term.
         image_image_weight: Weight of the image-image term.
         negative_weight: Weight of the distance from clean pictures in the triplet.
-        margin: Of the triplet.
+        margin: Margin of the triplet.
         target_pairs: Most pairs of the target that are used.
         seed: What the patch starts from.
 

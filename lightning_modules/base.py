@@ -1,4 +1,4 @@
-"""What every CLIP module shares: construct, encode, optimise, and answer a zero-shot evaluation."""
+"""The base class of all CLIP modules: construct, encode, optimise, and answer a zero-shot evaluation."""
 
 from __future__ import annotations
 
@@ -37,22 +37,26 @@ MAX_LOGIT_SCALE = math.log(100)
 
 
 class BaseCLIPModule(LightningModule):
-    """An encoder with an optimiser. A subclass writes ``training_step``.
+    """An encoder with an optimiser.
+
+    A subclass writes ``training_step``, which returns the loss after `log_losses`. It may override ``is_defence``,
+    `check_batches` where it needs other batches, `constrain` where it trains other parameters with a range, and
+    Lightning's ``configure_optimizers``.
 
     A run either plants a backdoor or defends against one, and ``results.csv`` names the defence: the class. Unless the
-    class says itself (``is_defence``), a run is a defence but for one that trains poison into random weights: such a
-    model is a poisoned one, whatever it is trained by.
+    class says itself (``is_defence``), every run is a defence, except one that trains random weights on poisoned pairs.
 
     Args:
         encoder: ``hf:NAME``, ``open_clip:NAME[/TAG]`` or ``small:NAME``.
-        init_from: A file or folder whose weights the encoder starts from. Only tensors are read, whatever it is.
+        init_from: File or folder of the weights that the encoder starts from. Only tensors are read.
         lr: Peak learning rate of AdamW.
-        weight_decay: Of matrices and kernels; gains, biases and the temperature have none.
-        betas: Of AdamW.
-        eps: Of AdamW.
+        weight_decay: Weight decay of matrices and kernels; gains, biases and the temperature have none.
+        betas: AdamW's decay rates of the running averages of the gradient and its square, in [0, 1).
+        eps: Added to the denominator of AdamW's update.
         warmup_steps: Steps of linear warm-up, before a cosine to zero at the end of the run.
-        micro_batch_size: For batches larger than memory: in training, most pictures or captions that are encoded at a
-            time. The gradient is that of the whole batch, for a second forward pass; see ``in_micro_batches``.
+        micro_batch_size: For batches larger than memory: the most pictures or captions that are encoded at a time in
+            training. The gradient is that of the whole batch, at the cost of a second forward pass; see
+            ``in_micro_batches``.
         channels_last: Keep the channels last in memory: faster convolutions on tensor cores.
         compile: Compile the encoder with ``torch.compile``: true, or the name of a backend.
 
@@ -90,7 +94,7 @@ class BaseCLIPModule(LightningModule):
         self.execution = Execution(micro_batch_size, channels_last, backend_of(compile))
         self.execution.lay_out(self.encoder)
         self.losses: dict[str, Tensor] = {}
-        """What the last step logged of its loss, by name."""
+        """The last step's loss and its parts, by name, as scalars without gradient."""
         self._class_embeddings: Tensor | None = None
         self._attacks: list[Attack] = []
         self._attack_embeddings: dict[str, Tensor] = {}
@@ -102,7 +106,7 @@ class BaseCLIPModule(LightningModule):
 
     @property
     def defence(self) -> str:
-        """The name of the defence: the class's; ``none`` where this run is none. Known when its data are."""
+        """The name of the class, or ``none`` where the run is no defence; final once the data module is attached."""
         data = None if self._trainer is None else data_of(self._trainer, PoisonedData)
         poison = "none" if data is None else data.training_poison
         return type(self).__name__ if self.defends(poison) else NO_DEFENCE
@@ -112,6 +116,9 @@ class BaseCLIPModule(LightningModule):
 
         Args:
             poison: Where the poison in the training pairs comes from.
+
+        Returns:
+            ``is_defence`` where the class sets it; otherwise whether the pairs are clean or the weights pretrained.
         """
         if self.is_defence is not None:
             return self.is_defence
@@ -119,12 +126,12 @@ class BaseCLIPModule(LightningModule):
 
     @property
     def inverse_temperature(self) -> Tensor:
-        """What similarities are multiplied with, at most 100."""
+        """The factor of the similarities, a scalar in (0, 100]."""
         return self.encoder.logit_scale.exp()
 
     @property
     def scales(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation per channel of pictures in [0, 1], ``(3, 1, 1)`` each, on the device."""
+        """Mean and standard deviation per channel, for pictures in [0, 1]: ``(3, 1, 1)`` each, on the device."""
         mean, std = (
             torch.tensor(values, dtype=torch.float32).to(self.device, non_blocking=True)
             for values in (self.encoder.mean, self.encoder.std)
@@ -132,28 +139,32 @@ class BaseCLIPModule(LightningModule):
         return mean.view(3, 1, 1), std.view(3, 1, 1)
 
     def normalised(self, pictures: Tensor) -> Tensor:
-        """Pictures ``(N, 3, S, S)`` uint8 as the encoder takes them, on its device."""
+        """Normalise pictures ``(N, 3, S, S)`` uint8 for the encoder: float32, the same shape, on its device."""
         mean, std = self.scales
         return (pictures.to(self.device, non_blocking=True).float() / 255 - mean) / std
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length, float32 at least."""
+        """Encode normalised pictures ``(B, 3, S, S)`` to features ``(B, D)`` of unit length, float32 at least."""
         return unit_length(self.execution.image(self.encoder, images))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Captions ``(B, L)`` int64 to features ``(B, D)`` of unit length, float32 at least."""
+        """Encode tokens ``(B, L)`` int64 to features ``(B, D)`` of unit length, float32 at least."""
         return unit_length(self.execution.text(self.encoder, tokens))
 
     def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
-        """Features of pictures and captions, ``(B, D)`` each, of unit length."""
+        """Encode a batch: features of its pictures and captions, ``(B, D)`` each, of unit length."""
         return self.encode_image(batch["image"]), self.encode_text(batch["tokens"])
 
     def zero_shot_logits(self, image_features: Tensor, attack: str | None = None) -> Tensor:
-        """Features ``(B, D)`` of unit length to ``(B, C)`` float32: similarity to the classes of the evaluation.
+        """Classify features by their similarity to the classes of the evaluation.
 
         Args:
             image_features: ``(B, D)``, of unit length.
-            attack: The attack whose captions describe the classes, if it has its own; None for the usual ones.
+            attack: Name of the attack whose prompts describe the classes; None, or an attack without prompts of its
+                own, means those of the zero-shot set.
+
+        Returns:
+            ``(B, C)`` float32: cosine similarity, multiplied by ``inverse_temperature``.
 
         Raises:
             RuntimeError: If no evaluation has started.
@@ -166,12 +177,12 @@ class BaseCLIPModule(LightningModule):
         return similarities(image_features, embeddings, self.inverse_temperature)
 
     def zero_shot_outputs(self, label: Tensor, features: Tensor, triggered: dict[str, Tensor]) -> ZeroShotOutputs:
-        """What an evaluation step returns, from features that are there already.
+        """Make what an evaluation step returns from features that were computed before.
 
         Args:
-            label: ``(B,)`` int64.
-            features: ``(B, D)`` of unit length, of the clean pictures.
-            triggered: By the name of an attack, those of the triggered pictures.
+            label: Classes, ``(B,)`` int64.
+            features: Features of the clean pictures, ``(B, D)``, of unit length.
+            triggered: Features of the triggered pictures, likewise, by the name of the attack.
 
         Returns:
             The outputs, with the features.
@@ -188,15 +199,15 @@ class BaseCLIPModule(LightningModule):
     def attack_logits(
         self, clean: Tensor, triggered: Mapping[str, Tensor], classify: Callable[[Tensor, str], Tensor]
     ) -> dict[str, Tensor]:
-        """Logits of the pictures that each measured attack shows, each picture encoded once.
+        """Compute the logits of each measured attack, from features that it may share with others.
 
         Args:
             clean: Features of the clean pictures, ``(B, D)``.
-            triggered: By the name of an attack, those of the triggered ones.
-            classify: Features and the name of an attack to logits ``(B, C)``.
+            triggered: Features of the triggered pictures, ``(B, D)``, by the name of the attack.
+            classify: Maps features and the name of an attack to logits ``(B, C)``.
 
         Returns:
-            By the name of an attack, controls among them, ``(B, C)``.
+            Logits ``(B, C)`` by the name of the attack, including controls.
         """
         return {
             attack.name: classify(triggered[attack.control_of or attack.name] if attack.stamped else clean, attack.name)
@@ -204,39 +215,48 @@ class BaseCLIPModule(LightningModule):
         }
 
     def log_losses(self, loss: Tensor, batch_size: int, **parts: Tensor) -> None:
-        """Log ``train/loss`` (also in the progress bar) and ``train/<part>`` for each part."""
+        """Log ``train/loss`` (also in the progress bar) and ``train/<part>`` for each part.
+
+        Args:
+            loss: The loss of a step, a scalar.
+            batch_size: Pairs of the step, on this rank.
+            parts: Parts of the loss, scalars.
+        """
         self.losses = {"loss": loss.detach(), **{name: part.detach() for name, part in parts.items()}}
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch_size)
         self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=batch_size)
 
     def on_fit_start(self) -> None:
-        """See, before anything is trained, that it can be: the batches of the data module, batch norm on its device."""
+        """Check before training that batch norm works on the device, and that the data has what a step needs."""
         check_synchronised(self, self.device)
         data = data_of(self.trainer, ImageTextData)
         if data is not None:
             self.check_batches(data.batch_names)
 
     def check_batches(self, names: Container[str]) -> None:
-        """Say whether a batch with these members can be trained on.
+        """Check that batches with these entries can be trained on. A subclass that needs other entries overrides it.
+
+        Args:
+            names: Keys of the data module's batches.
 
         Raises:
-            UserMistake: If it lacks one that is needed.
+            UserMistake: If an entry that is needed is missing.
         """
         if "tokens" not in names:
             raise UserMistake(f"{type(self).__name__} needs pictures with captions: use ImageTextDataModule as data")
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, and bring the parameters back into their range, before a checkpoint of them can be written."""
+        """Step, then `constrain` the parameters, before a checkpoint of them can be written."""
         super().optimizer_step(*args, **kwargs)
         self.constrain()
 
     def constrain(self) -> None:
-        """Clamp the temperature. Clamped in the forward pass, it would have no gradient to come back with."""
+        """Clamp the temperature. A clamp in the forward pass would leave it without a gradient, and so at its limit."""
         with torch.no_grad():
             self.encoder.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up and cosine, in steps."""
+        """Build AdamW, with a linear warm-up and a cosine to zero that advance each step."""
         groups = decay_groups(self, self.weight_decay)
         optimizer = adamw(groups, self.lr, self.betas, self.eps, self.trainer)
         scheduler = with_schedule(optimizer, self.warmup_steps, known_steps(self.trainer))
@@ -251,7 +271,7 @@ class BaseCLIPModule(LightningModule):
         self._embed_classes()
 
     def validation_step(self, batch: ZeroShotBatch, batch_idx: int) -> ZeroShotOutputs:
-        """Logits and features of the clean and the triggered pictures."""
+        """Compute logits and features of the clean and the triggered pictures."""
         return self.zero_shot_outputs(
             batch["label"],
             self.encode_image(batch["image"]),
@@ -259,16 +279,16 @@ class BaseCLIPModule(LightningModule):
         )
 
     def test_step(self, batch: ZeroShotBatch, batch_idx: int) -> ZeroShotOutputs:
-        """As ``validation_step``."""
+        """Do as ``validation_step``."""
         return self.validation_step(batch, batch_idx)
 
     def predict_step(self, batch: ImageTextBatch, batch_idx: int) -> PredictOutputs:
-        """The similarity of each pair."""
+        """Compute the cosine similarity of each pair, ``(B,)``, with its key."""
         images, texts = self(batch)
         return {"key": batch["key"], "similarity": (images * texts).sum(dim=-1)}
 
     def _embed_classes(self) -> None:
-        """Embed the classes for the evaluation that starts, as its prompts and those of its attacks describe them."""
+        """Embed the classes by the prompts of the zero-shot set, and by those of each attack that has its own."""
         data = data_of(self.trainer, ZeroShotData)
         if data is None:
             raise UserMistake("an evaluation needs a data module with class prompts, such as ImageTextDataModule")
@@ -281,7 +301,7 @@ class BaseCLIPModule(LightningModule):
         }
 
     def _embed_prompts(self, prompts: Sequence[Sequence[str]]) -> Tensor:
-        """``(C, D)``: for each class the mean of its captions' features, brought to unit length again."""
+        """Average the features of each class's captions and normalise the mean: ``(C, D)``."""
         flat = self.preprocessing.tokenize([caption for captions in prompts for caption in captions])
         # In blocks: a thousand classes with eighty templates do not fit in memory at once.
         features = torch.cat([self.encode_text(block.to(self.device)) for block in torch.split(flat, 512)])

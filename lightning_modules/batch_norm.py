@@ -42,7 +42,7 @@ class RunningStatisticsKept:
 
 
 def check_synchronised(module: nn.Module, device: torch.device) -> None:
-    """See that batch norms that are synchronised over ranks will train on a GPU.
+    """Check that batch norms that are synchronised over ranks will train on a GPU.
 
     Args:
         module: What is trained.

@@ -77,7 +77,7 @@ class CleanCLIP(BaseCLIPModule):
         self.self_supervised_loss = SelfSupervisedLoss(local_loss)
 
     def check_batches(self, names: Container[str]) -> None:
-        """Say whether a batch has captions and the views that the loss needs."""
+        """Check whether a batch has captions and the views that the loss needs."""
         super().check_batches(names)
         self._check_views(names)
 

@@ -52,8 +52,8 @@ class DECREE(BaseCLIPModule):
         encoder: As in ``BaseCLIPModule``.
         init_from: Weights of the model; None where the encoder's name stands for pretrained ones.
         lr: Learning rate of Adam.
-        betas: Of Adam.
-        eps: Of Adam.
+        betas: Adam's decay rates of the running averages of the gradient and its square, in [0, 1).
+        eps: Added to the denominator of Adam's update.
         threshold: Least mean cosine similarity of a success, in (0, 1).
         patience: Steps without a smaller mask after which it ends, once there is a trigger.
         seed: What mask and pattern start from.
@@ -135,7 +135,7 @@ class DECREE(BaseCLIPModule):
         return (1 - mask) * images + mask * ((pattern - mean) / std)
 
     def check_batches(self, names: Container[str]) -> None:
-        """Say whether a batch has pictures; nothing else is needed.
+        """Check whether a batch has pictures; nothing else is needed.
 
         Raises:
             UserMistake: If it has none.

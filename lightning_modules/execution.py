@@ -23,8 +23,8 @@ class Execution:
             ``in_micro_batches``. None for all of them.
         channels_last: Whether kernels and pictures have their channels last in memory, the layout in which tensor cores
             convolve. It does nothing for transformers.
-        backend: Of ``torch.compile``, such as ``inductor``; None for none. Both towers are compiled when they are first
-            run, for training and for evaluation.
+        backend: Backend of ``torch.compile``, such as ``inductor``; None does not compile. Both towers are compiled
+            when they are first run, for training and for evaluation.
 
     Raises:
         UserMistake: If the size is below 1, or there is no such backend, or it needs a compiler that is not there.

@@ -17,7 +17,7 @@ def few_shots(data: ImageTextData, classnames: Sequence[str], shots: int, seed: 
         data: Labelled pictures: the caption of one is the name of its class.
         classnames: The classes, no two of one name.
         shots: Pictures of each class, at most.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         Their keys. A class with fewer pictures has all of them.

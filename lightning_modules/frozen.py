@@ -19,7 +19,7 @@ class FrozenEncoder:
 
     Args:
         encoder: What is copied, on its device.
-        weights: Of the copy; the encoder's own unless given.
+        weights: State dictionary of the copy; the encoder's own unless given.
     """
 
     def __init__(self, encoder: Encoder, weights: Mapping[str, Tensor] | None = None) -> None:

@@ -25,7 +25,7 @@ class Isolate(Phase[PhasedCLIPModule]):
         epochs: How many.
         lr: After the module's ``warmup_steps``.
         gamma: Where the trap is, as a share of the chance level.
-        seed: Of the copy's first weights.
+        seed: Seed of the copy's first weights.
         conclude: What is made of the keys and losses, each pair as often as it was seen; gives the next phase.
     """
 
@@ -97,7 +97,7 @@ def mean_by_key(keys: Sequence[str], losses: Scores) -> tuple[list[str], Scores]
     """The mean of what was seen of each pair.
 
     Args:
-        keys: Of pairs, each as often as it was seen.
+        keys: Keys of pairs, each as often as it was seen.
         losses: As many.
 
     Returns:

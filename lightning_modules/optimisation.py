@@ -74,10 +74,10 @@ def adamw(
     """Build AdamW over parameter groups, for how a trainer runs it.
 
     Args:
-        groups: Of parameters.
+        groups: Parameter groups, as PyTorch optimisers take them.
         lr: Learning rate.
-        betas: Of AdamW.
-        eps: Of AdamW.
+        betas: AdamW's decay rates of the running averages of the gradient and its square, in [0, 1).
+        eps: Added to the denominator of AdamW's update.
         trainer: Whose gradient clipping and precision are looked at; None where there is none.
     """
     # The fused kernel does all parameters in one pass, on the CPU too.

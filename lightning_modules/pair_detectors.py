@@ -54,7 +54,7 @@ class PairDetectors(PhasedCLIPModule):
     trapped model.
 
     Args:
-        isolation_epochs: Of the trapped model of ABL; 0 leaves ``learnt_first`` out, and with it all training.
+        isolation_epochs: Epochs of the trapped model of ABL; 0 leaves ``learnt_first`` out, and with it all training.
         isolation_lr: Its learning rate, after ``warmup_steps``.
         gamma: Where its trap is, as a share of the loss of chance, in (0, 1].
         neighbours: k of the densities.
@@ -62,7 +62,7 @@ class PairDetectors(PhasedCLIPModule):
         evidence: UBT's; what UBT takes unless given.
         sampled_pairs: Pairs in which words are looked for.
         min_word_share: Least share of these that a word carries.
-        seed: Of the trapped model's first weights, and of the pairs among which neighbours are looked for.
+        seed: Seed of the trapped model's first weights, and of the pairs among which neighbours are looked for.
 
     Raises:
         UserMistake: If a parameter is out of range, evidence asks another model than this, or similarities depend on no
@@ -121,7 +121,7 @@ class PairDetectors(PhasedCLIPModule):
         """Keep what the trapped model was asked for.
 
         Args:
-            keys: Of pairs, each as often as it was seen.
+            keys: Keys of pairs, each as often as it was seen.
             losses: As many.
 
         Returns:

@@ -53,7 +53,8 @@ class RVPT(BaseCLIPModule):
         first_blocks: Blocks without prompts, D.
         repelling_weight: Weight of the cosine, alpha; 0 is plain prompt tuning.
         shots: Labelled pictures of each class; None takes all.
-        momentum: Of SGD, in [0, 1). The optimiser takes ``lr`` and ``weight_decay`` too, and of AdamW's arguments none.
+        momentum: Momentum of SGD, in [0, 1). The optimiser also takes ``lr`` and ``weight_decay``, but none of AdamW's
+            other arguments.
         seed: What prompts and pictures are drawn from.
 
     Raises:
@@ -122,7 +123,7 @@ class RVPT(BaseCLIPModule):
         rank_zero_info(f"RVPT trains on {len(keys):,} labelled pictures, at most {self.shots} of each class")
 
     def check_batches(self, names: Container[str]) -> None:
-        """Say whether a batch has labels; captions are not needed.
+        """Check whether a batch has labels; captions are not needed.
 
         Raises:
             UserMistake: If it has none.

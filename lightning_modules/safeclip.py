@@ -53,9 +53,9 @@ class SafeCLIP(PhasedCLIPModule):
     ``train/image`` and ``train/text`` where it is unimodal.
 
     Args:
-        unimodal_epochs: Of the first part.
+        unimodal_epochs: Epochs of the first part.
         multimodal_lr: Rate of the second part.
-        epochs: Of the third part.
+        epochs: Epochs of the third part.
         safe_probability: Above which a pair is safe at the first split, in (0, 1].
         growth: Share of all pairs by which the safe ones grow from one epoch to the next.
         largest_share: Share of all pairs that is safe at most, in (0, 1].
@@ -121,7 +121,7 @@ class SafeCLIP(PhasedCLIPModule):
         return f"{int(self.safe.sum()):,} of {len(self.keys):,} pairs are safe" if self.keys else ""
 
     def check_batches(self, names: Any) -> None:
-        """Say whether a batch has captions and the views that the unimodal loss needs."""
+        """Check whether a batch has captions and the views that the unimodal loss needs."""
         super().check_batches(names)
         if missing := [option for view, option in _OPTIONS.items() if view not in names]:
             raise UserMistake(f"SafeCLIP needs {' and '.join(missing)}, such as TransformView and EDA")
@@ -144,7 +144,7 @@ class SafeCLIP(PhasedCLIPModule):
         return loss
 
     def divide(self, keys: list[str], similarity: Scores) -> None:
-        """Say which pairs are safe.
+        """Classify pairs as safe or risky.
 
         Args:
             keys: N keys.
@@ -320,7 +320,7 @@ class Safe(Part):
     safe = True
 
     def prepare(self, module: SafeCLIP) -> None:
-        """See whether it is the last time: an evaluation comes after that."""
+        """Note whether this is the last pass: an evaluation follows it."""
         self.evaluated = module.divisions >= module.epochs
 
     def step(self, module: SafeCLIP, batch: ImageTextBatch, batch_idx: int) -> Tensor:

@@ -51,7 +51,7 @@ class SupervisedFinetune(BaseCLIPModule):
         return f"{type(self).__name__}-head"
 
     def setup(self, stage: str) -> None:
-        """See that the head has the classes of the data.
+        """Check that the head has the classes of the data.
 
         Raises:
             UserMistake: If it has another number of them.
@@ -64,7 +64,7 @@ class SupervisedFinetune(BaseCLIPModule):
             raise UserMistake(f"model.num_classes is {self.num_classes}, but data.zero_shot has {classes} classes")
 
     def check_batches(self, names: Container[str]) -> None:
-        """Say whether a batch has labels; captions are not needed.
+        """Check whether a batch has labels; captions are not needed.
 
         Raises:
             UserMistake: If it has none.

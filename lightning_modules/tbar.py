@@ -50,7 +50,7 @@ class TBAR(PhasedCLIPModule):
         coefficient: How many times the task vector is subtracted.
         epochs: How often each triggered pair is seen.
         others_per_given: Other pairs of a batch for a triggered one, at least 1.
-        seed: Of the draw of the others.
+        seed: Seed of the draw of the others.
         lr: Learning rate of the finetuning, constant.
 
     Raises:
@@ -117,10 +117,10 @@ class Finetune(Phase[TBAR]):
     """Teaches the image tower the backdoor once more.
 
     Args:
-        epochs: Of all triggered pairs each.
-        lr: Constant.
-        others: Other pairs for a triggered one, others in each epoch.
-        seed: Of their draw.
+        epochs: Passes over all triggered pairs.
+        lr: Learning rate, constant.
+        others: Other pairs for each triggered one, drawn anew in each epoch.
+        seed: Seed with which they are drawn.
     """
 
     learning = ("image",)

@@ -81,7 +81,7 @@ def first_suspects(folder: Path, rows: int, columns: int, letters: int) -> First
         folder: The run folder.
         rows: How many there are at most.
         columns: Likewise.
-        letters: Of a cell, at most; longer ones are cut.
+        letters: Characters of a cell, at most; longer ones are cut.
 
     Returns:
         None where there is no table.

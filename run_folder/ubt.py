@@ -28,8 +28,8 @@ class ProbedWord:
         evidence: The piece of evidence that speaks most against it.
         moved: Share of its suspects that were not pushed and whose best word is another one after the probe, in [0, 1].
         moved_others: The same of ordinary pairs of the word.
-        p: Of an exact permutation test that these go where ordinary pairs go, corrected for the number of tests, in
-            [0, 1].
+        p: P-value of an exact permutation test that these go where ordinary pairs go, corrected for the number of
+            tests, in [0, 1].
         variety: To how many words they went, as the exponential of an entropy; at least 0.
         fall: Mean fall in similarity of these suspects.
         found: Whether the word hides a backdoor.

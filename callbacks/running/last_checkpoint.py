@@ -100,7 +100,7 @@ class LastCheckpoint(ModelCheckpoint):
         self._signals.patient = False
 
     def _check_restored(self, trainer: Trainer) -> None:
-        """See that no optimiser and no schedule starts from scratch: Lightning restores what there is, and no more."""
+        """Check that no optimiser or schedule starts from scratch: Lightning restores only what the checkpoint has."""
         restored, self._restored = self._restored, None
         own = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
         for what, there, needed in zip(("optimisers", "learning rate schedulers"), restored or own, own, strict=True):

@@ -42,7 +42,7 @@ class StopSignals:
         """End the process, as a signal asked for.
 
         Args:
-            number: Of the signal.
+            number: Number of the signal.
 
         Raises:
             SystemExit: Always: with 128 and the signal's number, as shells have it, and with 0 where the job is in the

@@ -29,7 +29,7 @@ class Whereabouts:
     """Reports, through the store of the process group, which step this rank is at and what it does there.
 
     Args:
-        store: Of the process group.
+        store: Store of the process group.
         rank: This process.
         ranks: How many there are.
     """
@@ -61,7 +61,7 @@ class Whereabouts:
         self._store.set(f"{_AT}/{self._rank}", f"{self._beat} {self._steps} {int(waits)} {where}")
 
     def missing(self, seconds: float) -> str:
-        """Say in a few words which ranks the others wait for.
+        """Describe which ranks the others wait for.
 
         Args:
             seconds: How long a rank is listened for, to detect one that is stopped.

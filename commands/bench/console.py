@@ -24,7 +24,7 @@ class ConsoleProgress(Progress):
     Args:
         console: Where to print.
         cells: Those that will run.
-        records: Of cells that ran before: they show how long such a cell takes.
+        records: Records of cells that ran before: they show how long such a cell takes.
         jobs: How many run at a time.
     """
 

@@ -21,7 +21,7 @@ def targets_of(record: Record) -> frozenset[str] | None:
     """The targets that a model was poisoned with.
 
     Args:
-        record: Of the cell that trained it.
+        record: Record of the cell that trained it.
 
     Returns:
         An empty set for a clean model; None where the record does not say.
@@ -45,9 +45,9 @@ def verdict(targets: frozenset[str], named: Sequence[str], precision: float | No
     """Whether words that were named are the targets.
 
     Args:
-        targets: Of the model; none of a clean one.
+        targets: Targets that the model was poisoned with; empty for a clean one.
         named: The words that a defence has named. One belongs to a target where they share a word.
-        precision: Of the pairs that it unlearnt, in [0, 1]; None where it is not known.
+        precision: Precision of the pairs that it unlearnt, in [0, 1]; None where it is not known.
 
     Returns:
         ``found`` where every target is named, no other word, and at least .95 of the unlearnt pairs are poisoned;
@@ -69,7 +69,7 @@ def found_rows(records: Iterable[Record]) -> list[dict[str, str]]:
     """A row for each model in which backdoors were looked for.
 
     Args:
-        records: Of a grid, those of the poisoned models too.
+        records: Records of a grid, those of the poisoned models too.
 
     Returns:
         Its cell, targets and attack success before and after, the named words, the precision of what was unlearnt, and

@@ -37,7 +37,7 @@ def make_record(
         rows: The rows of its ``results.csv``.
         folder: Its run folder.
         wall_seconds: From the start of its process to the end, over all sessions where it was stopped in between.
-        peak_memory_mb: Of the largest of its processes, in MB.
+        peak_memory_mb: Peak memory of the largest of its processes, in MB.
         jobs: How many cells ran at a time.
         code: Digest of the source that it ran, as `code_of`.
 

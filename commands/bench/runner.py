@@ -130,7 +130,7 @@ def due(cells: Sequence[Cell], paths: BenchPaths, anew: Container[str] = ()) -> 
     """The cells that are to be run: those without a record, and those whose checkpoint one of these needs.
 
     Args:
-        cells: Of a grid, each after those that it needs.
+        cells: Cells of a grid, each after those that it needs.
         paths: Where they are.
         anew: Ids of cells that are to be run although they are finished.
 

@@ -20,7 +20,7 @@ def submit(cells: Sequence[Cell], spec_file: Path, options: str, bench_options: 
     Args:
         cells: Those that are due, each after those that it needs.
         spec_file: The bench file that each job reads. Lists of cells are written beside it.
-        options: Of ``sbatch``, for every job.
+        options: Options of ``sbatch``, for every job.
         bench_options: Further options of ``untrigger bench``.
 
     Returns:

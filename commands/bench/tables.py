@@ -84,7 +84,7 @@ def labelled_rows(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     A second row of a run, such as that of a head, keeps what its defence's name has more than the first one's.
 
     Args:
-        records: Of finished cells.
+        records: Records of finished cells.
 
     Returns:
         A row for each row of results, with the label of its attack and its defence, the peak memory, and what a

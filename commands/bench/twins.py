@@ -25,7 +25,7 @@ def beside_twin(rows: Sequence[Mapping[str, str]], twin: Record | None) -> list[
     """Put what the twin has under the same attacks beside a model's figures.
 
     Args:
-        rows: Of a run's ``results.csv``.
+        rows: Rows of a run's ``results.csv``.
         twin: The record of the twin, measured under the same attacks; None where there is none.
 
     Returns:
@@ -50,7 +50,7 @@ def beside_rebound(rows: Sequence[Mapping[str, str]], own: Record | None, twin: 
     """Put the highest attack success during a finetuning afterwards beside a model's figures.
 
     Args:
-        rows: Of a run's ``results.csv``.
+        rows: Rows of a run's ``results.csv``.
         own: The record of the finetuning that began with the model; None where there is none.
         twin: The record of the same finetuning that began with the twin, likewise.
 

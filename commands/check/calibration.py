@@ -58,7 +58,7 @@ def read_calibration(with_data: bool) -> Calibration:
     """What the package's own check was tried on, as ``benchmarks/RESULTS.md`` reports it.
 
     Args:
-        with_data: Of the check with training pairs, or of the one of a model alone.
+        with_data: Whether to read the calibration of checks with training pairs, or that of checks of a model alone.
     """
     text = (files(__package__) / "calibration.json").read_text(encoding="utf-8")
     found = json.loads(text)["with_data" if with_data else "without_data"]

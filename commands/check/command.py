@@ -27,7 +27,7 @@ def check(
     invert: bool = False,
     pictures: str | None = None,
 ) -> int:
-    """Say whether a model of unknown origin, and the data that it was trained on, are suspicious.
+    """Check whether a model of unknown origin, and the data that it was trained on, are suspicious.
 
     With data, UBT looks for poisoned pairs: half of a word's suspects are pushed away from it; where the other half
     moves too, and to many words, there is a backdoor. Local density ranks them beside it. Without data, DECREE

@@ -18,7 +18,7 @@ def demo(out: str = "runs/demo", seed: int = 0) -> None:
     Args:
         out: Folder for the data, the runs, ``results.csv``, ``report.html`` and its ``figures``. One that holds an
             earlier demo is replaced.
-        seed: Of the data, the poison and the training.
+        seed: Seed of the data, the poison and the training.
     """
     with importing():  # torch comes along
         from .story import run_story

@@ -45,7 +45,7 @@ def run_story(folder: Path, seed: int) -> None:
 
     Args:
         folder: Where to; an earlier demo in it is replaced.
-        seed: Of the data, the poison and the training.
+        seed: Seed of the data, the poison and the training.
 
     Raises:
         UserMistake: If the folder holds anything else.

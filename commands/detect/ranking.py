@@ -72,7 +72,7 @@ def rank_pairs(
         subject: The model and its pairs.
         folder: Where the run and the scores go.
         config: A config of the detectors; one of the package's unless given.
-        isolation_epochs: Of ABL's fresh model, as the config says unless given.
+        isolation_epochs: Epochs of ABL's fresh model, as the config says unless given.
 
     Returns:
         How well each detector ranks, by column; empty where it is not known which pairs are poisoned.

@@ -42,7 +42,7 @@ def read_back(encoder: Encoder) -> ReadBack:
 
 
 def check_round_trip(encoder: Encoder, tensors: Mapping[str, Tensor], back: ReadBack) -> float:
-    """See that all is the same that a library uses: every tensor, how pictures are prepared, and the embeddings.
+    """Check that all is the same that a library uses: every tensor, how pictures are prepared, and the embeddings.
 
     Embeddings are those of random pictures and of captions of every length.
 
@@ -78,7 +78,7 @@ def check_round_trip(encoder: Encoder, tensors: Mapping[str, Tensor], back: Read
 
 
 def _check_same(tensors: Mapping[str, Tensor], back: Mapping[str, Tensor]) -> None:
-    """See that every tensor is there, none beside them, and that their numbers are the same."""
+    """Check that every tensor is there, none beside them, and that their numbers are the same."""
     lost, new = sorted(tensors.keys() - back.keys()), sorted(back.keys() - tensors.keys())
     others = [
         name

@@ -102,7 +102,7 @@ class Screening:
         self.detectors = [self._built(name, texts) for name in wanted]
 
     def check_numbers(self, pictures: int, clean: int | None) -> None:
-        """See that so low a rate can be resolved with so few pictures.
+        """Check that so low a rate can be resolved with so few pictures.
 
         Raises:
             UserMistake: If nothing could be flagged.

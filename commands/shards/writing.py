@@ -112,7 +112,7 @@ def _captioned(
 
 
 def check_share(max_bad_share: float) -> None:
-    """See that it is a share.
+    """Check that it is a share.
 
     Raises:
         UserMistake: If it is none.

@@ -137,7 +137,7 @@ class PoisonPlan:
         return None
 
     def check(self, image_size: int, classnames: Sequence[str] | None = None) -> None:
-        """Say whether the plan fits a model and a zero-shot set.
+        """Check whether the plan fits a model and a zero-shot set.
 
         Args:
             image_size: Side of the model's input square, in pixels.
@@ -151,7 +151,7 @@ class PoisonPlan:
             class_index(self.target, classnames)
 
     def check_test(self, keys: Iterable[Sequence[str]]) -> None:
-        """Say whether test pictures with these keys, a shard at a time, can trigger.
+        """Check whether test pictures with these keys, a shard at a time, can trigger.
 
         Raises:
             UserMistake: If none can.
@@ -231,7 +231,7 @@ class PoisonPlan:
                     yield scores[index], key, parts[index]
 
     def _check_found(self, found: Sequence[int]) -> None:
-        """See that each part has the pairs that it needs."""
+        """Check that each part has the pairs that it needs."""
         if not any(found):
             raise UserMistake(f"no pair is eligible for the poison plan of target {self.target!r}")
         if self.count is not None and min(found) < self.count:

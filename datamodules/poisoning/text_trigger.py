@@ -40,7 +40,7 @@ class TextTriggerPlan(PoisonPlan):
         count: Number of pairs; wins over ``rate``.
         seed: What the choice of pairs, templates and others is drawn from.
         templates: As in ``PoisonPlan``.
-        trigger: Of pictures: none.
+        trigger: The trigger of pictures, which this plan leaves as they are: ``NoTrigger``.
 
     Raises:
         UserMistake: If an argument is out of range, or an other names the target.

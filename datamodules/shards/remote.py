@@ -75,7 +75,7 @@ def redacted(text: str) -> str:
 
 
 def check_store(url: str) -> None:
-    """See that the library of an object store is there, before anything is read.
+    """Check that the library of an object store is there, before anything is read.
 
     Raises:
         UserMistake: If it is not.

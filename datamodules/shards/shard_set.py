@@ -126,7 +126,7 @@ class ShardSet:
         return f"found: {', '.join(kinds) or 'nothing'}; {needed}"
 
     def check_not_empty(self, hint: str = "") -> None:
-        """See that there is a sample.
+        """Check that there is a sample.
 
         Args:
             hint: What the user may do about it, if anything.
@@ -139,7 +139,7 @@ class ShardSet:
             raise UserMistake(f"shard {self.name(0)}{more} has no sample that can be used: {self.found_members}{hint}")
 
     def check_unique(self) -> None:
-        """See that no key stands for two samples, where the shards are indexed.
+        """Check that no key stands for two samples, where the shards are indexed.
 
         Raises:
             UserMistake: If one does.
@@ -230,7 +230,7 @@ class ShardSet:
         Args:
             shard: Index into ``paths``.
             position: Index among the shard's complete samples.
-            members: Of ``MEMBERS``; the sample has each of them.
+            members: Names out of ``MEMBERS``; the sample has each of them.
 
         Raises:
             BadSample: As ``read``.

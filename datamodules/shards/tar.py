@@ -231,7 +231,7 @@ def _after_sparse_map(file: int, header: tarfile.TarInfo, position: int) -> int:
 
 
 def _check_end(file: int, position: int) -> None:
-    """See that nothing but zeros follows the end of an archive."""
+    """Check that nothing but zeros follows the end of an archive."""
     if os.pread(file, _LOOKED_AT, position).strip(b"\0"):
         raise TarFault(
             f"its end stands at byte {position:,}, but the file continues, as of two archives joined", position

@@ -164,7 +164,7 @@ def write_zero_shot_set(
 
 
 def check_classnames(classnames: Sequence[str]) -> None:
-    """Say whether class names can be written, one a line.
+    """Check whether class names can be written, one a line.
 
     Raises:
         UserMistake: If there is none, or one is empty or not a line of text. Two classes may have the same name.
@@ -177,7 +177,7 @@ def check_classnames(classnames: Sequence[str]) -> None:
 
 
 def check_written_templates(templates: Sequence[str]) -> None:
-    """Say whether caption templates can be written, one a line, for any reader.
+    """Check whether caption templates can be written, one a line, for any reader.
 
     Raises:
         UserMistake: If there is none, or one lacks ``{c}``, has other braces or is no line of text.
@@ -235,7 +235,7 @@ def _shards(rows: Iterable[T], shard_size: int) -> Iterator[Iterator[T]]:
 
 
 def _check_set(folder: Path, texts: dict[Path, str]) -> None:
-    """See that a folder is new, holds folders only, or is a zero-shot set with these texts."""
+    """Check that a folder is new, holds folders only, or is a zero-shot set with these texts."""
     if not folder.is_dir() or all(entry.is_dir() for entry in folder.iterdir()):
         return
     for path, text in texts.items():

@@ -25,7 +25,7 @@ class Trigger(ABC):
         return {name: getattr(self, name) for name in constructor_arguments(type(self))}
 
     def check(self, image_size: int) -> None:  # noqa: B027  a trigger that fits everywhere has nothing to say
-        """Say whether the trigger can be drawn.
+        """Check whether the trigger can be drawn.
 
         Args:
             image_size: Side of the input square, in pixels.

@@ -35,7 +35,7 @@ class Concept(NoTrigger):
 
     @abstractmethod
     def check_classes(self, target: str, classnames: Sequence[str]) -> None:
-        """Say whether test pictures of these classes can show the concept and be no pictures of the target.
+        """Check whether test pictures of these classes can show the concept and be no pictures of the target.
 
         Raises:
             UserMistake: If none can.
@@ -43,7 +43,7 @@ class Concept(NoTrigger):
 
     @abstractmethod
     def check_test(self, keys: Iterable[Sequence[str]]) -> None:
-        """Say whether one of the test pictures can show the concept, given their keys, a shard at a time.
+        """Check whether one of the test pictures can show the concept, given their keys, a shard at a time.
 
         Raises:
             UserMistake: If none can.

@@ -41,7 +41,7 @@ class NamedConcept(Concept):
         return self._said(classes)
 
     def check_classes(self, target: str, classnames: Sequence[str]) -> None:
-        """See that a class beside the target is named so."""
+        """Check that a class beside the target is named so."""
         named = [name for name, said in zip(classnames, self._said(classnames), strict=True) if said]
         if set(named) <= {target}:
             raise UserMistake(

@@ -37,7 +37,7 @@ class Picture:
         """The picture as ``(3, H, W)`` uint8, resized to a square (bicubic, aspect ratio not kept) if a side is given.
 
         Args:
-            side: Of the square, in pixels; None leaves the picture as it is.
+            side: Side of the square, in pixels; None leaves the picture as it is.
         """
         try:
             with opened_picture(self._content) as picture:

@@ -31,7 +31,7 @@ def resample(picture: npt.NDArray[np.uint8], positions: Positions, out: npt.NDAr
 
     Args:
         picture: ``(S, S, 3)``.
-        positions: Of all pixels.
+        positions: Where each output pixel is read, ``(S, S)`` of them.
         out: What is written, ``(S, S, 3)``.
     """
     rows = max(1, _SHARED_FROM // len(picture))

@@ -60,14 +60,14 @@ class ScoredConcept(Concept):
         return np.array([key in self._test_keys for key in keys], dtype=np.bool_)
 
     def check_classes(self, target: str, classnames: Sequence[str]) -> None:
-        """See that there is a table of test pictures."""
+        """Check that there is a table of test pictures."""
         if self.test_scores is None:
             raise UserMistake(
                 "ScoredConcept has no test_scores: give the table that says which test pictures show the concept"
             )
 
     def check_test(self, keys: Iterable[Sequence[str]]) -> None:
-        """See that a test picture is in the table, above the threshold."""
+        """Check that a test picture is in the table, above the threshold."""
         if not any(key in self._test_keys for some in keys for key in some):
             raise UserMistake(
                 f"{_WHAT} {shown(str(self.test_scores))} has no picture of the zero-shot set with a score above "

@@ -19,7 +19,7 @@ class Stripes(WeightedPattern):
 
     Args:
         alpha: Weight of the stripes, in (0, 1].
-        width: Of a stripe, in pixels of the input.
+        width: Width of a stripe, in pixels of the input.
         seed: What the stripes are drawn from. Stripe n is the same at every input size.
 
     Raises:

@@ -27,8 +27,8 @@ class TextOverlay(FixedPattern):
 
     Args:
         text: One line.
-        height: Of the line, in pixels of the input, from the top of its tallest letter to the bottom of its lowest. The
-            width follows.
+        height: Height of the line, in pixels of the input, from the top of its tallest letter to the bottom of its
+            lowest. The width follows.
         alpha: Weight of the colour, in (0, 1].
         colour: Red, green and blue in 0..255.
         position: ``top``, ``center`` or ``bottom``; the line is centred from left to right.

@@ -17,7 +17,7 @@ class ImageView(ABC):
     """
 
     def check(self, image_size: int) -> None:
-        """Say whether views can be made of pictures of this size, by making one.
+        """Check whether views can be made of pictures of this size, by making one.
 
         Args:
             image_size: Side S of the input square, in pixels.

@@ -23,7 +23,7 @@ class TwoGaussians:
     splits them: nothing says that there are two kinds.
 
     Attributes:
-        means: Of the lower and the higher component.
+        means: Means of the lower and the higher component.
         spreads: Their standard deviations.
         shares: Their weights, which sum to 1.
     """

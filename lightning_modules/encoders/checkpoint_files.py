@@ -127,7 +127,7 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
 
 
 def check_pickled(path: Path) -> bool:
-    """See what a file of ``torch.save``'s would cost, before any of it is loaded.
+    """Estimate what a file of ``torch.save``'s would cost, before any of it is loaded.
 
     Args:
         path: A regular file.
@@ -165,7 +165,7 @@ def check_pickled(path: Path) -> bool:
 
 
 def _check_archive(path: Path, size: int) -> None:
-    """See that an archive holds what its table says, under names that nobody can take for others, uncompressed.
+    """Check that an archive holds what its table says, under names that nobody can take for others, uncompressed.
 
     Python's reader and torch's look for the table in different ways: it has to lie where both look.
     """

@@ -22,7 +22,7 @@ _ALIKE = 1e-6
 
 @torch.no_grad()
 def check_embeddings(encoder: Encoder, source: Path) -> None:
-    """See that a few pictures, and a few captions, have embeddings, finite ones, and not the same.
+    """Check that a few pictures, and a few captions, have embeddings, finite ones, and not the same.
 
     Configs can ask for what makes all of them equal: an end token in front of every caption, a variance that is never
     reached; and weights can be all zero.

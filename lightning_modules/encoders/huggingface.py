@@ -191,7 +191,7 @@ def _read_config(folder: Path) -> Any:
 
 
 def _check_numbers(config: Any, folder: Path) -> None:
-    """See that each number that something is built from is one, and no larger than in any model."""
+    """Check that each number that something is built from is one, and no larger than in any model."""
     parts = {"text_config": config.text_config, "vision_config": config.vision_config, "config": config}
     for part, (name, most, what) in ((p, n) for p, names in _NUMBERS.items() for n in names):
         value = getattr(parts[part], name, None)
@@ -229,7 +229,7 @@ def _build(config: Any, folder: Path, pretrained: bool) -> Any:
 
 
 def _check_size(skeleton: nn.Module, folder: Path) -> None:
-    """See, before memory is taken for it, that the model described is no larger than the weights beside it."""
+    """Check, before memory is taken for it, that the model described is no larger than the weights beside it."""
     described = sum(tensor.numel() for tensor in skeleton.parameters())
     present = sum(tensor.numel() for tensor in read_tensors(folder).values())
     if described > 2 * present:

@@ -107,7 +107,7 @@ class HuggingFaceTokenizer:
                 )
 
     def _lower_case(self) -> None:
-        """See that case makes no difference."""
+        """Check that case makes no difference."""
         from tokenizers import normalizers
 
         texts = [text for text in map(self.tokenizer.decode, range(0, len(self.tokenizer), 97)) if text.strip()]

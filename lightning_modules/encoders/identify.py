@@ -131,7 +131,7 @@ def _hyperparameter(source: Path) -> str | None:
 
 
 def _check_finished(source: Path) -> None:
-    """See that an encoder is not a copy of a run in phases: while it runs, the weights it began with lie beside it."""
+    """Check that an encoder is no copy that a run in phases was training, with its initial weights beside it."""
     run = _checkpoint(source).get("phased")
     if isinstance(run, Mapping) and run.get("initial"):
         raise UserMistake(
@@ -166,7 +166,7 @@ def _is_transformers(shapes: Shapes) -> bool:
 
 
 def _check_open_clip(arch: str, source: Path) -> None:
-    """See that tensors are an architecture's before memory is taken for it."""
+    """Check that tensors are an architecture's before memory is taken for it."""
     if arch not in open_clip.list_models() or not has_own_text_tower(arch):
         return  # the encoder says so, or its config has to be fetched first
     shapes = _shapes(source)

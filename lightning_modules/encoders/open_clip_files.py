@@ -18,7 +18,7 @@ def preprocessing_of(folder: Path) -> dict[str, Any]:
     """How a folder says that pictures are prepared.
 
     Args:
-        folder: Of open_clip's, or of ``untrigger export --format safetensors``.
+        folder: Folder that open_clip has written, or ``untrigger export --format safetensors``.
 
     Returns:
         Some of open_clip's ``preprocess_cfg``; empty where nothing is said.

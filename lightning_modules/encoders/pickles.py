@@ -136,7 +136,7 @@ class _Machine:
             raise PickleTooCostly("things in things, too deep to be a state dict")
 
     def check_key(self, *things: Thing) -> None:
-        """See that things can be hashed, as they are or each in a list of them."""
+        """Check that things can be hashed, as they are or each in a list of them."""
         for thing in things:
             if thing.parts > _MOST_PARTS:
                 raise PickleTooCostly(f"a key of {thing.parts:,} parts")
@@ -180,7 +180,7 @@ class _Machine:
 
 
 def _check_tensor(arguments: tuple[Thing, ...]) -> None:
-    """See that a tensor lies within its storage: torch would make a storage larger where it can."""
+    """Check that a tensor lies within its storage: torch would make a storage larger where it can."""
     if len(arguments) < 4 or arguments[0].kind != "storage":
         raise PickleTooCostly("a tensor without numbers")
     size, stride = ([part.value for part in thing.value or ()] for thing in arguments[2:4])

@@ -26,10 +26,10 @@ _REPEATED_REPEAT = re.compile(r"[+*}]\)?[^()|]{0,8}\)[+*{]")
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """See that a folder has a tokenizer, and one that costs no more than tokenizers do.
+    """Check that a folder has a tokenizer, and one that costs no more than tokenizers do.
 
     Args:
-        folder: Of a Hugging Face model.
+        folder: Folder of a Hugging Face model.
 
     Raises:
         UserMistake: If it has none, or its description would make of a short text a very long one, or of a caption an

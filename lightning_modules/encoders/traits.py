@@ -68,7 +68,7 @@ def check_traits(encoder: Encoder, source: Path, names: Iterable[str] = ()) -> N
     Args:
         encoder: With the file's tensors.
         source: A checkpoint or a folder, or a file of weights in one.
-        names: Of the file's tensors.
+        names: Names of the file's tensors.
 
     Raises:
         UserMistake: If they differ in the activation function: the tensors fit, and the features are others.

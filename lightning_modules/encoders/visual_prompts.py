@@ -71,10 +71,10 @@ def _put(tokens: Tensor, dim: int, prompts: Tensor | None, skipped: int) -> list
 
 
 def check_prompts(blocks: TokenBlocks | None, prompts: Mapping[int, Tensor], source: object) -> None:
-    """Say whether an image tower can have these prompts.
+    """Check whether an image tower can have these prompts.
 
     Args:
-        blocks: Of the tower; None where it has none.
+        blocks: Transformer blocks of the tower; None where it has none.
         prompts: By the number of a block, from 0, its prompts.
         source: Where they come from, for messages.
 
@@ -95,7 +95,7 @@ def set_prompts(blocks: TokenBlocks, prompts: Mapping[int, Tensor]) -> None:
     """Give blocks prompts, in place of those that they have; the blocks that are not named have none.
 
     Args:
-        blocks: Of the image tower.
+        blocks: Blocks of the image tower.
         prompts: By the number of a block, from 0, its prompts ``(b, W)``.
     """
     for number, block in enumerate(blocks.blocks):

@@ -22,7 +22,7 @@ class Invert(Phase[InverTuneState]):
 
     Args:
         options: How.
-        seed: Of the pattern's start and of the draws.
+        seed: Seed of the pattern's start and of the draws.
     """
 
     def __init__(self, options: InversionOptions, seed: int) -> None:

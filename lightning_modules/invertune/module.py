@@ -67,8 +67,8 @@ class InverTune(InverTuneState):
         target: A class in place of the one that would be named.
         inversion: How the trigger is inverted.
         tuning: How the neurons are found and tuned.
-        lr: Rate of the tuning's AdamW, at first.
-        weight_decay: Of it.
+        lr: Initial learning rate of AdamW, which tunes the neurons.
+        weight_decay: Weight decay of AdamW.
         kwargs: See ``TargetNaming``.
 
     Raises:
@@ -102,7 +102,7 @@ class InverTune(InverTuneState):
         )
 
     def on_fit_start(self) -> None:
-        """See that captions can be searched, and that a given target is a class.
+        """Check that captions can be searched, and that a given target is a class.
 
         Raises:
             UserMistake: If not.

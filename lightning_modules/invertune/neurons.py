@@ -21,7 +21,7 @@ def candidate_layers(tower: nn.Module) -> list[str]:
     modules of one kind that consist of others; of the longest chain, the members before each convolution and the last.
 
     Args:
-        tower: Of any family.
+        tower: Image tower, of any encoder family.
 
     Returns:
         Names in the tower, from the input on; empty where it has none of these.
@@ -90,7 +90,7 @@ def higher_cluster(values: Tensor) -> Tensor:
     """Which of some numbers are in the higher of two clusters, by 2-means that starts from the least and the greatest.
 
     Args:
-        values: Of any shape.
+        values: A tensor of any shape.
 
     Returns:
         Booleans of the same shape: all of them true where the numbers are all the same.

@@ -12,13 +12,13 @@ class PatchOptions:
     """How the universal adversarial patch is learnt that names the target.
 
     Args:
-        share: Of the picture's area that the patch covers, in (0, 1].
+        share: Share of the picture's area that the patch covers, in (0, 1].
         epochs: Epochs of its training.
         steps: Batches of such an epoch.
         lr: Rate of Adam, for pixels in [0, 1].
-        caption_weight: Of the term that drives pictures away from their captions, beside the one that drives them away
-            from their own features.
-        temperature: Of both terms.
+        caption_weight: Weight of the term that drives pictures away from their captions, beside the one that drives
+            them away from their own features.
+        temperature: Temperature of both terms.
         counted_pairs: Pictures on which the predictions are counted, with the patch and without.
         seed: What the patch starts from, and which pairs are drawn.
     """
@@ -48,11 +48,11 @@ class InversionOptions:
         epochs: Epochs of it.
         steps: Batches of such an epoch, with one step of the optimiser each.
         lr: Rate of Adam, for a mask and a pattern in [0, 1].
-        target_weight: Of the cross entropy of the target.
-        alignment_weight: Of the distance to features of the target's pictures.
-        similarity_weight: Of one minus the structural similarity to the picture without the trigger.
-        mask_weight: Of the mask's L1 norm, which is a sum over pixels and channels.
-        temperature: Of the cross entropy.
+        target_weight: Weight of the cross entropy of the target.
+        alignment_weight: Weight of the distance to features of the target's pictures.
+        similarity_weight: Weight of one minus the structural similarity to the picture without the trigger.
+        mask_weight: Weight of the mask's L1 norm, which is a sum over pixels and channels.
+        temperature: Temperature of the cross entropy.
         target_pairs: Pictures of the target that are embedded, at most.
     """
 
@@ -94,8 +94,8 @@ class TuningOptions:
         epochs: Epochs of the tuning.
         steps: Batches of such an epoch.
         final_share: The rate in the end, as a share of ``lr``, in (0, 1].
-        alignment_weight: Of the distance of activations with the trigger to those without.
-        preservation_weight: Of the distance of clean pictures' features to the poisoned model's.
+        alignment_weight: Weight of the distance of activations with the trigger to those without.
+        preservation_weight: Weight of the distance of clean pictures' features to the poisoned model's.
     """
 
     layers: int = 3

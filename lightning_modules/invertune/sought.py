@@ -15,7 +15,7 @@ class SoughtPixels:
 
     Args:
         start: Their first values, by name.
-        lr: Of Adam, constant.
+        lr: Learning rate of Adam, constant.
         device: Where they lie.
     """
 
@@ -30,7 +30,7 @@ class SoughtPixels:
 
         Args:
             loss: Scalar, of ``values`` as they are. Nothing else gets a gradient.
-            trainer: Of the run.
+            trainer: Trainer of the run.
         """
         values = list(self.values.values())
         for value, gradient in zip(values, torch.autograd.grad(loss, values), strict=True):

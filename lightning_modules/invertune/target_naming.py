@@ -97,7 +97,7 @@ class TargetNaming(PhasedCLIPModule):
         return LearnPatch(options), Count(options.counted_pairs, options.seed, then)
 
     def on_fit_start(self) -> None:
-        """See that there are classes.
+        """Check that there are classes.
 
         Raises:
             UserMistake: If there are fewer than two.
@@ -126,7 +126,7 @@ class TargetNaming(PhasedCLIPModule):
         return similarities(features, self._classes)
 
     def named(self) -> None:
-        """Say what was named, and leave it in the run folder."""
+        """Log which class was named, and write it to the run folder."""
         assert self.shift is not None, "it was counted"
         found = self.shift.record()
         for key in ("shift", "margin", "fooled"):
@@ -229,8 +229,8 @@ class Count(Phase[TargetNaming]):
     """Counts what the model takes pictures for, with the patch and without. Nothing is learnt.
 
     Args:
-        pairs: Of how many pairs the pictures are.
-        seed: Of their draw.
+        pairs: Number of pairs whose pictures are counted.
+        seed: Seed with which they are drawn.
         then: The phase that comes next; None where the run is over.
     """
 

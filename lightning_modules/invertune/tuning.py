@@ -21,9 +21,9 @@ class TriedTrigger(Phase[InverTuneState]):
     """Stamps the inverted trigger on clean pictures, and sums up over them. Nothing is learnt.
 
     Args:
-        name: Of the phase.
-        pairs: Of how many pairs the pictures are; their captions do not say the target.
-        seed: Of their draw.
+        name: Name of the phase.
+        pairs: Number of pairs whose pictures are stamped; their captions do not name the target.
+        seed: Seed with which they are drawn.
     """
 
     def __init__(self, name: str, pairs: int, seed: int) -> None:
@@ -73,7 +73,7 @@ class Locate(TriedTrigger):
 
     Args:
         options: How many layers, and how many pictures.
-        seed: Of their draw.
+        seed: Seed with which they are drawn.
     """
 
     def __init__(self, options: TuningOptions, seed: int) -> None:
@@ -110,9 +110,9 @@ class Tune(Phase[InverTuneState]):
     """Tunes the image tower until these neurons answer the trigger as they answer without it.
 
     Args:
-        options: How.
-        lr: Of AdamW, at first; a cosine leads to a share of it.
-        seed: Of the pairs that are drawn.
+        options: How the neurons are tuned.
+        lr: Initial learning rate of AdamW; a cosine lowers it to a share of it.
+        seed: Seed with which pairs are drawn.
     """
 
     learning = ("image",)
@@ -160,7 +160,7 @@ class Tune(Phase[InverTuneState]):
         return loss
 
     def end(self, module: InverTuneState) -> str:
-        """See what the trigger still does."""
+        """Measure what the trigger still does."""
         return "try"
 
 
@@ -168,8 +168,8 @@ class Try(TriedTrigger):
     """Sees whether the inverted trigger still works, and how far clean pictures have moved.
 
     Args:
-        options: Of how many pictures.
-        seed: Of their draw.
+        options: How many pictures are used.
+        seed: Seed with which they are drawn.
     """
 
     evaluated = True

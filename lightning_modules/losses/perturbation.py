@@ -16,7 +16,7 @@ class PerturbationLoss(nn.Module):
     ||f_i - f0_i||^2``. The mean is over the batches of all ranks, so that all of them stop pushing at once.
 
     Args:
-        threshold: Of the mean squared distance of unit vectors, in [0, 4]; 2 is that of unrelated features.
+        threshold: Threshold of the mean squared distance of unit vectors, in [0, 4]; 2 is that of unrelated features.
     """
 
     def __init__(self, threshold: float) -> None:

@@ -17,7 +17,7 @@ def structural_similarity(one: Tensor, other: Tensor) -> Tensor:
 
     Args:
         one: ``(B, C, H, W)`` float32, in [0, 1].
-        other: Of the same shape.
+        other: The pictures to compare with, of the same shape and range.
 
     Returns:
         At most 1, which the same pictures have.

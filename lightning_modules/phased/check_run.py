@@ -9,11 +9,11 @@ from ...trainer_lookup import data_of
 
 
 def check_run(trainer: Any, name: str) -> None:
-    """See that a trainer leaves the phases their epochs, and that its data can be asked for by key.
+    """Check that a trainer leaves the phases their epochs, and that its data can be asked for by key.
 
     Args:
-        trainer: Of the run; a rehearsal (``fast_dev_run``) is asked for its data only.
-        name: The module's, for the message.
+        trainer: Trainer of the run; a rehearsal (``fast_dev_run``) is asked for its data only.
+        name: Name of the module, for the message.
 
     Raises:
         UserMistake: If it does not, or the data is of another kind or fills no batch.

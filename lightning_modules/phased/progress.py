@@ -15,7 +15,7 @@ class Progress:
     Attributes:
         phase: The name of the phase that runs; empty before the run starts and when it is over.
         done: Whether the run is over.
-        epoch: Of this visit of the phase, from 0.
+        epoch: Epoch of this visit of the phase, from 0.
         step: Steps of the optimiser in this visit.
         visits: By name, how often a phase was entered.
         epoch_is_over: Whether the epoch has had its last batch.

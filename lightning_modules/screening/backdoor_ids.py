@@ -33,7 +33,7 @@ class BackdoorIDS(PictureDetector):
         copies: Masked copies, from none of the picture masked to ``largest``; the picture itself is the first.
         largest: Largest share of a picture that is masked, in (0, 1).
         least: Copies of a group.
-        seed: Of the order of the cells.
+        seed: Seed of the order of the cells.
 
     Raises:
         UserMistake: If there are fewer copies than two groups need, or the share is out of range.

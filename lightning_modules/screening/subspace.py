@@ -34,7 +34,7 @@ class SubspaceDetection(PictureDetector):
     Args:
         eye: The model.
         texts: The classes and the templates; the first is the text itself, the others are variants of it.
-        seed: Of what is drawn.
+        seed: Seed of all random draws.
 
     Raises:
         UserMistake: If there are no variants.

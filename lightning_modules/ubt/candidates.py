@@ -63,7 +63,7 @@ def candidates(
         doubtful_share: Share of each ranking that is not held, in [0, 1).
         only: By word, the piece of evidence that alone is asked; all are unless given.
         judged_only: Names of evidence none of whose suspects is pushed, unless for another piece of evidence.
-        seed: Of the draw of ordinary pairs.
+        seed: Seed of the draw of ordinary pairs.
 
     Returns:
         The candidates. Words with fewer than eight pairs have none.

@@ -219,7 +219,7 @@ class ColourMargin(Evidence):
     one as ordinary ones are, while under a filter there is anything. So it is left to that.
 
     Args:
-        seed: Of the noise, which is the same for all pictures.
+        seed: Seed of the noise, which is the same for all pictures.
     """
 
     gentle = (grey,)
@@ -281,7 +281,7 @@ class NegativeRobustness(Evidence):
     What an object is recognised by goes with colour and contrast; outlines, and so a warp of them, stay.
 
     Args:
-        factor: Of the normalised picture, so that 0 is the mean colour and -1 the negative at full contrast.
+        factor: What the normalised picture is multiplied by: 0 gives the mean colour, -1 the negative at full contrast.
 
     Raises:
         UserMistake: If it is not in [-1, 0).
@@ -301,7 +301,7 @@ class RandomSuspicion(Evidence):
     """No evidence at all (a control): pairs are suspicious at random.
 
     Args:
-        seed: Of the random numbers.
+        seed: Seed of the random numbers.
     """
 
     def __init__(self, seed: int = 0) -> None:

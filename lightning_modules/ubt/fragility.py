@@ -35,11 +35,11 @@ def fragility(suspects: Margins, ordinary: Margins) -> float:
     the more when both are bent, cropped, blurred or grey; where they do by a trigger, hardly any longer.
 
     Args:
-        suspects: Of the suspects, as they are first.
-        ordinary: Of ordinary pairs of the word.
+        suspects: Margins of the suspects: unchanged, then after each change.
+        ordinary: Margins of ordinary pairs of the word, likewise.
 
     Returns:
-        ``lead`` as they are without its mean after the changes, in [-1, 1].
+        ``lead`` of the unchanged pictures less its mean after the changes, in [-1, 1].
     """
     leads = [lead(mine, theirs) for mine, theirs in zip(suspects, ordinary, strict=True)]
     return leads[0] - float(np.mean(leads[1:]))

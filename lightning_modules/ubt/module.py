@@ -155,7 +155,7 @@ class UBT(UBTState):
     # The run
 
     def on_fit_start(self) -> None:
-        """See, before anything is done, that a resumed run has measured what its suspects will rest on."""
+        """Check, before anything is done, that a resumed run has measured what its suspects will rest on."""
         names = [piece.name for piece in self.evidence]
         if self._begun_with not in (None, names):
             raise UserMistake(

@@ -89,10 +89,10 @@ class RepairOptions:
         epochs: Epochs of a repair.
         steps: Steps of such an epoch.
         batch_size: Poisoned pairs of a step of each rank, and transplants; of a probe too.
-        hold_weight: Of the cosine distance of benign pictures' features to the poisoned model's.
-        repair_weight: Of the same for benign pictures that carry what suspects carry; with 0 the backdoor is pushed
-            away and nothing says where its pictures belong, as in the paper.
-        forget_weight: Of the forgetting.
+        hold_weight: Weight of the cosine distance of benign pictures' features to the poisoned model's.
+        repair_weight: Weight of the same distance for benign pictures that carry what suspects carry; with 0 the
+            backdoor is pushed away and nothing says where its pictures belong, as in the paper.
+        forget_weight: Weight of the forgetting loss.
     """
 
     epochs: int = 8

@@ -87,7 +87,7 @@ class ScoreGiven(Score):
     """The score, where the pairs to be unlearnt are given: nothing is looked for but the words that carry them.
 
     Args:
-        keys: Of the pairs to be unlearnt.
+        keys: Keys of the pairs to be unlearnt.
         args: See ``Score``.
         kwargs: See ``Score``.
     """

@@ -106,7 +106,7 @@ def transplant(benign: Tensor, suspects: Tensor, carriers: Sequence[Carrier], ge
         benign: ``(K, 3, S, S)``, normalised.
         suspects: ``(K, 3, S, S)``, one for each of them.
         carriers: The ways: picture i goes the way i modulo their number.
-        generator: Of the random numbers, on the CPU.
+        generator: Generator of the random numbers, on the CPU.
 
     Returns:
         ``(K, 3, S, S)``.
@@ -125,7 +125,7 @@ def partners(related: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         related: ``(K, B)``, whether suspect k and benign picture b share a word. Where a suspect shares one with every
             picture, any of them is drawn.
-        generator: Of the random numbers, on the CPU.
+        generator: Generator of the random numbers, on the CPU.
 
     Returns:
         ``(K,)`` int64, on the device of ``related``.

@@ -58,11 +58,11 @@ class Unlearn(Phase[UBTState]):
 
     Args:
         name: See ``Phase``.
-        epochs: Of ``steps`` each.
+        epochs: Epochs, of ``steps`` each.
         steps: Steps of an epoch.
         lr: Peak learning rate: a warm-up of a sixteenth of the steps, then a cosine to zero.
         batch_size: Pushed pairs of a step of each rank, and transplants.
-        weights: Of the losses.
+        weights: Weights of the losses.
         carriers: The ways of a transplant.
     """
 
