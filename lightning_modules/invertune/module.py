@@ -37,7 +37,7 @@ class InverTune(InverTuneState):
     (``models/inversion.py``, ``ActivationTuning.py``, ``config/config.yaml`` at b289726). Deviations from it:
 
     - The target is the one that was named; theirs is written into the config by hand.
-    - Mask, pattern and structural similarity are of pictures in [0, 1]; theirs of normalised ones. Its optimiser takes
+    - Mask, pattern and structural similarity are of pictures in [0, 1]; theirs of normalised ones. The optimiser takes
       one step a batch, as in its config (its README has 1,000).
     - Clean pictures of the inversion are those whose captions do not say the target, and pictures of the target those
       whose captions do, drawn from at most ``inversion.target_pairs``. Where no caption says it, that term is left out.
