@@ -1,4 +1,4 @@
-"""What validation and testing have in common for a callback: one evaluation, in either."""
+"""A base class for callbacks that treat ``validate`` and ``test`` alike: one pass over the zero-shot set."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..contracts import ZeroShotBatch, ZeroShotOutputs
 
 
 class EvaluationHooks(Callback, ABC):
-    """Sees every batch of an evaluation, of ``validate`` and ``test`` alike. The sanity check is left out."""
+    """Hands every batch of an evaluation to `see`, in ``validate`` and ``test`` alike, but not in the sanity check."""
 
     @abstractmethod
     def start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reset what is kept: an evaluation starts."""
+        """Reset the state, at the start of an evaluation."""
 
     @abstractmethod
     def see(self, batch: ZeroShotBatch, outputs: ZeroShotOutputs) -> None:
-        """Take what there is to take from a batch, without waiting for the device."""
+        """Update the state from a batch and its outputs, without a synchronisation with the device."""
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start."""

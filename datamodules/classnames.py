@@ -1,4 +1,4 @@
-"""The names of classes. A class is its index: names may repeat; only one that somebody refers to has to be unique."""
+"""Read class names, and look up a class by its name. Names may repeat, except one that is looked up."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from ..reading import read_text
 
 
 def read_classnames(path: Path) -> list[str]:
-    """Read the names of classes, one a line: the number of the line, from 0, is the label.
+    """Read class names, one per line: the number of the line, from 0, is the label.
 
-    A line ends with a line feed, with a carriage return before it or not, or with a carriage return where the file has
-    no line feeds at all. The other characters at which Python splits a text, such as U+2028, are part of a name. No
-    line is left out: a blank one is refused, wherever it is. White space around a name and a byte order mark are no
-    part of it.
+    A line ends with LF or CRLF, or with CR in a file without any LF. The other characters at which Python splits a
+    text, such as U+2028, are part of a name. A blank line is an error, wherever it is. White space around a name and a
+    byte order mark are removed.
 
     Args:
-        path: A UTF-8 file.
+        path: Path of a UTF-8 text file.
 
     Returns:
         The names; two classes may have the same one, as in ImageNet.
 
     Raises:
-        UserMistake: As ``reading.read_text``, or if it has no names, or a line is blank.
+        UserMistake: If the file cannot be read, as in ``reading.read_text``, has no names, or has a blank line.
     """
     text = read_text(path, "file of class names")
     lines = text.replace("\r\n", "\n").split("\n" if "\n" in text else "\r")
@@ -45,14 +44,14 @@ def read_classnames(path: Path) -> list[str]:
 
 
 def class_index(name: str, classnames: Sequence[str]) -> int:
-    """The class that a name refers to.
+    """Look up the index of a class by its name.
 
     Args:
-        name: As a user gives it.
-        classnames: The names of all classes.
+        name: Name of the class, as in ``classnames``.
+        classnames: Names of all classes.
 
     Returns:
-        Its index.
+        The index, from 0.
 
     Raises:
         UserMistake: If no class has the name, or several have.

@@ -26,7 +26,7 @@ from .held_out import held_out_batches, on_pairs
 from .loader import StreamLoader
 from .order import Order, SequentialOrder
 from .pairs import TrainingPairs
-from .poisoning import Poison, PoisonPlan, PoisonSpec, named, plans_of, poison_of, write_manifest
+from .poisoning import Poison, PoisonPlan, PoisonSpec, attacks_by_name, plans_of, poison_of, write_manifest
 from .poisoning.resumed import changed_poison, poison_state
 from .preprocessing import asked_preprocessing
 from .shard_data import ShardDataModule
@@ -231,12 +231,12 @@ class ImageTextDataModule(ShardDataModule):
             self._evaluation = ZeroShotSet(self.zero_shot)
             plans = plans_of(self.attack)
             Poison(plans).check(self._asked.image_size, self._evaluation.class_prompts.classnames)
-            self._attacks = named(plans)
+            self._attacks = attacks_by_name(plans)
             for plan in self._attacks.values():
                 plan.check_test(self._evaluation.shards.keys())
         elif stage != "predict" and self.held_out is not None:
             Poison(plans_of(self.attack)).check(self._asked.image_size)
-            self._attacks = named(plans_of(self.attack))
+            self._attacks = attacks_by_name(plans_of(self.attack))
         elif stage != "predict" and self._attack_is_given:
             raise UserMistake(
                 "data.attack needs data.zero_shot, the folder of the zero-shot set on which it is measured, "

@@ -1,4 +1,4 @@
-"""From pictures in 8 bit to what a model asks for."""
+"""Normalise 8-bit pictures for a model, on the CPU or on a device."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Normaliser:
         rows = torch.empty(eight_bit.shape, device=images.device)
         # On a CPU in parts that its cache holds, over which going twice costs little.
         part = max(1, _CACHED // eight_bit[0].numel()) if images.device.type == "cpu" and len(images) else len(images)
-        for some, found in zip(rows.split(part), eight_bit.split(part), strict=True):
+        for some, found in zip(torch.split(rows, part), torch.split(eight_bit, part), strict=True):
             some.copy_(found)
             torch.addcmul(shift, some, scale, out=some)
         return rows.view(*rows.shape[:2], images.shape[3], 3).permute(0, 3, 1, 2)

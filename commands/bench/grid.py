@@ -1,4 +1,4 @@
-"""From a bench file to its cells: which runs there are, what each is called with, and which it needs first."""
+"""Expand a bench file into cells: the runs of the grid, their command lines, and the runs that each depends on."""
 
 from __future__ import annotations
 
@@ -21,49 +21,50 @@ from ..summary import NO_DEFENCE
 from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings
 
 POISONED = "poisoned"
-"""The variable that a defence's texts name the folder of its poisoned model with."""
+"""The variable ``${poisoned}``: the run folder of the poisoned model that a defence starts from."""
 BEFORE = "before"
-"""The variable for the folder of the defence that a defence starts from, where it starts from one."""
+"""The variable ``${before}``: the run folder of the defence that another defence starts from."""
 TWIN = "twin"
-"""The variable for the folder of the never poisoned twin, where an attack is measured on it."""
-_SETTLED = ("data", "seed", POISONED, BEFORE, TWIN)
+"""The variable ``${twin}``: the run folder of the twin, a model trained likewise without any poison."""
+_BUILT_IN_VARIABLES = ("data", "seed", POISONED, BEFORE, TWIN)
 _PARTS = ("model", "data", "trainer")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A run of the grid. Its arguments still name other runs and the data by variables."""
+    """A run of the grid. Its arguments name the folders of other runs and of the data by ``${variables}``."""
 
     attack: str
     """The attack's label, with its rate and target where the grid has several."""
     defence: str
     """The defence's label; ``none`` for a poisoned model; a preparation's name."""
     seed: int
+    """Seed of the run, as ``--seed_everything`` takes it."""
     name: str
-    """Readable, and unique in the grid."""
+    """A readable name, unique in the grid."""
     config: str
     """The LightningCLI file, as the bench file names it."""
     arguments: tuple[str, ...]
-    """What ``untrigger`` is called with after the config."""
+    """Command-line arguments of ``untrigger`` after the config."""
     needs: dict[str, Cell]
-    """By variable, the cells that come first."""
+    """Cells that must finish before this one, by the variable that names their folder."""
     listed: bool = True
-    """Whether its figures have rows in the table; a preparation's and a twin's have not."""
+    """Whether its figures have rows in the table; those of preparations and twins have none."""
     subcommand: str = "fit"
-    """Of ``untrigger``: ``validate`` where a model is only measured."""
+    """Subcommand of ``untrigger``: ``fit``, or ``validate`` where a model is only measured."""
     twin: Cell | None = None
-    """The cell that measures the attack on the never poisoned twin: where floor and ceiling are from."""
+    """The cell that measures the attack on the twin, which gives the floor and the ceiling."""
     rebound: Cell | None = None
-    """The cell that finetunes its model further on clean pairs and measures the attack on the way."""
+    """The cell that finetunes the model further on clean pairs and measures the attack after each epoch."""
 
     @property
     def parent(self) -> Cell | None:
-        """The cell whose model it starts from; None for one that starts from no other."""
+        """The cell whose model this one starts from, if any."""
         return self.needs.get(BEFORE, self.needs.get(POISONED))
 
     @cached_property
     def hash(self) -> str:
-        """Eight hexadecimal digits of all that its result depends on: settings, and those of the cells before it."""
+        """Eight hexadecimal digits over its settings and, through their hashes, those of the cells that it needs."""
         settings = [read_config(self.config), self.arguments, sorted(cell.hash for cell in self.needs.values())]
         if self.subcommand != "fit":
             settings.append(self.subcommand)
@@ -71,21 +72,21 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Names its folder and its record: other settings make another cell."""
+        """The name of its run folder and its record; with other settings it is another cell."""
         return f"{self.name}-{self.hash}"
 
 
 def expand(spec: BenchSpec) -> list[Cell]:
-    """Make the cells of a grid.
+    """Expand a bench file into the cells of its grid.
 
     Args:
-        spec: The bench file.
+        spec: The content of the bench file.
 
     Returns:
-        The cells, each after those that it needs, without repetition.
+        Each cell once, after those that it needs.
 
     Raises:
-        UserMistake: If a file is missing, a name is unknown, or a text names a variable that there is not.
+        UserMistake: If a config is missing, a name is unknown, or an argument names an unknown variable.
     """
     for name in (*spec.attacks, *spec.defences, *spec.preparations):
         if not re.fullmatch(r"[A-Za-z0-9][\w.+%-]*", name):
@@ -94,7 +95,7 @@ def expand(spec: BenchSpec) -> list[Cell]:
     models = list(_poisoned_models(spec))
     # A twin that is in the grid as a clean model is trained once.
     twins = {model.hash: model for label, _, model in models if not spec.attacks[label].poison}
-    later: list[Cell] = []  # so that an attack's rows stand together
+    later: list[Cell] = []  # twins and rebounds, so that the rows of an attack stand together
     for label, target, model in models:
         if spec.twins and spec.attacks[label].poison:
             twin = _measured_on_twin(spec, model, twins)
@@ -111,7 +112,7 @@ def expand(spec: BenchSpec) -> list[Cell]:
 
 
 def _poisoned_models(spec: BenchSpec) -> Iterator[tuple[str, str | None, Cell]]:
-    """Each after the name of its attack in the bench file and its target, where that varies."""
+    """Yield the name of an attack in the bench file, its target where that varies, and the cell of a poisoned model."""
     for label, attack in spec.attacks.items():
         for rate in _axis(attack.rates, spec.rates):
             for target in _axis(attack.targets, spec.targets):
@@ -120,7 +121,7 @@ def _poisoned_models(spec: BenchSpec) -> Iterator[tuple[str, str | None, Cell]]:
 
 
 def config_path(name: str) -> Path:
-    """Where a LightningCLI file is that a bench file names.
+    """Find a LightningCLI file that a bench file names.
 
     Raises:
         UserMistake: If there is none.
@@ -132,6 +133,7 @@ def config_path(name: str) -> Path:
 
 
 def _axis(own: list[Any] | None, common: list[Any] | None) -> list[Any]:
+    """The values of an axis of the grid: an attack's own, or those of the bench; [None] where it does not vary."""
     chosen = own if own is not None else common
     return [None] if chosen is None else chosen
 
@@ -139,6 +141,7 @@ def _axis(own: list[Any] | None, common: list[Any] | None) -> list[Any]:
 def _poisoned(
     spec: BenchSpec, label: str, attack: AttackSpec, rate: float | None, target: str | None, seed: int
 ) -> Cell:
+    """The cell that trains a poisoned model, or a clean one where the attack has no poison."""
     poison = [plan.content for plan in attack.poison] if isinstance(attack.poison, list) else attack.poison
     arguments = list(_flags("data.poison", poison))
     if not isinstance(poison, Settings) and (rate is not None or target is not None):
@@ -152,7 +155,7 @@ def _poisoned(
 
 
 def _measured_on_twin(spec: BenchSpec, model: Cell, twins: dict[str, Cell]) -> Cell:
-    """The cell that measures a poisoned model's attack on its twin, which is one of the twins or joins them."""
+    """The cell that measures a poisoned model's attack on its twin; a twin that is new is added to ``twins``."""
     pairs = list(zip(model.arguments[::2], model.arguments[1::2], strict=True))
     poison = [pair for pair in pairs if pair[0].startswith("--data.poison")]
     rest = [pair for pair in pairs if pair not in poison]
@@ -172,17 +175,19 @@ def _measured_on_twin(spec: BenchSpec, model: Cell, twins: dict[str, Cell]) -> C
     return _run_of(model, model.attack, name, measured, needs, subcommand="validate", rebound=rebound)
 
 
-def _rebound(spec: BenchSpec, how: RunSpec, of: Cell, name: str, start: list[str], needs: dict[str, Cell]) -> Cell:
-    """The cell that finetunes a model further and measures the attack after each epoch."""
+def _rebound(spec: BenchSpec, run: RunSpec, model: Cell, name: str, start: list[str], needs: dict[str, Cell]) -> Cell:
+    """The cell that finetunes a model further on clean pairs and measures the attack after each epoch."""
     arguments = [*start, "--trainer.check_val_every_n_epoch", "1"]
-    runs = (spec.every, how)
-    return _cell(spec, runs, arguments, of.attack, of.defence, of.seed, f"{name}--rebound", needs, listed=False)
+    runs = (spec.every, run)
+    return _cell(
+        spec, runs, arguments, model.attack, model.defence, model.seed, f"{name}--rebound", needs, listed=False
+    )
 
 
 def _run_of(
     model: Cell, attack: str, name: str, pairs: list[tuple[str, str]], needs: dict[str, Cell] | None = None, **more: Any
 ) -> Cell:
-    """A run beside a poisoned model's, with other arguments. It has no row of its own in the table."""
+    """A cell with the settings of a poisoned model's but other arguments. It has no row of its own in the table."""
     arguments = [word for pair in pairs for word in pair]
     known = model.needs | (needs or {})
     named = {variable: known[variable] for variable in sorted(_variables(arguments) & set(known))}
@@ -190,6 +195,7 @@ def _run_of(
 
 
 def _defended(spec: BenchSpec, attack: str, target: str | None, poisoned: Cell) -> Iterator[Cell]:
+    """Yield a cell for each defence that applies to a poisoned model."""
     made: dict[str, Cell] = {}
 
     def make(label: str, path: tuple[str, ...] = ()) -> Cell:
@@ -214,6 +220,7 @@ def _defended(spec: BenchSpec, attack: str, target: str | None, poisoned: Cell) 
 
 
 def _defence(spec: BenchSpec, attack: str, label: str, defence: DefenceSpec, poisoned: Cell, before: Cell) -> Cell:
+    """The cell of a defence that starts from the model of ``before``, or from scratch."""
     if defence.from_scratch and (defence.start is not None or not defence.sees_poison):
         raise UserMistake(f"bench: defence {label} is from_scratch: set sees_poison to true and leave start out")
     needs = {POISONED: poisoned} | ({BEFORE: before} if before is not poisoned else {})
@@ -243,6 +250,10 @@ def _cell(
     needs: dict[str, Cell],
     listed: bool = True,
 ) -> Cell:
+    """A cell whose settings are those of ``runs``, later ones over earlier ones, and then ``arguments``.
+
+    It needs those of ``needs`` that its arguments name, and the preparations that they name, whose cells are made here.
+    """
     config = next((run.config for run in reversed(runs) if run.config is not None), None)
     if config is None:
         raise UserMistake(f"bench: {name} has no config: give its path, or one for all under train")
@@ -254,9 +265,9 @@ def _cell(
             flags += _flags(part, getattr(run, part))
     flags = [Template(flag).safe_substitute(seed=seed) for flag in (*flags, *arguments)]
     needs = dict(needs)
-    for variable in sorted(_variables(flags) - {*_SETTLED, *needs}):
+    for variable in sorted(_variables(flags) - {*_BUILT_IN_VARIABLES, *needs}):
         if variable not in spec.preparations:
-            known = ", ".join((*_SETTLED, *spec.preparations))
+            known = ", ".join((*_BUILT_IN_VARIABLES, *spec.preparations))
             raise UserMistake(f"bench: {name} names ${{{variable}}}, which is none of {known}")
         prepared = f"{needs[POISONED].name}--{variable}" if POISONED in needs else f"{variable}-seed{seed}"
         own = (spec.every, spec.preparations[variable])
@@ -271,13 +282,14 @@ def _cell(
 
 
 def _with_needs(cell: Cell) -> Iterator[Cell]:
+    """Yield the cells that a cell needs, directly or not, and then the cell."""
     for before in cell.needs.values():
         yield from _with_needs(before)
     yield cell
 
 
 def _flags(key: str, value: Any) -> Iterator[str]:
-    """The command line's words for a value of a config."""
+    """Yield the command-line arguments that set a key of a config to a value."""
     if isinstance(value, Settings):
         value = value.content
     if isinstance(value, dict):
@@ -291,15 +303,17 @@ def _flags(key: str, value: Any) -> Iterator[str]:
 
 
 def _variables(flags: list[str]) -> set[str]:
+    """The variables that arguments name."""
     return {name for flag in flags for name in Template(flag).get_identifiers()}
 
 
 def _slug(label: str) -> str:
+    """A label as part of a file name."""
     return re.sub(r"[^\w.+-]+", "", label.replace("%", "pc"))
 
 
 def read_config(name: str) -> Any:
-    """What a LightningCLI file holds that a bench file names.
+    """Read a LightningCLI file that a bench file names.
 
     Raises:
         UserMistake: If there is none, or it cannot be read.

@@ -1,4 +1,4 @@
-"""What the demo does: data, three runs, a table and a report."""
+"""Run the demo: generate data, poison, clean and unlearn a model, and write a table and a report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STAGES = {
     "cleanclip": "CleanCLIP: finetuning the poisoned model on other pairs, all of them clean",
     "ubt": "UBT: unlearning on the pairs that it was trained on, poison included",
 }
-"""The runs of the demo, in order, and what is said of each; a run is ``configs/demo/STAGE.yaml``."""
+"""The runs of the demo, in order, each with its description; the config of a run is ``configs/demo/STAGE.yaml``."""
 TRAIN_PAIRS, CLEAN_PAIRS, TEST_PAIRS = 16_000, 4_000, 2_000
 SHARD_SIZE = 1_000
 RECOVERED = "recovered"
@@ -41,30 +41,30 @@ COLUMNS = {
 
 
 def run_story(folder: Path, seed: int) -> None:
-    """Generate the data, run the stages, and write what came of them.
+    """Generate the data, run the stages, and write a table and a report.
 
     Args:
-        folder: Where to; an earlier demo in it is replaced.
+        folder: Output folder; an earlier demo in it is replaced.
         seed: Seed of the data, the poison and the training.
 
     Raises:
         UserMistake: If the folder holds anything else.
     """
     started, console = time.perf_counter(), Console()
-    _make_room(folder)
+    _remove_earlier_demo(folder)
     console.rule("Generating data")
     pairs = TRAIN_PAIRS + CLEAN_PAIRS
     write_generated_data(folder / "shapes", pairs, TEST_PAIRS, seed=seed, shard_size=SHARD_SIZE)
     console.print(f"{pairs:,} pairs and {TEST_PAIRS:,} test pictures of coloured shapes in {folder}/shapes")
     done = ["data"]
-    for stage_number, (stage, what) in enumerate(STAGES.items(), 1):
+    for stage_number, (stage, description) in enumerate(STAGES.items(), 1):
         left = minutes_left(time.perf_counter() - started, done)
         console.rule(f"Stage {stage_number} of {len(STAGES)}, about {left} min left")
-        console.print(what)
+        console.print(description)
         _run(stage, folder, seed, f"{stage_number}/{len(STAGES)}")
         done.append(stage)
     runs = [folder / stage for stage in STAGES]
-    rows = _merge(runs, folder)
+    rows = _merge_results(runs, folder)
     console.rule("Before and after")
     console.print(_table(rows))
     console.print(
@@ -77,7 +77,7 @@ def run_story(folder: Path, seed: int) -> None:
     console.print(f"{folder}/{RESULTS}\n{folder}/report.html   ({time.perf_counter() - started:.0f} s)")
 
 
-def _make_room(folder: Path) -> None:
+def _remove_earlier_demo(folder: Path) -> None:
     """Remove an earlier demo, and nothing else."""
     if folder.exists() and not folder.is_dir():
         raise UserMistake(f"{folder} is a file; give another --out")
@@ -101,17 +101,18 @@ def _run(stage: str, folder: Path, seed: int, label: str) -> None:
 
 
 def _overrides(stage: str, folder: Path) -> list[str]:
-    """The pairs of a stage and, for a defence, the poisoned run that it starts from."""
+    """Options for the pairs of a stage and, for a defence, for the poisoned run that it starts from."""
     poisoned, shards = folder / "poisoned_clip", TRAIN_PAIRS // SHARD_SIZE
     first, last = (shards, shards + CLEAN_PAIRS // SHARD_SIZE - 1) if stage == "cleanclip" else (0, shards - 1)
     pairs = ["--data.train_shards", f"{folder}/shapes/train/{{{first:05d}..{last:05d}}}.tar"]
     if stage == "poisoned_clip":
         return pairs
-    known = "--data.attack" if stage == "cleanclip" else "--data.poison"
-    return [*pairs, "--model.init_from", str(poisoned / "last.ckpt"), known, str(poisoned / MANIFEST)]
+    manifest = "--data.attack" if stage == "cleanclip" else "--data.poison"  # CleanCLIP trains on clean pairs
+    return [*pairs, "--model.init_from", str(poisoned / "last.ckpt"), manifest, str(poisoned / MANIFEST)]
 
 
-def _merge(runs: list[Path], target: Path) -> list[dict[str, str]]:
+def _merge_results(runs: list[Path], target: Path) -> list[dict[str, str]]:
+    """Write the results of all runs to one file."""
     rows: list[dict[str, str]] = []
     for run in runs:
         rows.extend(read_results(run))
@@ -120,6 +121,7 @@ def _merge(runs: list[Path], target: Path) -> list[dict[str, str]]:
 
 
 def _table(rows: list[dict[str, str]]) -> Table:
+    """The results as a table for the console."""
     table = Table()
     for name in COLUMNS.values():
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name == "model")
@@ -141,5 +143,5 @@ def _table(rows: list[dict[str, str]]) -> Table:
 
 def _recovered(row: Mapping[str, str], clean_accuracy: float | None) -> str:
     """Accuracy under the trigger on pictures of other classes than the target, as a share of a clean accuracy."""
-    right = number(row.get("non_target_triggered_accuracy"))
-    return f"{100 * right / clean_accuracy:.1f} %" if right is not None and clean_accuracy else ""
+    accuracy = number(row.get("non_target_triggered_accuracy"))
+    return f"{100 * accuracy / clean_accuracy:.1f} %" if accuracy is not None and clean_accuracy else ""

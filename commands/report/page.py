@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ...run_folder.suspects import FirstSuspects
 from ..summary import NO_DEFENCE, Summary, best, best_defences, summarise
 from .drawing import file_name, plain, save, to_svg
+from .feature_space import embedding_maps, read_space, similarity_histograms
 from .figures import (
     Point,
     Tile,
@@ -24,7 +25,6 @@ from .figures import (
 from .pictures import data_uri
 from .records import Record
 from .runs import Run
-from .spaces import embedding_maps, read_space, similarity_histograms
 
 _SUCCESS = "val/attack_success_rate"
 _DOTS_PER_INCH = 96  # CSS

@@ -8,7 +8,7 @@ from .manifest import read_manifest, write_manifest
 from .plan import PoisonPlan
 from .poison import Poison, Shards
 from .single_image import SingleImagePlan
-from .spec import PoisonSpec, named, plans_of, poison_of
+from .spec import PoisonSpec, attacks_by_name, plans_of, poison_of
 from .text_trigger import TextTriggerPlan
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "Shards",
     "SingleImagePlan",
     "TextTriggerPlan",
-    "named",
+    "attacks_by_name",
     "plans_of",
     "poison_of",
     "read_manifest",

@@ -1,4 +1,4 @@
-"""What a user gives where pairs are to be poisoned, and what becomes of it."""
+"""The values that ``data.poison`` and ``data.attack`` accept, and the plans and poisoned pairs that they stand for."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from .manifest import read_manifest
 from .plan import PoisonPlan
 from .poison import Poison, Shards
 
+_FILE_ENDINGS = (".json", ".yaml", ".yml")
+
 
 class ManifestPath(os.PathLike[str]):
-    """The path of a ``poison.json``, as an option or a config names it.
+    """The path of a ``poison.json``, as an option or a config gives it.
 
-    Untrusted: where a class may stand, jsonargparse reads a file that is named there as the class's settings, and
-    imports what they name. So the type says that this is a path, and asks before it looks for a class. It is no text,
-    since a text that an option has had is taken for a class when a part of it is changed.
+    The file is untrusted. Where an option takes a class, jsonargparse reads a path as a file of settings for a class,
+    and imports the class that they name. jsonargparse tries this type first, so that it never opens the file. The type
+    is no ``str``, because jsonargparse takes a string for the name of a class when a nested option is overridden.
 
     Args:
-        value: A text that names a file: it has a folder or ends as one, or there is such a file.
+        value: A string that has a directory, ends in ``.json``, ``.yaml`` or ``.yml``, or names an existing file.
 
     Raises:
         ValueError: If it is anything else, such as the name of a class.
@@ -33,7 +35,7 @@ class ManifestPath(os.PathLike[str]):
     def __init__(self, value: object) -> None:
         if type(value) is not str or value.lstrip().startswith(("{", "[")):  # settings, as an option has them
             raise ValueError("it names no file")
-        if not ("/" in value or "\\" in value or value.lower().endswith(_FILES) or os.path.isfile(value)):
+        if not ("/" in value or "\\" in value or value.lower().endswith(_FILE_ENDINGS) or os.path.isfile(value)):
             raise ValueError("it names no file")
         self._path = value
 
@@ -46,11 +48,8 @@ class ManifestPath(os.PathLike[str]):
         return self._path
 
 
-_FILES = (".json", ".yaml", ".yml")
-
-
 def _as_given(value: object) -> str:
-    """The path for a config that is saved; jsonargparse asks with plans too, as it tries each type."""
+    """The path for a config that is saved. jsonargparse also calls this with plans, as it tries each type."""
     return str(value if isinstance(value, ManifestPath) else ManifestPath(value))
 
 
@@ -64,10 +63,16 @@ else:  # the order in which jsonargparse tries them
 
 
 def plans_of(spec: PoisonSpec) -> list[PoisonPlan]:
-    """The plans that a user gives, in their order.
+    """The poison plans that a user gives, in order.
+
+    Args:
+        spec: Plans as they are, or a manifest whose plans are read.
+
+    Returns:
+        The plans; empty for None.
 
     Raises:
-        UserMistake: If a manifest cannot be read, or a list has no plan, or something else than plans.
+        UserMistake: If a manifest cannot be read, or a list is empty or holds anything but plans.
     """
     if spec is None:
         return []
@@ -83,12 +88,15 @@ def plans_of(spec: PoisonSpec) -> list[PoisonPlan]:
 
 
 def poison_of(spec: PoisonSpec, shards: Shards, image_size: int) -> Poison | None:
-    """Plans with the pairs of some shards that they poison; None for nothing.
+    """The plans that a user gives, with the pairs of some shards that they poison.
 
     Args:
-        spec: Plans choose their pairs; a manifest names them.
-        shards: The data.
+        spec: Plans, which choose their pairs, or a manifest, which names them.
+        shards: Shards of the pairs.
         image_size: Side of the model's input square, in pixels.
+
+    Returns:
+        The plans with the keys of their pairs; None where ``spec`` is None.
 
     Raises:
         UserMistake: If a manifest cannot be read or names no pair, a plan does not fit the input, or the shards lack
@@ -96,15 +104,19 @@ def poison_of(spec: PoisonSpec, shards: Shards, image_size: int) -> Poison | Non
     """
     if spec is None:
         return None
-    given = read_manifest(spec) if isinstance(spec, str | os.PathLike) else Poison(plans_of(spec))
-    if isinstance(spec, str | os.PathLike) and not any(given.keys):
-        raise UserMistake(f"poison manifest {shown(spec)} names no pair: nothing would be poisoned")
-    given.check(image_size)  # before the pass over the data
-    return given.found_in(shards) if isinstance(spec, str | os.PathLike) else Poison.from_plans(given.plans, shards)
+    if isinstance(spec, str | os.PathLike):
+        manifest = read_manifest(spec)
+        if not any(manifest.keys):
+            raise UserMistake(f"poison manifest {shown(spec)} names no pair: nothing would be poisoned")
+        manifest.check(image_size)  # before the pass over the data
+        return manifest.found_in(shards)
+    plans = plans_of(spec)
+    Poison(plans).check(image_size)
+    return Poison.from_plans(plans, shards)
 
 
-def named(plans: Iterable[PoisonPlan]) -> dict[str, PoisonPlan]:
-    """The plans that an evaluation measures, by what results call them: ``BadNet``, ``BadNet-2``, ..."""
+def attacks_by_name(plans: Iterable[PoisonPlan]) -> dict[str, PoisonPlan]:
+    """The plans that an evaluation measures, by their name in ``results.csv``: ``BadNet``, ``BadNet-2``, ..."""
     attacks: dict[str, PoisonPlan] = {}
     numbers: Counter[str] = Counter()
     for plan in plans:

@@ -1,9 +1,9 @@
 """Evidence of a backdoor that needs no ground truth."""
 
 from .adaptive_cost import AdaptiveCost
-from .groups import activation_clustering, spectral_signatures
 from .local_density import DensityScores, LocalDensity, local_density
 from .mixture import TwoGaussians
+from .outliers import activation_clustering, spectral_signatures
 from .trigger_files import PICTURE, write_trigger
 
 __all__ = [

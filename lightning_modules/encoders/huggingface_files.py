@@ -1,4 +1,4 @@
-"""The files of a Hugging Face model: where they lie, and the normalisation that they ask for."""
+"""Find or download the files of a Hugging Face model, and read the normalisation of its image processor."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ... import reading
 from ...contracts import UserMistake
 from .messages import one_line
 
-_DESCRIPTION = ["*.json", "*.txt", "*.model"]
+_CONFIG_FILES = ["*.json", "*.txt", "*.model"]
 _SAFE_WEIGHTS = ["model.safetensors", "model-*.safetensors"]
 _PICKLED_WEIGHTS = ["pytorch_model.bin", "pytorch_model-*.bin"]
 
-_LARGEST = 2**22  # bytes of a description
+_MAX_JSON_BYTES = 2**22
 
 Triple = tuple[float, float, float]
 
@@ -27,16 +27,19 @@ _NORMALISATION: dict[str, tuple[Triple, Triple]] = {
 
 
 def model_folder(name: str, weights: bool) -> Path:
-    """The local folder of a model, fetched from the hub where the name is no folder.
+    """Return the local folder of a model, which is downloaded from the hub unless the name is a folder.
 
-    Pickled weights are fetched only where the model has no safetensors.
+    Pickled weights are downloaded only where the model has no safetensors.
 
     Args:
-        name: A folder, or a name on the hub.
-        weights: Whether the weights are wanted too.
+        name: Path of a folder, or name of a model on the hub.
+        weights: Whether to download the weights too.
+
+    Returns:
+        The folder. One that is downloaded is in the hub's cache.
 
     Raises:
-        UserMistake: If there is neither such a folder nor, as far as can be seen from here, such a model on the hub.
+        UserMistake: If there is no such folder, and the hub has no such model or cannot be reached.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -47,9 +50,9 @@ def model_folder(name: str, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        fetched = Path(snapshot_download(name, allow_patterns=_DESCRIPTION + (_SAFE_WEIGHTS if weights else [])))
+        fetched = Path(snapshot_download(name, allow_patterns=_CONFIG_FILES + (_SAFE_WEIGHTS if weights else [])))
         if weights and not any(any(fetched.glob(pattern)) for pattern in _SAFE_WEIGHTS):
-            fetched = Path(snapshot_download(name, allow_patterns=_DESCRIPTION + _PICKLED_WEIGHTS))
+            fetched = Path(snapshot_download(name, allow_patterns=_CONFIG_FILES + _PICKLED_WEIGHTS))
     # The hub's client lets the exceptions of its HTTP library through, and that library has changed between releases.
     except Exception as error:
         raise UserMistake(
@@ -60,16 +63,19 @@ def model_folder(name: str, weights: bool) -> Path:
 
 
 def normalisation(folder: Path, model_type: str) -> tuple[Triple, Triple]:
-    """Mean and standard deviation per channel, for pictures in [0, 1].
+    """Read the mean and standard deviation per channel, for pictures in [0, 1].
 
-    They are the image processor's where the folder describes one, transformers' defaults for the model otherwise.
+    They are those of the folder's image processor, or else the defaults of transformers for this kind of model.
 
     Args:
-        folder: The model's folder.
+        folder: Folder of the model.
         model_type: ``clip`` or ``siglip``.
 
+    Returns:
+        Mean and standard deviation of red, green and blue.
+
     Raises:
-        UserMistake: If the description cannot be read.
+        UserMistake: If the image processor's settings cannot be read, or are not finite numbers in range.
     """
     mean, std = _NORMALISATION[model_type]
     processor = _image_processor(folder)
@@ -82,17 +88,18 @@ def normalisation(folder: Path, model_type: str) -> tuple[Triple, Triple]:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     # The processor subtracts the mean from pictures in [0, 255] times its factor; ours are in [0, 1].
     factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1.0
-    (scale, _, _) = triple([factor, 1, 1], "rescale_factor", folder)
-    scale *= 255
+    scale = 255 * _finite(factor, "rescale_factor", folder)
     if scale <= 0 or min(std) <= 0:
         raise UserMistake(f"{folder}: the image processor's image_std and rescale_factor must be above 0")
     if math.isclose(scale, 1.0):
         return mean, std
-    return triple([value / scale for value in mean]), triple([value / scale for value in std])
+    mean = triple([value / scale for value in mean], "image_mean over rescale_factor", folder)
+    std = triple([value / scale for value in std], "image_std over rescale_factor", folder)
+    return mean, std
 
 
 def _image_processor(folder: Path) -> dict[str, Any] | None:
-    """The description of the image processor, which newer versions of transformers write inside the processor's."""
+    """The settings of the image processor, which newer versions of transformers nest inside those of the processor."""
     nested = read_json(folder / "processor_config.json").get("image_processor")
     if isinstance(nested, dict):
         return nested
@@ -100,21 +107,35 @@ def _image_processor(folder: Path) -> dict[str, Any] | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where there is no such file.
+    """Read a JSON object; an empty one where there is no such file.
 
     Raises:
-        UserMistake: If the file holds no JSON object, or is too large for a description.
+        UserMistake: If the file holds no JSON object, or is larger than 4 MiB.
     """
     if not path.is_file():
         return {}
-    content = reading.read_json(path, "description of a model", _LARGEST)
+    content = reading.read_json(path, "description of a model", _MAX_JSON_BYTES)
     if not isinstance(content, dict):
         raise UserMistake(f"{path} holds no JSON object")
     return content
 
 
-def triple(values: object, what: str = "", folder: Path | None = None) -> Triple:
-    """Three finite numbers, one for each channel.
+def _finite(value: object, what: str, folder: Path) -> float:
+    """Read one finite number, as `triple` reads three."""
+    if isinstance(value, int | float):
+        with suppress(OverflowError):  # an integer too large for a float
+            if math.isfinite(value):
+                return float(value)
+    raise UserMistake(f"{folder}: the image processor's {what} must be a finite number")
+
+
+def triple(values: object, what: str, folder: Path) -> Triple:
+    """Read three finite numbers, one for each channel.
+
+    Args:
+        values: A value of a JSON file.
+        what: Name of the value, for the message.
+        folder: Folder of the model, for the message.
 
     Raises:
         UserMistake: If they are anything else.

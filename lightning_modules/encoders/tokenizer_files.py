@@ -1,4 +1,4 @@
-"""The files of a tokenizer, looked at before a library builds it: whether they are there, and what they would cost."""
+"""Check the files of a tokenizer before a library builds it: that they exist, and cost bounded time and memory."""
 
 from __future__ import annotations
 
@@ -11,49 +11,50 @@ from ...contracts import UserMistake
 from ...reading import read_json, reading
 from .messages import one_line
 
-# Any of these is a tokenizer. Without one, transformers makes up a tokenizer of two or three tokens.
-_WHOLE = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
-_MODELS = "*.model"
+# Files of which any group makes a tokenizer. Without one, transformers makes up a tokenizer of two or three tokens.
+_TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+_SENTENCEPIECE = "*.model"
 
-_LARGEST = 256 << 20  # bytes of a tokenizer.json; those of a quarter of a million tokens have 35 MB
-_MOST_ADDED = 100_000  # tokens that are looked for in every text
-_MOST_GROWTH = 4096
-"""How many times longer a text may become while it is normalised."""
-_MOST_EXPANSION = {"NFC": 3, "NFD": 4, "NFKC": 18, "NFKD": 18, "Precompiled": 18}
-"""Characters that Unicode makes of one, at most."""
-_REPEATED_REPEAT = re.compile(r"[+*}]\)?[^()|]{0,8}\)[+*{]")
-"""What makes a regular expression take time that is exponential in a text: a repeated group that repeats."""
+_MAX_BYTES = 256 << 20  # of a tokenizer.json; those of a quarter of a million tokens have 35 MB
+_MAX_ADDED_TOKENS = 100_000  # tokens that are looked for in every text
+_MAX_GROWTH = 4096
+"""The most that a text may grow by normalisation, as a factor of its length."""
+_MAX_EXPANSION = {"NFC": 3, "NFD": 4, "NFKC": 18, "NFKD": 18, "Precompiled": 18}
+"""The most characters that each Unicode normalisation makes of one."""
+_NESTED_QUANTIFIER = re.compile(r"[+*}]\)?[^()|]{0,8}\)[+*{]")
+"""A quantified group that ends in a quantifier, such as ``(a+)+``: it may backtrack for exponential time."""
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """Check that a folder has a tokenizer, and one that costs no more than tokenizers do.
+    """Check that a folder has a tokenizer, and that it costs bounded time and memory.
 
     Args:
         folder: Folder of a Hugging Face model.
 
     Raises:
-        UserMistake: If it has none, or its description would make of a short text a very long one, or of a caption an
-            endless search.
+        UserMistake: If it has none, or its ``tokenizer.json`` is too large, adds too many tokens, may make a short
+            text very long, or has a regular expression of exponential time.
     """
-    if not any(all((folder / name).is_file() for name in names) for names in _WHOLE) and not any(folder.glob(_MODELS)):
-        needed = ", ".join(" with ".join(names) for names in _WHOLE)
+    complete = any(all((folder / name).is_file() for name in names) for names in _TOKENIZER_FILES)
+    if not complete and not any(folder.glob(_SENTENCEPIECE)):
+        needed = ", ".join([*(" with ".join(names) for names in _TOKENIZER_FILES), _SENTENCEPIECE])
         raise UserMistake(
-            f"{folder} holds no tokenizer: looked for {needed}, {_MODELS}; save the model's tokenizer there too, as "
+            f"{folder} holds no tokenizer: looked for {needed}; save the model's tokenizer there too, as "
             "its processor's save_pretrained does"
         )
     path = folder / "tokenizer.json"
     if not path.is_file():
         return
-    content = read_json(path, "tokenizer", _LARGEST)
+    content = read_json(path, "tokenizer", _MAX_BYTES)
     with reading("tokenizer", path):
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
-        if len(content.get("added_tokens") or ()) > _MOST_ADDED:
-            raise ValueError(f"it adds more than {_MOST_ADDED:,} tokens to its vocabulary")
+        if len(content.get("added_tokens") or ()) > _MAX_ADDED_TOKENS:
+            raise ValueError(f"it adds more than {_MAX_ADDED_TOKENS:,} tokens to its vocabulary")
         growth = 1
         for step in _steps(content.get("normalizer")):
             growth = min(growth * _growth(step), 2**62)
-        if growth > _MOST_GROWTH:
+        if growth > _MAX_GROWTH:
             raise ValueError(f"its normalizer may make a text {growth:,} times as long")
         for part in ("normalizer", "pre_tokenizer"):
             for step in _steps(content.get(part)):
@@ -61,7 +62,7 @@ def check_tokenizer_files(folder: Path) -> None:
 
 
 def _steps(part: Any) -> Iterator[dict[str, Any]]:
-    """The steps of a normalizer or a pre-tokenizer, those inside of others too."""
+    """The steps of a normalizer or a pre-tokenizer, including nested ones."""
     if isinstance(part, dict):
         yield part
         for name in ("normalizers", "pretokenizers"):
@@ -70,14 +71,14 @@ def _steps(part: Any) -> Iterator[dict[str, Any]]:
 
 
 def _growth(step: dict[str, Any]) -> int:
-    """How many times longer a text may become by one step."""
+    """The most that a text may grow by one step, as a factor of its length."""
     kind = step.get("type")
     if kind == "Replace":
         # A pattern may match between any two letters.
         return 1 + len(str(step.get("content") or "")) if _is_pattern(step) else max(1, len(str(step.get("content"))))
     if kind == "Prepend":
         return 1 + len(str(step.get("prepend") or ""))
-    return _MOST_EXPANSION.get(str(kind), 1)
+    return _MAX_EXPANSION.get(str(kind), 1)
 
 
 def _is_pattern(step: dict[str, Any]) -> bool:
@@ -87,5 +88,5 @@ def _is_pattern(step: dict[str, Any]) -> bool:
 
 def _check_pattern(pattern: Any) -> None:
     expression = pattern.get("Regex") if isinstance(pattern, dict) else None
-    if isinstance(expression, str) and _REPEATED_REPEAT.search(expression):
+    if isinstance(expression, str) and _NESTED_QUANTIFIER.search(expression):
         raise ValueError(f"its pattern {one_line(expression, 40)!r} may search for ever: a repeated group repeats")

@@ -20,9 +20,9 @@ from untrigger.commands.check.command import _answer
 from untrigger.commands.export.card import _eval_results, _found, _measured
 from untrigger.commands.export.history import read_history
 from untrigger.commands.report.document import write_report
+from untrigger.commands.report.feature_space import read_space
 from untrigger.commands.report.records import records_of
 from untrigger.commands.report.runs import read_runs
-from untrigger.commands.report.spaces import read_space
 from untrigger.commands.summary import best_defences, summarise
 from untrigger.contracts import Attack
 from untrigger.run_folder.cell import read_record

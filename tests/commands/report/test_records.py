@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from untrigger.commands.report.feature_space import embedding_maps, read_space, similarity_histograms
 from untrigger.commands.report.figures import Tile, heat_map
 from untrigger.commands.report.records import Record, records_of
 from untrigger.commands.report.runs import read_runs
-from untrigger.commands.report.spaces import embedding_maps, read_space, similarity_histograms
 from untrigger.contracts import Attack, UserMistake
 from untrigger.run_folder.evaluation import Evaluation, write_evaluation
 from untrigger.run_folder.results import COLUMNS, add_results

@@ -6,7 +6,7 @@ import pytest
 
 from untrigger.contracts import UserMistake
 from untrigger.datamodules import BadNet, Blended, CoverPlan, PoisonPlan, WaNet
-from untrigger.datamodules.poisoning import Poison, named, plans_of, poison_of, write_manifest
+from untrigger.datamodules.poisoning import Poison, attacks_by_name, plans_of, poison_of, write_manifest
 from untrigger.datamodules.shards import ShardSet
 
 
@@ -25,7 +25,7 @@ def test_a_plan_a_list_a_manifest_and_nothing_are_lists_of_plans(tmp_path: Path)
 
 def test_attacks_are_numbered_and_covers_are_none() -> None:
     plans = [plan(), PoisonPlan(Blended(), "star", count=1), CoverPlan(WaNet(), "star", count=1), plan(3)]
-    assert named(plans) == {"BadNet": plans[0], "Blended": plans[1], "BadNet-2": plans[3]}
+    assert attacks_by_name(plans) == {"BadNet": plans[0], "Blended": plans[1], "BadNet-2": plans[3]}
 
 
 def test_plans_choose_and_a_manifest_names(write_pairs: object, tmp_path: Path) -> None:

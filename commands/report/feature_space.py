@@ -1,4 +1,4 @@
-"""Where a model puts clean and triggered pictures: similarities and a projection of features, before and after."""
+"""Figures of a model's feature space: histograms of similarities, and principal components of the features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...run_folder.evaluation import read_evaluation
 from .drawing import CLEAN, TARGET, TRIGGERED, drawing, panels
 from .records import Record
 
-_POINTS = 300  # of each kind: more would only cover each other
+_MAX_POINTS = 300  # of each kind: more would only cover each other
 _BINS = 40
 
 _Values = NDArray[np.float64]
@@ -23,7 +23,7 @@ _Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Projection:
-    """Features on their first two principal components, ``(N, 2)`` each."""
+    """Features projected on their first two principal components, ``(N, 2)`` for each kind of picture."""
 
     clean: _Values
     """Clean pictures of other classes than the target."""
@@ -36,29 +36,30 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class Space:
-    """What a model makes of the sample of an evaluation, under one attack."""
+class FeatureSpace:
+    """The similarities and features of one model, on the sample of pictures that its run kept, under one attack."""
 
     target: str
     """The name of the target class."""
     pictures: int
-    """Pictures in the sample."""
+    """Number of pictures in the sample."""
     clean: _Values | None
-    """Cosines of clean pictures and their own classes."""
+    """Cosine similarities of clean pictures to their own classes, ``(N,)``."""
     poisoned: _Values | None
-    """Cosines of triggered pictures, of other classes, and the target class."""
+    """Cosine similarities of triggered pictures of other classes to the target class, ``(M,)``."""
     projection: Projection | None
+    """The features, projected; None where the run kept none."""
 
 
-def read_space(record: Record) -> Space | None:
-    """Read what a record's run kept of its evaluation.
+def read_space(record: Record) -> FeatureSpace | None:
+    """Read the similarities and features that a run kept of its evaluation.
 
     Args:
         record: A model under an attack.
 
     Returns:
-        Similarities and projection; None where the run kept none of this attack and this test set, and for a head,
-        which has neither.
+        Similarities and projection; None where the run kept none of this attack and this test set, and for a
+        classification head, which has neither.
 
     Raises:
         UserMistake: If the file is not an evaluation.
@@ -73,21 +74,21 @@ def read_space(record: Record) -> Space | None:
     other = evaluation.label != targets[name]
     poisoned = evaluation.triggered_similarity.get(name)
     triggered = evaluation.triggered_features.get(name)
-    drawn = evaluation.features is not None and triggered is not None
-    return Space(
+    has_features = evaluation.features is not None and triggered is not None
+    return FeatureSpace(
         evaluation.classnames[targets[name]],
         len(other),
         None if evaluation.clean_similarity is None else _finite(evaluation.clean_similarity),
         None if poisoned is None else _finite(poisoned[other]),
-        _project(evaluation.features, triggered, other) if drawn else None,
+        _project(evaluation.features, triggered, other) if has_features else None,
     )
 
 
-def similarity_histograms(spaces: Sequence[tuple[str, Space]]) -> Figure | None:
-    """How similar clean and poisoned pairs are, for each model.
+def similarity_histograms(spaces: Sequence[tuple[str, FeatureSpace]]) -> Figure | None:
+    """Draw histograms of how similar clean and poisoned pairs are, a panel for each model.
 
     Args:
-        spaces: The title of each panel and what it shows.
+        spaces: The title of each panel, and the feature space that it shows.
 
     Returns:
         The figure; None where no model kept similarities.
@@ -96,8 +97,8 @@ def similarity_histograms(spaces: Sequence[tuple[str, Space]]) -> Figure | None:
     shown = [(title, clean, poisoned) for title, clean, poisoned in shown if len(clean) and len(poisoned)]
     if not shown:
         return None
-    every = np.concatenate([values for _, *both in shown for values in both])
-    edges = np.linspace(every.min(), max(every.max(), every.min() + 1e-3), _BINS + 1)
+    pooled = np.concatenate([values for _, *both in shown for values in both])
+    edges = np.linspace(pooled.min(), max(pooled.max(), pooled.min() + 1e-3), _BINS + 1)
     with drawing():
         figure, grid = panels([title for title, *_ in shown])
         for axes, (_, clean, poisoned) in zip(grid, shown, strict=True):
@@ -108,18 +109,18 @@ def similarity_histograms(spaces: Sequence[tuple[str, Space]]) -> Figure | None:
         figure.supylabel("share of pictures (%)", fontsize=11)
         names = {CLEAN: "clean picture, its own class", TRIGGERED: "triggered picture, target class"}
         marks = [Line2D([], [], color=colour, alpha=0.6, linewidth=7, label=name) for colour, name in names.items()]
-        figure.legend(handles=marks, loc="outside upper center", ncols=(len(shown) > 1 and 2) or 1)
+        figure.legend(handles=marks, loc="outside upper center", ncols=2 if len(shown) > 1 else 1)
     return figure
 
 
-def embedding_maps(spaces: Sequence[tuple[str, Space]]) -> Figure | None:
-    """Where each model puts clean pictures, triggered ones and those of the target class, as CleanCLIP's figures.
+def embedding_maps(spaces: Sequence[tuple[str, FeatureSpace]]) -> Figure | None:
+    """Draw maps of clean pictures, triggered ones and those of the target class, as in CleanCLIP's figures.
 
     CleanCLIP (Bansal et al., arXiv 2303.03323) shows t-SNE. Principal components have no setting to choose, and their
     distances mean something; they are fitted to each model by itself.
 
     Args:
-        spaces: The title of each panel and what it shows.
+        spaces: The title of each panel, and the feature space that it shows.
 
     Returns:
         The figure; None where no model kept features.
@@ -134,7 +135,7 @@ def embedding_maps(spaces: Sequence[tuple[str, Space]]) -> Figure | None:
             for points, colour in kinds:
                 # As a picture: thousands of marks would make the page slow.
                 style: dict[str, Any] = {"s": 7, "color": colour, "alpha": 0.6, "linewidths": 0, "rasterized": True}
-                axes.scatter(*points[:_POINTS].T, **style)
+                axes.scatter(*points[:_MAX_POINTS].T, **style)
             first, second = projection.shares
             axes.set_xlabel(f"1st, {100 * first:.0f} % of variance", fontsize=9)
             axes.set_ylabel(f"2nd, {100 * second:.0f} %", fontsize=9)
@@ -148,7 +149,7 @@ def embedding_maps(spaces: Sequence[tuple[str, Space]]) -> Figure | None:
 
 
 def _finite(values: NDArray[Any]) -> _Values:
-    # Cosines, whatever a file says: half precision rounds a little above 1.
+    """The finite values, clipped to [-1, 1]: half precision rounds a cosine to a little above 1."""
     finite: _Values = values[np.isfinite(values)].astype(np.float64)
     return finite.clip(-1, 1)
 
@@ -157,15 +158,15 @@ def _project(features: Any, triggered: Any, other: NDArray[np.bool_]) -> Project
     """Fit principal components to the clean and the triggered pictures together."""
     groups = [features[other], features[~other], triggered[other]]
     groups = [group[np.isfinite(group).all(axis=1)].astype(np.float64) for group in groups]
-    every = np.concatenate(groups)
-    if len(every) < 3 or every.shape[1] < 2:
+    pooled = np.concatenate(groups)
+    if len(pooled) < 3 or pooled.shape[1] < 2:
         return None
-    middle = every.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(every - middle, rowvar=False))
+    centre = pooled.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(pooled - centre, rowvar=False))
     total = values.sum()
     if not total > 0:
         return None
     axes = vectors[:, [-1, -2]]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])  # the sign of an eigenvector is arbitrary
-    clean, target, moved = ((group - middle) @ axes for group in groups)
-    return Projection(clean, target, moved, (float(values[-1] / total), float(values[-2] / total)))
+    clean, target, triggered = ((group - centre) @ axes for group in groups)
+    return Projection(clean, target, triggered, (float(values[-1] / total), float(values[-2] / total)))
