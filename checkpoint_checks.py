@@ -1,4 +1,4 @@
-"""Whether a run can resume from a checkpoint, or be measured on it: asked before anything is built or restored."""
+"""Check before anything is built that a run can resume from a checkpoint, or be measured on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crosses between data modules, Lightning modules and callbacks.
+"""The types and protocols that data modules, Lightning modules and callbacks share.
 
 The three packages do not import each other at run time. A batch, the outputs of an evaluation step, and what one side
 asks of the other through ``trainer.lightning_module`` and ``trainer.datamodule`` are named here, without logic.

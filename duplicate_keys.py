@@ -1,4 +1,4 @@
-"""What is said twice before a command has begun: an option on the command line, a key in one of its YAML files."""
+"""Find options that are given twice on a command line, and keys that are given twice in its YAML files."""
 
 from __future__ import annotations
 

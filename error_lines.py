@@ -1,4 +1,4 @@
-"""From a library's complaint to the one line that the user is shown."""
+"""Turn the errors of libraries into the one line that a user is shown."""
 
 from __future__ import annotations
 

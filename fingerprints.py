@@ -1,4 +1,4 @@
-"""What shows that a file or a folder is not the one that it was, for the price of a few reads."""
+"""Fingerprints of files and folders, from their size and a few blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""While libraries are imported, which takes seconds."""
+"""Ctrl-C during the import of large libraries ends the process with one line."""
 
 from __future__ import annotations
 

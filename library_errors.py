@@ -1,4 +1,4 @@
-"""What a library refuses because of the options that the user gave it, as opposed to a fault of ours."""
+"""Tell a library's refusal of the user's options from a fault of this package."""
 
 from __future__ import annotations
 

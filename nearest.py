@@ -1,4 +1,4 @@
-"""What a user may have meant by a name that there is not."""
+"""Suggest the nearest known name for an unknown one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which number format a processor computes in faster, by a measurement of milliseconds."""
+"""Measure in milliseconds which number format a processor computes in faster."""
 
 from __future__ import annotations
 

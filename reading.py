@@ -1,4 +1,4 @@
-"""The one entry point for what is read: whatever a parser raises becomes the one line that the user is shown.
+"""Read files: the only entry point, which turns whatever a parser raises into the one line that a user is shown.
 
 Files come from anywhere: a model or a data set may be made to break its reader, and most are merely odd. No reader
 lists the exceptions that its author thought of; it runs inside ``reading``. What a file may cost is bounded before it

@@ -1,4 +1,4 @@
-"""What SLURM says of the tasks that it started, compared with the devices and nodes that a run asks for."""
+"""Check the tasks that SLURM started against the devices and nodes that a run asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one reader of tables: CSV by the book, row by row, with a word for each row that may not be what it seems.
+"""Read CSV tables row by row: the only reader of tables, with a warning for each row that may be misread.
 
 ``csv`` forgives: it drops quotes in the middle of a cell, swallows rows between two stray quotes, and hands out surplus
 cells. Each of these changes what a caption or a key is, so it is reported instead.

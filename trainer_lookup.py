@@ -1,4 +1,4 @@
-"""What modules and callbacks ask of a run's trainer: its data module, as ``contracts.py`` describes it, its folder."""
+"""Find the data module and the folder of a run through its trainer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is run beside LightningCLI: one folder a command, whose ``command.py`` declares it as ``COMMAND``."""
+"""The commands beside LightningCLI: one folder for each, whose ``command.py`` declares it as ``COMMAND``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was asked of a command stands in the folder that it fills, so that no other command writes there."""
+"""Keeps a command's arguments in its output folder, so that no call with other arguments writes there."""
 
 from __future__ import annotations
 

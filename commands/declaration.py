@@ -1,4 +1,4 @@
-"""How a command is declared: its function's signature gives the options and their types, its docstring the help."""
+"""Declare a command by a function: its signature gives the options and their types, its docstring the help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many of some models, and what that says of the next one."""
+"""A proportion of models, with a confidence interval of the rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is streamed: shards, poisoning, views, the zero-shot test sets."""
+"""Data modules, shards, poisoning, views and zero-shot test sets."""
 
 from .image_text import ImageTextDataModule
 from .labelled import LabelledDataModule

@@ -1,4 +1,4 @@
-"""What is kept of samples that could not be used: a count, one log line a kind, and an end where there are too many."""
+"""Count samples that cannot be used, log one line for each kind, and end the run where there are too many."""
 
 from __future__ import annotations
 

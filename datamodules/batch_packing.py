@@ -1,4 +1,4 @@
-"""How a batch travels from a worker to the process that trains."""
+"""Pack a batch for its way from a worker to the training process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which samples a worker of a rank gives in an epoch, and in which order: pure functions of the seed and the epoch."""
+"""The order of samples by rank and worker: pure functions of the seed and the epoch."""
 
 from __future__ import annotations
 

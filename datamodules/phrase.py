@@ -1,4 +1,4 @@
-"""Looking for words in captions."""
+"""Search captions for whole words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read as a picture, from whatever source: the one function that opens a picture file.
+"""Open and check picture files: the only module that opens one.
 
 What a picture shows, where programs differ:
 

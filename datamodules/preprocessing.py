@@ -1,4 +1,4 @@
-"""What a model asks of its pictures and captions."""
+"""Find the preprocessing of a run's model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a data module reads shards, and deals what is in them to ranks, workers and batches."""
+"""The base class of data modules that stream shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loader's worker does: from positions to batches."""
+"""The iterable datasets of the loader's workers: from sample positions to batches."""
 
 from __future__ import annotations
 

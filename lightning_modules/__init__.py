@@ -1,4 +1,4 @@
-"""What is trained: poisoned CLIP, its defences, and the encoders and losses they share."""
+"""Lightning modules: poisoned CLIP and its defences, with the encoders and losses that they share."""
 
 from .abl import ABL
 from .badclip import BadCLIP

@@ -1,4 +1,4 @@
-"""How sparse the neighbourhood of each training picture is, as a Lightning module that predicts."""
+"""Local density of each training picture's embedding, as a Lightning module that predicts."""
 
 from __future__ import annotations
 

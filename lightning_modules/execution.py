@@ -1,4 +1,4 @@
-"""How an encoder is run: at once or in micro-batches, in which memory layout, compiled or not."""
+"""Run an encoder: in micro-batches or at once, in a memory layout, compiled or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model learns first: a fresh copy is trained with ABL's trap, and the loss of every pair is noted."""
+"""ABL's trap on a fresh copy of a model, with the loss of every pair, to find what is learnt first."""
 
 from __future__ import annotations
 

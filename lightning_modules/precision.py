@@ -1,4 +1,4 @@
-"""What stays in full precision while the encoders run in half."""
+"""Operations that stay in full precision while encoders run in half precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What parameters may be."""
+"""Check the ranges of parameters."""
 
 from __future__ import annotations
 

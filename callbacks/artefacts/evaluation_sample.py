@@ -1,4 +1,4 @@
-"""What an evaluation saw of a sample of the test pictures, kept for the figures of a report."""
+"""A callback that keeps the features and similarities of a sample of test pictures, for the figures of a report."""
 
 from __future__ import annotations
 

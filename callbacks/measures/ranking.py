@@ -1,4 +1,4 @@
-"""How well a score ranks poisoned pairs above others."""
+"""ROC AUC, average precision and precision at k of a ranking of pairs, against the pairs that are poisoned."""
 
 from __future__ import annotations
 

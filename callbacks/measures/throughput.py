@@ -1,4 +1,4 @@
-"""How fast training goes."""
+"""Training throughput, in pairs per second."""
 
 from __future__ import annotations
 

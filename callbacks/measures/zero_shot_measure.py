@@ -1,4 +1,4 @@
-"""What the callbacks that measure a zero-shot evaluation have in common."""
+"""The base class of callbacks that count over a zero-shot evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds of a run that is resumed with other settings than it began with."""
+"""A callback that applies new settings to a resumed run, and logs which have changed."""
 
 from __future__ import annotations
 

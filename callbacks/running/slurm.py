@@ -1,4 +1,4 @@
-"""What a run says to SLURM."""
+"""Requeueing of the SLURM job that a run is part of."""
 
 from __future__ import annotations
 

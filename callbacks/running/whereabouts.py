@@ -1,4 +1,4 @@
-"""Where each rank of a run is, so that one which the others wait for can be named."""
+"""Reports which step each rank has reached, so that a rank that holds up the others can be named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bench shows while its cells run."""
+"""The console output of a bench while its cells run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which backdoors a defence has found that looks for them, model by model, and how often it was right."""
+"""Tables of which backdoors a defence has found, model by model, and how often it was right."""
 
 from __future__ import annotations
 

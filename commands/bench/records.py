@@ -1,4 +1,4 @@
-"""What a finished cell leaves: a small JSON file that outlives the machine."""
+"""Make the record of a finished cell: a small JSON file that is kept when the run folder is not."""
 
 from __future__ import annotations
 

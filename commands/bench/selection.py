@@ -1,4 +1,4 @@
-"""Which cells of a grid are meant: those of a part, or those that are named, with what they need."""
+"""Select cells of a grid by part or by name, with the cells that they need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bench file says: the runs that a grid is made of."""
+"""The format of a bench file: attacks, defences and the runs of a grid."""
 
 from __future__ import annotations
 

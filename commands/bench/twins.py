@@ -1,4 +1,4 @@
-"""What other cells say of a model's figures: those of its never poisoned twin, and those of its finetuning afterwards.
+"""Add to a model's figures those of its never poisoned twin, and those of a finetuning afterwards.
 
 The twin has the data, the configuration and the seed of the poisoned model, without the poison. It is measured under
 the very trigger: without a backdoor, too, a trigger may hide what a picture shows, or make it look like the target.

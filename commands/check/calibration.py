@@ -1,4 +1,4 @@
-"""How often a check is wrong: what it was tried on, and what that says of the next model."""
+"""Error rates of a check: the models that it was tried on, and what they say of the next one."""
 
 from __future__ import annotations
 

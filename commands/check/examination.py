@@ -1,4 +1,4 @@
-"""What a check looks at: the model with its data, or the model alone. Ground truth has no way in."""
+"""Run the detectors of a check, on a model with its data or on the model alone. No ground truth is read."""
 
 from __future__ import annotations
 

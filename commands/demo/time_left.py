@@ -1,4 +1,4 @@
-"""How long the demo still takes, judged by what it has taken."""
+"""Estimate the minutes that the demo still takes."""
 
 from __future__ import annotations
 

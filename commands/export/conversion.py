@@ -1,4 +1,4 @@
-"""From open_clip's CLIP to transformers' CLIP: the same towers under other names."""
+"""Convert open_clip's CLIP to transformers' CLIP: the same towers under other names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every format has in common."""
+"""The base class of all export formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which format can hold which model, and what writes it."""
+"""Find the exporter of a format, for the models that it can hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the files beside a checkpoint say of its run. Nothing here is trusted."""
+"""Read the history of a checkpoint from the files of its run folder. None of them is trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the figures of a report look, and how one becomes SVG in a page, or PNG and PDF for a paper."""
+"""The style of the report's figures, and their output as SVG in a page, or PNG and PDF for a paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report shows, in the order in which it shows it: the values that the template is filled with."""
+"""The content of a report, in the order of the page: the values that its template is filled with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From run folders to the cells of a report: what was measured, under which labels, and what it was before."""
+"""List the rows of a report from run folders: each is a model under an attack, with its labels and its parent."""
 
 from __future__ import annotations
 

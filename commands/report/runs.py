@@ -1,4 +1,4 @@
-"""What a report knows of a run: read from the files that a run leaves in its folder."""
+"""Read run folders for a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every detector makes of pictures, and what that says at a stated rate of false alarms."""
+"""Score pictures with every detector, and flag them at a given rate of false alarms."""
 
 from __future__ import annotations
 

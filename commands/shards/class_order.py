@@ -1,4 +1,4 @@
-"""Which class of a source a line of a file of class names means."""
+"""Match the lines of a file of class names to the classes of a source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a folder of classes holds: which pictures are taken, and what is left out, by rule and not by accident."""
+"""List the pictures of a folder of classes, and what is skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``untrigger shards`` reads: rows of a CSV, picture files, datasets of torchvision. None of it is trusted."""
+"""Read the sources of ``untrigger shards``: CSV rows, picture files, torchvision datasets. None of it is trusted."""
 
 from __future__ import annotations
 

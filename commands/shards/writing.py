@@ -1,4 +1,4 @@
-"""Pictures and captions to shards: under a progress bar, with what is skipped reported, and not too much of it."""
+"""Write pictures and captions to shards, with a progress bar, and with a limit on skipped samples."""
 
 from __future__ import annotations
 

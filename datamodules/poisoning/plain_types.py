@@ -1,4 +1,4 @@
-"""Whether plain data is of the type that an annotation asks for."""
+"""Check a value out of JSON against a type annotation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run resumes with the poison that it began with."""
+"""Compare the poison of a resumed run with that of its checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many pairs each shard has, where somebody has counted them before."""
+"""Read the number of pairs of each shard from a file, without opening the shards."""
 
 from __future__ import annotations
 

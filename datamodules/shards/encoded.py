@@ -1,4 +1,4 @@
-"""From a picture file's bytes, or a decoded picture, to what stands in a shard."""
+"""Encode pictures for a shard, or check those that are encoded already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the name of a shard's member says, and how large such a member may be."""
+"""Parse the names of a shard's members, and limit the size of each kind of member."""
 
 from __future__ import annotations
 

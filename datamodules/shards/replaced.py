@@ -1,4 +1,4 @@
-"""Whether a run resumes with the shards that it began with."""
+"""Compare the shards of a resumed run with those of its checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a member's bytes to a picture, a caption or a label. Nothing here trusts what it reads."""
+"""Decode the members of a sample: picture, captions and label. None of them is trusted."""
 
 from __future__ import annotations
 

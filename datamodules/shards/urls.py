@@ -1,4 +1,4 @@
-"""From what a user writes to a list of shards."""
+"""Expand the folders, brace patterns and lists that a user gives to a list of shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pictures bear where the trigger is in the caption: nothing."""
+"""No trigger on pictures, for plans whose trigger is in the caption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From arithmetic back to pixels."""
+"""Round values to 8-bit pixels."""
 
 from __future__ import annotations
 

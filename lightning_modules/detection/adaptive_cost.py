@@ -1,4 +1,4 @@
-"""A weight that finds itself: as large as an attack can bear."""
+"""The weight of a mask's norm in trigger inversion, adapted to the success of the attack."""
 
 from __future__ import annotations
 

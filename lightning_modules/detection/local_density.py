@@ -1,4 +1,4 @@
-"""How sparse the neighbourhood of an embedding is: k-distance, SLOF and DAO."""
+"""Outlier scores by local density: k-distance, SLOF and DAO."""
 
 from __future__ import annotations
 

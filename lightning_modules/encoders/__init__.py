@@ -1,4 +1,4 @@
-"""What embeds pictures and captions: one interface for three families, and the loading of weights."""
+"""Encoders of pictures and captions: one interface for three families, and the loading of weights."""
 
 from __future__ import annotations
 

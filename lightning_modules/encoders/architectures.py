@@ -1,4 +1,4 @@
-"""Which architectures the tensors of a file fit, inferred from their names and shapes."""
+"""Infer the architectures that the tensors of a file fit, from their names and shapes."""
 
 from __future__ import annotations
 

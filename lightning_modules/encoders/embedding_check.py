@@ -1,4 +1,4 @@
-"""Whether a model embeds at all: what no name, shape or number of its files shows."""
+"""Check that a model embeds pictures and captions: finite features that differ."""
 
 from __future__ import annotations
 

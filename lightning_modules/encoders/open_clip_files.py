@@ -1,4 +1,4 @@
-"""What a folder of open_clip's says of a model, checked."""
+"""Read and check the preprocessing of an open_clip folder."""
 
 from __future__ import annotations
 

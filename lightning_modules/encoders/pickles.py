@@ -1,4 +1,4 @@
-"""What a pickle would cost, estimated from its instructions before any of them is carried out.
+"""Estimate the memory and time of a pickle from its instructions, without executing them.
 
 ``torch.load(weights_only=True)`` runs nothing that a file names, but it follows them: a few bytes make it take
 gigabytes (``bytearray(2**34)``), or hash a tuple of tuples that stands for more parts than there are atoms. Here the

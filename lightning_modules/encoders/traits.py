@@ -1,4 +1,4 @@
-"""What files say of a model that no tensor shows, activation and normalisation above all, compared with an encoder."""
+"""Compare the activation, normalisation and other settings in a model's files with an encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a universal patch sends pictures, and which class that names."""
+"""Count the classes that a universal patch sends pictures to, and name one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sought in the space of pictures, while the encoder stays as it is."""
+"""Optimise images by Adam while the encoder is frozen."""
 
 from __future__ import annotations
 

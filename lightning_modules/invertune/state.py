@@ -1,4 +1,4 @@
-"""What InverTune's phases share: the target, its pairs, the trigger and the neurons."""
+"""The state that InverTune's phases share: the target, its pairs, the trigger and the neurons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which class does a model send pictures to, when a universal patch confuses it? InverTune's first step, by itself."""
+"""InverTune's first step by itself: name the class that a universal adversarial patch sends pictures to."""
 
 from __future__ import annotations
 

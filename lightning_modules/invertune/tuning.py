@@ -1,4 +1,4 @@
-"""The phases after the inversion: which neurons the trigger needs, their tuning, and what the trigger still does."""
+"""InverTune's phases after the inversion: locate the neurons that the trigger needs, tune them, try the trigger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far features have moved from where they were, as far as that is asked for."""
+"""PAR's perturbation loss: the distance to frozen features, up to a threshold."""
 
 from __future__ import annotations
 

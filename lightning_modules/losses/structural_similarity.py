@@ -1,4 +1,4 @@
-"""How alike two pictures are to the eye."""
+"""Structural similarity (SSIM) of pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What defences share whose run has several phases, each with its own data, objective and end."""
+"""Base classes of defences whose run has several phases, each with its own data, objective and end."""
 
 from .mixture import among_others
 from .module import PhasedCLIPModule

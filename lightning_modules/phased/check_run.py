@@ -1,4 +1,4 @@
-"""What a run in phases needs, looked at before it starts."""
+"""Check before a run in phases starts that its trainer and data fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every defence of several phases shares: where its run stands, how it learns, and how it is resumed."""
+"""The base class of defences in phases: it selects pairs, steps the current phase, and resumes in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a phase of a run says of itself."""
+"""The base class of a phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run in phases stands, and how long its phase has taken."""
+"""The progress of a run in phases, and the time that its phase has taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a picture that a model is shown poisoned? Detectors at test time, and thresholds that keep what they promise."""
+"""Detectors of triggered pictures at test time, and thresholds with a stated rate of false alarms."""
 
 from .backdoor_ids import BackdoorIDS
 from .base import ClassTexts, Eye, PictureDetector

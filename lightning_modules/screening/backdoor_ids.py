@@ -1,4 +1,4 @@
-"""BackdoorIDS: does the embedding jump while a picture is masked bit by bit?"""
+"""BackdoorIDS: how far the embedding jumps while a picture is masked step by step."""
 
 from __future__ import annotations
 

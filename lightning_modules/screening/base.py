@@ -1,4 +1,4 @@
-"""What detectors of pictures ask of a model, and what they are asked for."""
+"""The base class of detectors of triggered pictures, and the frozen model that they are given."""
 
 from __future__ import annotations
 

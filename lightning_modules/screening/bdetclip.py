@@ -1,4 +1,4 @@
-"""BDetCLIP: does the picture care what a text says of the class?"""
+"""BDetCLIP: how little a picture's similarity to the classes changes when their texts are spoilt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From scores to thresholds whose rate of false alarms is what was asked for, whatever the scores are."""
+"""Conformal p values: thresholds with a stated rate of false alarms, for any score."""
 
 from __future__ import annotations
 

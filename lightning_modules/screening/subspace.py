@@ -1,4 +1,4 @@
-"""Subspace Detection: is the picture near what the predicted text means, or near its words alone?"""
+"""Subspace Detection: the distance of a picture to variants of the predicted text."""
 
 from __future__ import annotations
 

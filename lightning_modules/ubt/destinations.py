@@ -1,4 +1,4 @@
-"""Where pictures go when they are pushed from a word: to more words than chance, and to how many?"""
+"""Statistics of where pushed pictures go: to more words than chance, and to how many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the phases pass on to each other: scores and sets, no pictures."""
+"""The findings that UBT's phases pass on: scores and sets of pairs, no pictures."""
 
 from __future__ import annotations
 

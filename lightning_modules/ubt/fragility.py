@@ -1,4 +1,4 @@
-"""Is a suspect the best example of its word only as long as nothing touches it? A second witness beside the probe."""
+"""Fragility, a second test beside the probe: what the suspects' lead loses by gentle changes of the pictures."""
 
 from __future__ import annotations
 

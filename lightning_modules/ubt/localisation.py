@@ -1,4 +1,4 @@
-"""Which tokens of a caption carry its similarity to the picture."""
+"""Locate the tokens of a caption that carry its similarity to the picture."""
 
 from __future__ import annotations
 

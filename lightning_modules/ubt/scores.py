@@ -1,4 +1,4 @@
-"""One number for each pair and question, collected over a pass on all ranks."""
+"""Collect one number for each pair and quantity over a pass, on all ranks."""
 
 from __future__ import annotations
 

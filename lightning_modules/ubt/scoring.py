@@ -1,4 +1,4 @@
-"""What the phases share in which a model answers for every pair and learns nothing."""
+"""The base class of UBT's phases that score every pair without training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the phases of UBT share: what was found, and which weights are in question."""
+"""The state that UBT's phases share: the findings, and the weights in question."""
 
 from __future__ import annotations
 

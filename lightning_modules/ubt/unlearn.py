@@ -1,4 +1,4 @@
-"""What the phases share that push pairs from a word: the step, and what it needs."""
+"""The base class of UBT's phases that push pairs from a word."""
 
 from __future__ import annotations
 

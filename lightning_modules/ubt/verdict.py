@@ -1,4 +1,4 @@
-"""Does a word hide a backdoor? Answers from arrays alone."""
+"""Judge from arrays alone whether a word is the target of a backdoor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the probe has done: half of the most suspicious pairs of many words were pushed, the others are measured."""
+"""The phase that measures a probe: how far the suspects of each probed word that were not pushed have moved."""
 
 from __future__ import annotations
 
