@@ -22,7 +22,7 @@ from ...lightning_modules.screening import (
     BackdoorIDS,
     BDetCLIP,
     ClassTexts,
-    Eye,
+    FrozenCLIP,
     PictureDetector,
     SubspaceDetection,
     any_p,
@@ -93,9 +93,9 @@ class Screening:
         self, encoder: Encoder, texts: ClassTexts | None, detectors: Sequence[str] | None, rate: float
     ) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._eye, self._rate = Eye(encoder.to(device).eval()), rate
+        self._model, self._rate = FrozenCLIP(encoder.to(device).eval()), rate
         self._size = encoder.image_size
-        self._classes = self._eye.classes(texts) if texts is not None else None
+        self._classes = self._model.classes(texts) if texts is not None else None
         wanted = [BackdoorIDS.name] if detectors is None else list(dict.fromkeys(detectors))
         if detectors is None and texts is not None:
             wanted = [*([BDetCLIP.name] if len(texts.classnames) > 1 else []), SubspaceDetection.name, *wanted]
@@ -130,11 +130,11 @@ class Screening:
         found = Scored(scores={detector.name: [] for detector in self.detectors})
         total = -(-len(source) // batch_size)
         for keys, batch in track(self._batches(source, batch_size, found), description, total):
-            pictures = self._eye.normalised(batch)
-            features = self._eye.images(pictures)
+            pictures = self._model.normalised(batch)
+            features = self._model.images(pictures)
             found.keys += keys
             classes = self._classes
-            found.classes += [-1] * len(keys) if classes is None else self._eye.predicted(features, classes).tolist()
+            found.classes += [-1] * len(keys) if classes is None else self._model.predicted(features, classes).tolist()
             for detector in self.detectors:
                 with torch.no_grad():
                     found.scores[detector.name] += detector.score(pictures, features).tolist()
@@ -154,13 +154,13 @@ class Screening:
 
     def _built(self, name: str, texts: ClassTexts | None) -> PictureDetector:
         if name == BackdoorIDS.name:
-            return BackdoorIDS(self._eye)
+            return BackdoorIDS(self._model)
         if texts is None:
             raise UserMistake(f"detector {name} compares classes: name them with --classes")
         kinds: dict[str, type[BDetCLIP | SubspaceDetection]] = {
             kind.name: kind for kind in (BDetCLIP, SubspaceDetection)
         }
-        return kinds[name](self._eye, texts)
+        return kinds[name](self._model, texts)
 
     def _batches(self, source: PictureSource, size: int, found: Scored) -> Iterator[tuple[list[str], Tensor]]:
         """Keys, and pictures ``(B, 3, S, S)`` uint8; what cannot be read is noted."""

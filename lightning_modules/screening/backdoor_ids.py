@@ -9,7 +9,7 @@ from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
 from ...contracts import UserMistake
-from .base import Eye, PictureDetector
+from .base import FrozenCLIP, PictureDetector
 
 _CELLS = 8
 """Cells of the grid of the mask, along a side."""
@@ -29,7 +29,7 @@ class BackdoorIDS(PictureDetector):
     all pictures, and what is masked is the mean colour.
 
     Args:
-        eye: The model.
+        model: Model under test.
         copies: Masked copies, from none of the picture masked to ``largest``; the picture itself is the first.
         largest: Largest share of a picture that is masked, in (0, 1).
         least: Copies of a group.
@@ -41,8 +41,10 @@ class BackdoorIDS(PictureDetector):
 
     name = "backdoor_ids"
 
-    def __init__(self, eye: Eye, copies: int = 12, largest: float = 0.8, least: int = 2, seed: int = 0) -> None:
-        super().__init__(eye)
+    def __init__(
+        self, model: FrozenCLIP, copies: int = 12, largest: float = 0.8, least: int = 2, seed: int = 0
+    ) -> None:
+        super().__init__(model)
         if least < 1 or copies < 2 * least:
             raise UserMistake(f"BackdoorIDS: {copies} copies are no two groups of {least} at least")
         if not 0 < largest < 1:
@@ -59,7 +61,7 @@ class BackdoorIDS(PictureDetector):
         """See ``PictureDetector``: in [0, 2]."""
         side = pictures.shape[-1]
         kept = torch.nn.functional.interpolate(self.kept[:, None], size=(side, side)).to(pictures)
-        rows = [features, *(self.eye.images(pictures * mask) for mask in kept[1:])]
+        rows = [features, *(self.model.images(pictures * mask) for mask in kept[1:])]
         return torch.from_numpy(split_distance(torch.stack(rows, dim=1).float().cpu().numpy(), self.least))
 
 

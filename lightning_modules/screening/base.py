@@ -29,11 +29,11 @@ class ClassTexts(NamedTuple):
         return [template.replace("{c}", name) for name in self.classnames]
 
 
-class Eye:
-    """A model that looks at pictures and texts, without gradients.
+class FrozenCLIP:
+    """A CLIP model that encodes pictures and texts without gradients.
 
     Args:
-        encoder: In evaluation mode, on the device on which it is to run.
+        encoder: Encoder in evaluation mode, on the device that it runs on.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -42,50 +42,50 @@ class Eye:
         self._mean, self._std = mean.view(3, 1, 1), std.view(3, 1, 1)
 
     def normalised(self, pictures: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` uint8 as the encoder takes them."""
+        """Normalise pictures ``(B, 3, S, S)`` uint8 for the encoder."""
         return (pictures.to(self.device).float() / 255 - self._mean) / self._std
 
     @torch.no_grad()
     def images(self, pictures: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length."""
+        """Encode normalised pictures ``(B, 3, S, S)`` to features ``(B, D)`` of unit length."""
         return unit_length(self.encoder.encode_image(pictures))
 
     @torch.no_grad()
     def texts(self, captions: Sequence[str]) -> Tensor:
-        """Captions to features ``(N, D)`` of unit length."""
+        """Encode N captions to features ``(N, D)`` of unit length."""
         tokens = torch.split(self.encoder.tokenizer(captions), _BLOCK)
         return torch.cat([unit_length(self.encoder.encode_text(block.to(self.device))) for block in tokens])
 
     def classes(self, texts: ClassTexts) -> Tensor:
-        """``(C, D)``: for each class the mean of its captions' features, brought to unit length again."""
+        """Average the features of each class's captions and normalise the mean: ``(C, D)``."""
         sums = torch.stack([self.texts(texts.filled(template)) for template in texts.templates])
         return unit_length(sums.mean(dim=0))
 
     def predicted(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Index of the class that each picture goes with best: ``(B,)`` int64."""
+        """Classify features ``(B, D)`` by the most similar class: indices ``(B,)`` int64."""
         return similarities(features, classes).argmax(dim=1)
 
 
 class PictureDetector(ABC):
-    """Says how suspicious a picture is that a model is shown. Nothing in it knows which ones are poisoned.
+    """Scores how suspicious pictures are, without knowing which are poisoned. A subclass sets ``name`` and writes `score`.
 
     Args:
-        eye: The model.
+        model: Model under test.
     """
 
     name: str
-    """Names its columns."""
+    """Name of the detector's columns in the table."""
 
-    def __init__(self, eye: Eye) -> None:
-        self.eye = eye
+    def __init__(self, model: FrozenCLIP) -> None:
+        self.model = model
 
     @abstractmethod
     def score(self, pictures: Tensor, features: Tensor) -> Tensor:
-        """How suspicious pictures are.
+        """Score a batch of pictures.
 
         Args:
-            pictures: ``(B, 3, S, S)``, normalised.
-            features: ``(B, D)``, theirs, of unit length.
+            pictures: Normalised pictures, ``(B, 3, S, S)``.
+            features: Features of the pictures, ``(B, D)``, of unit length.
 
         Returns:
             ``(B,)``, the more suspicious the higher. The score of a picture does not depend on the others.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...contracts import UserMistake
 from ..precision import similarities
-from .base import ClassTexts, Eye, PictureDetector
+from .base import ClassTexts, FrozenCLIP, PictureDetector
 
 _UNRELATED = (
     "the kettle sang while the last train left the station",
@@ -43,7 +43,7 @@ class BDetCLIP(PictureDetector):
     threshold is conformal (``conformal_p``); theirs is the lowest of 200 clean pictures.
 
     Args:
-        eye: The model.
+        model: Model under test.
         texts: The classes and the templates.
 
     Raises:
@@ -52,15 +52,15 @@ class BDetCLIP(PictureDetector):
 
     name = "bdetclip"
 
-    def __init__(self, eye: Eye, texts: ClassTexts) -> None:
-        super().__init__(eye)
+    def __init__(self, model: FrozenCLIP, texts: ClassTexts) -> None:
+        super().__init__(model)
         if len(texts.classnames) < 2:
             raise UserMistake("BDetCLIP compares classes: name at least two")
         benign, malignant = [], []
         for index, template in enumerate(texts.templates):
-            benign.append(eye.texts(texts.filled(template)))
+            benign.append(model.texts(texts.filled(template)))
             spoilt = f"{template.rstrip('.')}, {_UNRELATED[index % len(_UNRELATED)]}"
-            malignant.append(eye.texts(texts.filled(spoilt)))
+            malignant.append(model.texts(texts.filled(spoilt)))
         self.difference = torch.stack(benign).mean(dim=0) - torch.stack(malignant).mean(dim=0)
         """``(C, D)``, what the mean text of each class loses."""
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...contracts import UserMistake
-from .base import ClassTexts, Eye, PictureDetector
+from .base import ClassTexts, FrozenCLIP, PictureDetector
 
 _VARIANTS, _AUGMENTED, _SAMPLES, _COMPONENTS, _TRIALS = 9, 90, 15, 3, 128
 _VARIANCE, _ETA, _COSINES = 0.95, 1e-3, (0.85, 1.0)
@@ -32,7 +32,7 @@ class SubspaceDetection(PictureDetector):
     language model. The threshold is conformal; theirs is the highest of 200 clean pictures.
 
     Args:
-        eye: The model.
+        model: Model under test.
         texts: The classes and the templates; the first is the text itself, the others are variants of it.
         seed: Seed of all random draws.
 
@@ -42,19 +42,19 @@ class SubspaceDetection(PictureDetector):
 
     name = "subspace"
 
-    def __init__(self, eye: Eye, texts: ClassTexts, seed: int = 0) -> None:
-        super().__init__(eye)
+    def __init__(self, model: FrozenCLIP, texts: ClassTexts, seed: int = 0) -> None:
+        super().__init__(model)
         templates = texts.templates[: _VARIANTS + 1]
         if len(templates) < 2:
             raise UserMistake("Subspace Detection compares a text with variants of it: give at least two templates")
-        features = torch.stack([eye.texts(texts.filled(template)) for template in templates]).transpose(0, 1)
+        features = torch.stack([model.texts(texts.filled(template)) for template in templates]).transpose(0, 1)
         generator = torch.Generator().manual_seed(seed)
         regions = [region_of_interest(of_class.cpu(), generator) for of_class in features]
-        self.classes, self.regions = eye.classes(texts), torch.stack(regions).to(eye.device)
+        self.classes, self.regions = model.classes(texts), torch.stack(regions).to(model.device)
 
     def score(self, pictures: Tensor, features: Tensor) -> Tensor:
         """See ``PictureDetector``: at least 0."""
-        regions = self.regions[self.eye.predicted(features, self.classes)]
+        regions = self.regions[self.model.predicted(features, self.classes)]
         return (features[:, None] - regions).square().sum(dim=2).mean(dim=1)
 
 
