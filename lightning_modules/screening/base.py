@@ -67,7 +67,7 @@ class FrozenCLIP:
 
 
 class PictureDetector(ABC):
-    """Scores how suspicious pictures are, without knowing which are poisoned. A subclass sets ``name`` and writes `score`.
+    """Scores how suspicious pictures are, without ground truth. A subclass sets ``name`` and writes `score`.
 
     Args:
         model: Model under test.
