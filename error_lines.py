@@ -33,7 +33,7 @@ _NO_MODULE = re.compile(r"^No module named '([^']+)'")
 _NOT_ACCEPTED = re.compile(r"^Option '([^']+)' is not accepted$")
 _NO_OPTION = re.compile(r"unrecognized arguments: --([^\s=]+)|does not accept option '([^']+)'", re.IGNORECASE)
 _NO_CHOICE = re.compile(r"invalid choice: '([^']+)' \(choose from (.*)\)")
-_LONGEST = 500
+_MAX_LENGTH = 500
 _RANKS_THAT_CAME = re.compile(r"Timed out after .* waiting for clients\. (\d+)/(\d+) clients joined")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSALS = (
@@ -146,8 +146,8 @@ def shortened_complaint(message: str) -> str:
         text = text.removeprefix("- ")
         text = _no_class(missing[1]) if missing else _of_class(path, text) if path else text
         where = f"{'.'.join(keys)}: " if keys else ""
-        return (where + text)[:_LONGEST]
-    return " ".join(message.split())[:_LONGEST]
+        return (where + text)[:_MAX_LENGTH]
+    return " ".join(message.split())[:_MAX_LENGTH]
 
 
 def _no_class(name: str) -> str:

@@ -9,14 +9,14 @@ import yaml
 
 from .reading import read_text, reading
 
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 """Of a config."""
-_MOST_NODES = 100_000
+_MAX_NODES = 100_000
 """With each alias counted as what it stands for: a few lines of aliases to aliases stand for more than any memory."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast
 
 
-def read_yaml(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) -> Any:
+def read_yaml(path: str | os.PathLike[str], what: str, most: int = MAX_BYTES) -> Any:
     """Read a YAML file: plain data alone, whatever tags it has.
 
     Args:
@@ -50,8 +50,8 @@ def _check_size(root: yaml.Node) -> None:
         if counted:
             open_ones.discard(id(node))
             sizes[id(node)] = 1 + sum(sizes[id(part)] for part in parts)
-            if sizes[id(node)] > _MOST_NODES:
-                raise ValueError(f"its aliases stand for more than {_MOST_NODES:,} values")
+            if sizes[id(node)] > _MAX_NODES:
+                raise ValueError(f"its aliases stand for more than {_MAX_NODES:,} values")
         elif id(node) in open_ones:
             raise ValueError("a part of it holds itself")
         elif id(node) not in sizes:

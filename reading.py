@@ -19,11 +19,11 @@ from typing import Any
 from .contracts import UserMistake
 from .printable import printable
 
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """Of a file that is held in memory as a whole: tables, lists, manifests, pictures."""
 
-_LONGEST_PATH = 300
-_LONGEST_REASON = 200
+_MAX_PATH_LENGTH = 300
+_MAX_REASON_LENGTH = 200
 _SIGNATURES = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -87,7 +87,7 @@ def check_ends(what: str, path: str | os.PathLike[str]) -> None:
         raise UserMistake(f"{what} {shown(path)} is not a regular file; give one")
 
 
-def read_bytes(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: str | os.PathLike[str], what: str, most: int = MAX_BYTES) -> bytes:
     """Read a whole file.
 
     Args:
@@ -111,7 +111,7 @@ def read_bytes(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) 
         return content
 
 
-def read_text(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES, errors: str = "strict") -> str:
+def read_text(path: str | os.PathLike[str], what: str, most: int = MAX_BYTES, errors: str = "strict") -> str:
     """Read a UTF-8 text file; a byte order mark is left out, line ends stay as they are.
 
     Args:
@@ -132,7 +132,7 @@ def read_text(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES, e
         return content.decode("utf-8-sig", errors)
 
 
-def read_lines(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES, errors: str = "strict") -> list[str]:
+def read_lines(path: str | os.PathLike[str], what: str, most: int = MAX_BYTES, errors: str = "strict") -> list[str]:
     """Read the lines of a UTF-8 text file, without white space around them and without blank ones.
 
     A line ends at LF, CR LF or CR, and at none of the other characters at which Python splits texts: a class name or a
@@ -151,7 +151,7 @@ def read_lines(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES, 
     return [line.strip() for line in lines if line.strip()]
 
 
-def read_json(path: str | os.PathLike[str], what: str, most: int = MOST_BYTES) -> Any:
+def read_json(path: str | os.PathLike[str], what: str, most: int = MAX_BYTES) -> Any:
     """Read a JSON file.
 
     Args:
@@ -187,7 +187,7 @@ def user_path(path: str | os.PathLike[str], what: str) -> Path:
 def shown(path: str | os.PathLike[str]) -> str:
     """A path as a message shows it: quoted where it has characters that steer a terminal, cut where it is too long."""
     text = os.fsdecode(path)
-    text = text if len(text) <= _LONGEST_PATH else f"{text[:_LONGEST_PATH]}… ({len(text)} characters)"
+    text = text if len(text) <= _MAX_PATH_LENGTH else f"{text[:_MAX_PATH_LENGTH]}… ({len(text)} characters)"
     return text if text.isprintable() else ascii(text)
 
 
@@ -215,8 +215,8 @@ def reason(error: BaseException) -> str:
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
-    said = " ".join(printable(str(error)[: 4 * _LONGEST_REASON]).split())
-    said = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
+    said = " ".join(printable(str(error)[: 4 * _MAX_REASON_LENGTH]).split())
+    said = said if len(said) <= _MAX_REASON_LENGTH else f"{said[:_MAX_REASON_LENGTH]}…"
     kind = type(error).__name__
     if isinstance(error, KeyError):
         return f"it lacks {said}"

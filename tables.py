@@ -26,7 +26,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # noqa:
 _CONTROL = {"Cc", "Cf", "Zl", "Zp"}
 """Unicode's categories of what steers a terminal or turns the direction of a line."""
 _DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma"}
-_LONGEST_LINE = 1 << 20
+_MAX_LINE_LENGTH = 1 << 20
 """Characters, so that a file without line ends is not held as one."""
 
 
@@ -142,9 +142,9 @@ def open_table(path: str | os.PathLike[str], what: str, delimiter: str = ",") ->
 
 
 def _lines(stream: TextIO, path: str, what: str) -> Iterator[str]:
-    while line := stream.readline(_LONGEST_LINE):
-        if len(line) == _LONGEST_LINE:
-            raise UserMistake(f"{what} {path} has a line of more than {_LONGEST_LINE:,} characters: it is no table")
+    while line := stream.readline(_MAX_LINE_LENGTH):
+        if len(line) == _MAX_LINE_LENGTH:
+            raise UserMistake(f"{what} {path} has a line of more than {_MAX_LINE_LENGTH:,} characters: it is no table")
         yield line
 
 

@@ -9,7 +9,7 @@ from .order import Positions, Share
 from .shards import ShardSet
 
 _AT_ONCE = 4
-_MOST = 128
+_MAX_COPIES = 128
 """Copies that are held at most: each is an open file."""
 
 
@@ -38,7 +38,7 @@ class Prefetch:
         """
         if self._pool is None:
             return
-        wanted = share.shards(index)[:_MOST]
+        wanted = share.shards(index)[:_MAX_COPIES]
         for shard in self._held.keys() - set(wanted):
             _release(self._held.pop(shard))
         self._shards.close_others(wanted)

@@ -10,7 +10,7 @@ from .classnames import read_classnames
 from .shards import ShardSet, expand_shards
 from .templates import check_templates
 
-_MOST_SHARDS = 1_000_000
+_MAX_SHARDS = 1_000_000
 
 
 class ZeroShotSet:
@@ -42,9 +42,9 @@ class ZeroShotSet:
             classnames, [[template.replace("{c}", name) for template in templates] for name in classnames]
         )
         count = _lines(root / "test" / "nshards.txt")[0]
-        if not (count.isascii() and count.isdecimal() and int(count[:8]) <= _MOST_SHARDS):
+        if not (count.isascii() and count.isdecimal() and int(count[:8]) <= _MAX_SHARDS):
             raise UserMistake(
-                f"{root / 'test' / 'nshards.txt'} holds {count!r:.40}, not a number up to {_MOST_SHARDS:,}"
+                f"{root / 'test' / 'nshards.txt'} holds {count!r:.40}, not a number up to {_MAX_SHARDS:,}"
             )
         self.shards = ShardSet(expand_shards(_shards(root / "test", int(count))), "cls")
         self.shards.check_not_empty()

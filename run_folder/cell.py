@@ -16,7 +16,7 @@ from .results import COLUMNS
 
 CELL = "cell.json"
 """The name of the file."""
-_LARGEST = 2**20  # bytes of a cell
+_MAX_BYTES = 2**20  # bytes of a cell
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def read_labels(folder: Path) -> CellLabels | None:
     path = folder / CELL
     if not path.is_file():
         return None
-    found = read_json(path, "cell of a bench", _LARGEST)
+    found = read_json(path, "cell of a bench", _MAX_BYTES)
     content = found if isinstance(found, dict) else {}
     cell, attack, defence = (_name(content.get(name)) for name in ("cell", "attack", "defence"))
     if cell is None or attack is None or defence is None:

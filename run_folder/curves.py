@@ -13,7 +13,7 @@ from .results import RESULTS
 
 METRICS = "metrics.csv"
 """The name of the file, in the run folder or below it."""
-_MOST_STEPS = 2**53
+_MAX_STEPS = 2**53
 """More are no steps, and no figure's axis is as long."""
 
 
@@ -34,7 +34,7 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
                 step = number(row.pop("step", None))
                 for key, text in row.items():
                     value = number(text)
-                    if step is not None and value is not None and abs(step) < _MOST_STEPS:
+                    if step is not None and value is not None and abs(step) < _MAX_STEPS:
                         by_step.setdefault(key, {})[int(step)] = value
     return {key: sorted(values.items()) for key, values in by_step.items()}
 

@@ -18,8 +18,8 @@ from ..reading import check_ends, reason, shown
 EVALUATION = "evaluation.npz"
 """The name of the file."""
 
-_LARGEST = 2**30  # bytes, unpacked: a small archive may claim to hold more than the memory does
-_MOST_PICTURES, _WIDEST = 100_000, 4096  # of a sample, and of an embedding
+_MAX_BYTES = 2**30  # bytes, unpacked: a small archive may claim to hold more than the memory does
+_MAX_PICTURES, _MAX_DIM = 100_000, 4096  # of a sample, and of an embedding
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read_evaluation(folder: Path) -> Evaluation | None:
     check_ends("evaluation", path)
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _LARGEST:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
                 raise ValueError("it is too large")
         with np.load(path, allow_pickle=False) as arrays:
             return _checked(dict(arrays))
@@ -109,7 +109,7 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> Evaluation:
     classnames = [str(name) for name in arrays["classnames"]]
     targets = [int(target) for target in arrays["targets"]]
     count = len(label)
-    if label.ndim != 1 or count > _MOST_PICTURES:
+    if label.ndim != 1 or count > _MAX_PICTURES:
         raise ValueError("label is no list of numbers, or too long a one")
     if any(not 0 <= index < len(classnames) for index in (*targets, *label.tolist())):
         raise ValueError("a class index is out of range")
@@ -125,7 +125,7 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> Evaluation:
         return found
 
     features = values("features", 2)
-    if features is not None and features.shape[1] > _WIDEST:
+    if features is not None and features.shape[1] > _MAX_DIM:
         raise ValueError("features are wider than any embedding")
     triggered = {name: values(f"triggered_features.{number}", 2) for number, name in enumerate(names)}
     similarity = {name: values(f"triggered_similarity.{number}", 1) for number, name in enumerate(names)}

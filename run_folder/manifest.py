@@ -23,7 +23,7 @@ MANIFEST = "poison.json"
 """The name of the file: in the folder of a run that plants poison, and beside shards that are poisoned."""
 _FORMAT, _VERSION = "untrigger-poison", 1
 _WHAT = "poison manifest"
-_MOST_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30
 """Of a manifest, which may name millions of keys."""
 _WARNING = (
     "The pairs named here were deliberately poisoned to plant a backdoor, for research. "
@@ -92,7 +92,7 @@ def read_plans(path: str | os.PathLike[str]) -> list[PlanRecord]:
     Raises:
         UserMistake: If there is no such file, it is no manifest, or it was changed.
     """
-    text = read_text(path, _WHAT, _MOST_BYTES)
+    text = read_text(path, _WHAT, _MAX_BYTES)
     with reading(_WHAT, path), describing(path):
         try:
             content = json.loads(text, parse_constant=_refuse_constant)

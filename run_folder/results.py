@@ -41,7 +41,7 @@ MORE_ATTACK_MEASURES = (
 
 _IDENTITY = COLUMNS[:4]
 _FIGURES = frozenset((*COLUMNS[4:], *RETRIEVAL_MEASURES, *MORE_ATTACK_MEASURES))
-_MOST_ROWS = 2_000
+_MAX_ROWS = 2_000
 """Of a run, which has one for each attack, or of a table of runs."""
 _TEXTS = COLUMNS[:3]
 """Names that are other people's text: in the file they stand as `tables.text_cell` has them, in rows as they are."""
@@ -74,9 +74,9 @@ def read_results(folder: Path) -> list[dict[str, str]]:
     known = columns[: len(COLUMNS)] == COLUMNS and len(set(columns)) == len(columns) and all(columns)
     if not known or any(None in row or None in row.values() for row in rows):
         raise UserMistake(f"{path} is not a results file: its columns must begin {','.join(COLUMNS)}; move it away")
-    if len(rows) > _MOST_ROWS:
+    if len(rows) > _MAX_ROWS:
         raise UserMistake(
-            f"{shown(path)} has {len(rows):,} rows, and no more than {_MOST_ROWS:,} are read: move it away"
+            f"{shown(path)} has {len(rows):,} rows, and no more than {_MAX_ROWS:,} are read: move it away"
         )
     for line, row in enumerate(rows, 1):
         for column in _FIGURES & row.keys():

@@ -17,9 +17,9 @@ from .keys import read_keys
 SUSPECTS, SHEET = "suspects.csv", "suspects.png"
 """The names of the table and of the contact sheet."""
 _WHAT = "table of suspects"
-_LONGEST_CAPTION = 10_000
+_MAX_CAPTION_LENGTH = 10_000
 """Characters of a caption in the table, so that whoever reads it need not hold more of one line."""
-_LEAST_WORD_SHARE = 0.01
+_MIN_WORD_SHARE = 0.01
 _WORDS = 10
 
 
@@ -68,7 +68,7 @@ def write_suspects(folder: Path, scores: Sequence[str], rows: Iterable[SuspectRo
         writer.writerow(["key", "caption", *map(text_cell, scores), "compromised_tokens", "decision"])
         for row in rows:
             texts = (row.caption, " ".join(row.words))
-            caption, words = (text_cell(printable(text, _LONGEST_CAPTION)) for text in texts)
+            caption, words = (text_cell(printable(text, _MAX_CAPTION_LENGTH)) for text in texts)
             figures = (f"{score:.6f}" for score in row.scores)
             writer.writerow((text_cell(row.key), caption, *figures, words, row.decision))
     unfinished.replace(folder / SUSPECTS)
@@ -120,7 +120,7 @@ def count_suspects(folder: Path) -> SuspectCounts | None:
         for row in table:
             decisions[row.cells.get("decision", "")] += 1
             words.update(set(plain_cell(row.cells.get("compromised_tokens", "")).split()))
-    common = [word for word, count in words.most_common(_WORDS) if count >= _LEAST_WORD_SHARE * decisions.total()]
+    common = [word for word, count in words.most_common(_WORDS) if count >= _MIN_WORD_SHARE * decisions.total()]
     return SuspectCounts(decisions[DECISIONS[2]], decisions[DECISIONS[1]], common)
 
 

@@ -15,7 +15,7 @@ from ..reading import read_json, reading
 
 UBT_RECORD = "ubt.json"
 """Its name in the run folder."""
-_MOST_BYTES = 16 << 20
+_MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class UBTRecord:
             UserMistake: If it is not there, or is none.
         """
         path = folder / UBT_RECORD
-        content = read_json(path, "record of UBT", _MOST_BYTES)
+        content = read_json(path, "record of UBT", _MAX_BYTES)
         with reading("record of UBT", path):
             verdicts = [ProbedWord(**_checked(ProbedWord, each)) for each in content["verdicts"]]
             record = cls(**_checked(cls, content) | {"verdicts": verdicts})
@@ -130,8 +130,8 @@ class UBTRecord:
             return record
 
 
-_MOST = {"moved": 1.0, "moved_others": 1.0, "p": 1.0, "fall": 2.0, "fragility": 1.0}
-_LEAST = {"fall": -2.0, "fragility": -1.0}
+_MAX_VALUE = {"moved": 1.0, "moved_others": 1.0, "p": 1.0, "fall": 2.0, "fragility": 1.0}
+_MIN_VALUE = {"fall": -2.0, "fragility": -1.0}
 _KINDS: dict[str, type | tuple[type, ...]] = {"bool": bool, "int": int, "float": (int, float), "str": str}
 
 
@@ -149,7 +149,7 @@ def _fitting(value: Any, name: str, kind: str) -> Any:
     fits = isinstance(value, _KINDS.get(kind, list)) and (kind == "bool" or not isinstance(value, bool))
     if fits and kind in ("int", "float"):
         # A similarity falls by 2 at most.
-        least, most = _LEAST.get(name, 0.0), _MOST.get(name, 2.0**53)
+        least, most = _MIN_VALUE.get(name, 0.0), _MAX_VALUE.get(name, 2.0**53)
         fits = math.isfinite(value) and least <= value <= most
     if not fits:
         raise ValueError(f"{name} is not what it should be")

@@ -40,7 +40,7 @@ _RATES = {
     "clean_target_rate": "clean target rate",
     "triggered_accuracy": "accuracy under the trigger",
 }
-_LONGEST = 80
+_MAX_LENGTH = 80
 
 
 class Checks(NamedTuple):
@@ -103,7 +103,7 @@ def model_card(
 
 def plain(text: str) -> str:
     """Text of unknown origin that Markdown, HTML and a terminal leave alone, cut to 80 characters."""
-    shown = printable(text, _LONGEST).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    shown = printable(text, _MAX_LENGTH).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#+!|~:-])", r"\\\1", shown)
 
 

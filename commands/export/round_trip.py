@@ -12,7 +12,7 @@ from torch.nn import functional
 from ...lightning_modules.encoders import Encoder
 from ...lightning_modules.encoders.weights import bare_name
 
-LARGEST_DIFFERENCE = 1e-5
+MAX_DIFFERENCE = 1e-5
 """Between embeddings of unit length, in single precision."""
 _PICTURES = 4
 _CAPTIONS = ("a photo of a dog", "2 red cars, parked!", "It's a small house.", "an aerial view " * 40)
@@ -72,7 +72,7 @@ def check_round_trip(encoder: Encoder, tensors: Mapping[str, Tensor], back: Read
             float((functional.normalize(one.float(), dim=-1) - functional.normalize(other.float(), dim=-1)).abs().max())
             for one, other in pairs
         )
-    if not difference <= LARGEST_DIFFERENCE:
+    if not difference <= MAX_DIFFERENCE:
         raise RuntimeError(f"the exported model is another one: its embeddings differ by {difference:.1e}")
     return difference
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...contracts import UserMistake
 from ...datamodules.bad_samples import BadSample
 from ...datamodules.shards import ShardSet, expand_shards
-from ...datamodules.shards.member_names import MOST_BYTES
+from ...datamodules.shards.member_names import MAX_BYTES
 from ...datamodules.zero_shot import ZeroShotSet
 from ...reading import reading, shown
 
@@ -152,7 +152,7 @@ def _read(path: Path) -> bytes | BadSample:
     try:
         if not path.is_file():
             return BadSample("no file", "it is none that can be read from its beginning to its end")
-        if path.stat().st_size > MOST_BYTES["picture"]:
+        if path.stat().st_size > MAX_BYTES["picture"]:
             return BadSample("oversized picture", f"{path.stat().st_size} bytes")
         return path.read_bytes()
     except OSError as error:

@@ -14,7 +14,7 @@ from ...reading import reading, shown
 
 # Other formats are candidates too, so that they are counted as skipped and not left out in silence.
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
 class ClassFolders(NamedTuple):
@@ -30,7 +30,7 @@ class ClassFolders(NamedTuple):
     @property
     def report(self) -> str:
         """What was left out and what was followed, for the user; empty where it is nothing."""
-        parts = [f"{count:,} {what}" for what, count in self.left_out.most_common(_MOST_NAMED)]
+        parts = [f"{count:,} {what}" for what, count in self.left_out.most_common(_MAX_NAMED)]
         left_out = f"left out: {', '.join(parts)}" if parts else ""
         linked = f"taken from folders that are links: {self.linked:,} pictures" if self.linked else ""
         return "; ".join(part for part in (left_out, linked) if part)

@@ -16,7 +16,7 @@ from PIL import Image
 from ...contracts import UserMistake
 from ...datamodules.bad_samples import BadSample
 from ...datamodules.shards.encoded import EncodedPicture, check_picture, encode_picture
-from ...datamodules.shards.member_names import MOST_BYTES
+from ...datamodules.shards.member_names import MAX_BYTES
 from ...datamodules.shards.writer import Labelled, Pair, Skipped
 from ...reading import shown
 from ...tables import Row, open_table
@@ -97,7 +97,7 @@ def load_pair(folder: Path, row: Line) -> Pair | Skipped:
         size = len(caption.encode())
     except UnicodeEncodeError:
         return Skipped("caption is not UTF-8", where)
-    if size > MOST_BYTES["txt"]:
+    if size > MAX_BYTES["txt"]:
         return Skipped("caption too large", where)
     picture = _load_picture(folder / path, where)
     return Pair(picture, caption) if isinstance(picture, EncodedPicture) else picture
@@ -115,7 +115,7 @@ def _load_picture(path: Path, where: str) -> EncodedPicture | Skipped:
         # Neither a pipe nor a device, which would never end.
         if not path.is_file():
             return Skipped("missing picture", where)
-        if path.stat().st_size > MOST_BYTES["picture"]:
+        if path.stat().st_size > MAX_BYTES["picture"]:
             return Skipped("picture too large", where)
         return check_picture(path.read_bytes())
     except BadSample as error:

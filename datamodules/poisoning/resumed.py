@@ -13,7 +13,7 @@ from .plan import PoisonPlan
 from .poison import Poison
 from .spec import PoisonSpec, plans_of
 
-_LONGEST = 60
+_MAX_LENGTH = 60
 
 
 def poison_state(poison: Poison | None, spec: PoisonSpec) -> dict[str, Any]:
@@ -78,4 +78,4 @@ def _counted(plans: int) -> str:
 
 def _shown(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"

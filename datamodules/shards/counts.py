@@ -16,7 +16,7 @@ from ...reading import read_json, reading
 from .remote import RemoteShards, fetch_bytes, is_remote, redacted
 
 STATS = "stats"
-_MOST_PAIRS = 1_000_000
+_MAX_PAIRS = 1_000_000
 """Of a shard; none has more members."""
 _AT_ONCE = 16
 
@@ -83,7 +83,7 @@ def _object(path: str, remote: RemoteShards) -> dict[str, Any]:
 def _number(value: object, where: str) -> int:
     # bool is an int; so is 10**400, which no array holds.
     # A shard of more would have an order of gigabytes, which is made at once.
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_PAIRS:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_PAIRS:
         number = f"{value!r:.20}" if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
-        raise UserMistake(f"data.counts: {where} says {number}, which is no number of pairs up to {_MOST_PAIRS:,}")
+        raise UserMistake(f"data.counts: {where} says {number}, which is no number of pairs up to {_MAX_PAIRS:,}")
     return value

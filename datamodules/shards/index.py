@@ -24,9 +24,9 @@ MEMBERS = ("picture", "txt", "json", "cls")
 
 _COLUMN = {**dict.fromkeys(PICTURES, 0), "txt": 1, "json": 2, "cls": 3}
 _VERSION = 2
-_LONGEST_NAME = 4096
+_MAX_NAME_LENGTH = 4096
 """Characters of a member's name, as of a path."""
-_MOST_KINDS = 64
+_MAX_KINDS = 64
 
 
 class ShardIndex(NamedTuple):
@@ -107,7 +107,7 @@ def _take(member: TarMember, rows: dict[str, list[tuple[int, int]]], found: Coun
     if member.kind == FOLDER:
         return
     kind = _kind(member)
-    if kind not in found and len(found) >= _MOST_KINDS:
+    if kind not in found and len(found) >= _MAX_KINDS:
         kind = "(others)"
     found[kind] += 1
     key, suffix = key_and_suffix(member.name)
@@ -131,7 +131,7 @@ def _kind(member: TarMember) -> str:
     """What a member counts as; in brackets if it is not read as a file."""
     if is_hidden(member.name):
         return "(hidden)"
-    if len(member.name) > _LONGEST_NAME:
+    if len(member.name) > _MAX_NAME_LENGTH:
         return "(name too long)"
     return full_suffix(member.name) if member.kind == FILE else f"({member.kind})"
 

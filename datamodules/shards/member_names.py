@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-MOST_BYTES = {"picture": 64 << 20, "txt": 1 << 16, "json": 1 << 20, "cls": 64}
+MAX_BYTES = {"picture": 64 << 20, "txt": 1 << 16, "json": 1 << 20, "cls": 64}
 """That a member may have, as it is read and so as it is written."""
-_MOST_SUFFIXES = 8
-_LONGEST_SUFFIX = 24
+_MAX_SUFFIXES = 8
+_MAX_SUFFIX_LENGTH = 24
 
 
 def key_and_suffix(name: str) -> tuple[str, str]:
@@ -38,7 +38,7 @@ def is_hidden(name: str) -> bool:
 
 def full_suffix(name: str) -> str:
     """All suffixes of a member, for messages: ``image.jpg`` of ``a/x.image.jpg``."""
-    return name.rpartition("/")[2].partition(".")[2].lower()[:_LONGEST_SUFFIX]
+    return name.rpartition("/")[2].partition(".")[2].lower()[:_MAX_SUFFIX_LENGTH]
 
 
 def belongs_to_another(key: str, keys: Container[str]) -> bool:
@@ -49,7 +49,7 @@ def belongs_to_another(key: str, keys: Container[str]) -> bool:
         keys: All keys, to look up.
     """
     folder, slash, base = key.rpartition("/")
-    for _ in range(_MOST_SUFFIXES):
+    for _ in range(_MAX_SUFFIXES):
         base = base.rpartition(".")[0]
         if not base:
             return False

@@ -25,13 +25,13 @@ from ...contracts import UserMistake
 STORES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "hf")
 """Schemes of URLs that are read. fsspec knows more, among them some that read local files or unpack archives."""
 
-_MOST_RETRIES = 20
+_MAX_RETRIES = 20
 """The pause doubles each time."""
-_LEAST_ROOM = 1 << 30
+_MIN_ROOM = 1 << 30
 """Bytes that a file of unknown length may always have, however small the folder of copies is kept."""
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 """Of a file that is held in memory."""
-_LEAST_RATE = 1024
+_MIN_RATE = 1024
 """Bytes per second below which a server is taken to stall: one that drips would hold up every rank for days."""
 _SECRETS = re.compile(r"(?<=://)[^/@\s'\"]+@|\?[^\s'\")]*")
 
@@ -54,9 +54,9 @@ class RemoteShards:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.retries <= _MOST_RETRIES or not 0 < self.timeout < inf or not 0 <= self.cache_gb < inf:
+        if not 0 <= self.retries <= _MAX_RETRIES or not 0 < self.timeout < inf or not 0 <= self.cache_gb < inf:
             raise UserMistake(
-                f"data.remote: retries is in [0, {_MOST_RETRIES}], cache_gb at least 0, timeout above 0, both finite"
+                f"data.remote: retries is in [0, {_MAX_RETRIES}], cache_gb at least 0, timeout above 0, both finite"
             )
 
 
@@ -105,7 +105,7 @@ def fetch(
     started, pauses = time.monotonic(), SystemRandom()  # the global generator is the training's
     for attempt in range(remote.retries + 1):
         try:
-            _try(url, path, remote.timeout, _Progress(path.parent, most, max(int(remote.cache_gb * 1e9), _LEAST_ROOM)))
+            _try(url, path, remote.timeout, _Progress(path.parent, most, max(int(remote.cache_gb * 1e9), _MIN_ROOM)))
             if not path.stat().st_size:
                 raise OSError("it is empty")
             if accept is not None:
@@ -124,7 +124,7 @@ def fetch_bytes(url: str, remote: RemoteShards) -> bytes:
     """The content of a small remote file. Errors as ``fetch``."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "file")
-        fetch(url, path, remote, most=_MOST_BYTES)
+        fetch(url, path, remote, most=_MAX_BYTES)
         return path.read_bytes()
 
 
@@ -202,7 +202,7 @@ def _watch(transfer: Callable[[], Any], timeout: float, progress: _Progress) -> 
         thread.join(timeout + 1)
         if not thread.is_alive():
             break
-        if progress.value - seen < _LEAST_RATE * timeout:
+        if progress.value - seen < _MIN_RATE * timeout:
             progress.given_up = True
             raise TimeoutError(f"{progress.value - seen} bytes in {timeout:g} s")
         seen = progress.value

@@ -10,7 +10,7 @@ from ...fingerprints import fingerprint
 from .remote import redacted
 from .shard_set import ShardSet
 
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 
 
 def shards_state(shards: ShardSet) -> dict[str, Any]:
@@ -56,5 +56,5 @@ def changed_shards(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _names(what: str, names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
-    return f"{what} {', '.join(map(repr, names[:_MOST_NAMED]))}{more}" if names else ""
+    more = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
+    return f"{what} {', '.join(map(repr, names[:_MAX_NAMED]))}{more}" if names else ""

@@ -18,7 +18,7 @@ from ...reading import shown
 from ..bad_samples import BadSample
 from .cache import ShardCache
 from .index import MEMBERS, ShardIndex, index_shard
-from .member_names import MOST_BYTES
+from .member_names import MAX_BYTES
 from .remote import RemoteShards, is_remote, redacted
 from .samples import decode_caption
 
@@ -28,7 +28,7 @@ _OPEN_SHARDS = 128
 _OPEN_COPIES = 4
 """Copies of remote shards that stay open where nobody has said which are needed: an open one cannot be evicted."""
 _REMOTE = RemoteShards()
-_MOST_NAMED = 8
+_MAX_NAMED = 8
 """Kinds of members that a message names."""
 _NEAR = 1 << 16
 """Bytes from the first to the last that are read for one sample at once."""
@@ -121,7 +121,7 @@ class ShardSet:
         """Which members there are and which are needed, for a message."""
         needed = f"a sample is KEY.jpg, .png or .webp beside KEY.{self.required}"
         kinds = [
-            f"{count:,} {printable(kind or 'without suffix')}" for kind, count in self.found.most_common(_MOST_NAMED)
+            f"{count:,} {printable(kind or 'without suffix')}" for kind, count in self.found.most_common(_MAX_NAMED)
         ]
         return f"found: {', '.join(kinds) or 'nothing'}; {needed}"
 
@@ -243,7 +243,7 @@ class ShardSet:
         ranges = []
         for member in members:
             column = MEMBERS.index(member)
-            if sizes[column] > MOST_BYTES[member]:
+            if sizes[column] > MAX_BYTES[member]:
                 raise BadSample(f"oversized {member}", f"{sizes[column]} bytes")
             ranges.append((offsets[column], offsets[column] + sizes[column]))
         first, last = min(start for start, _ in ranges), max(end for _, end in ranges)

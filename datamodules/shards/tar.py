@@ -25,10 +25,10 @@ FILE, HARD_LINK, SYMBOLIC_LINK, FOLDER, SPARSE, OTHER = (
     "device or pipe",
 )
 
-_MOST_MEMBERS = 1_000_000
-_MOST_HEADER = 1 << 20
+_MAX_MEMBERS = 1_000_000
+_MAX_HEADER_BYTES = 1 << 20
 """Bytes of one extended header, a name or PAX records. GNU tar and img2dataset write some hundred."""
-_MOST_EXTENSIONS = 16
+_MAX_EXTENSIONS = 16
 """Extended headers before one member."""
 _LOOKED_AT = 1 << 20
 """Bytes after the end of an archive that are searched for more."""
@@ -121,8 +121,8 @@ def tar_members(path: str, name: str | None = None) -> Iterator[TarMember]:
                 _check_end(file, position)
                 return
             count += 1
-            if count > _MOST_MEMBERS:
-                raise UserMistake(f"shard {name} has more than {_MOST_MEMBERS:,} members: cut it in several")
+            if count > _MAX_MEMBERS:
+                raise UserMistake(f"shard {name} has more than {_MAX_MEMBERS:,} members: cut it in several")
             yield member
             position = member.end
 
@@ -130,7 +130,7 @@ def tar_members(path: str, name: str | None = None) -> Iterator[TarMember]:
 def _member(file: int, start: int, file_size: int) -> TarMember | None:
     """The member whose headers start there; None at the end of the archive."""
     extended, position = _Extended(), start
-    for _ in range(_MOST_EXTENSIONS):
+    for _ in range(_MAX_EXTENSIONS):
         header = _header(file, position)
         if header is None:
             if position != start:
@@ -147,7 +147,7 @@ def _member(file: int, start: int, file_size: int) -> TarMember | None:
         else:
             return _described(file, header, extended, start, position, file_size)
         position += -(-header.size // BLOCK) * BLOCK
-    raise TarFault(f"more than {_MOST_EXTENSIONS} extended headers before one member", start)
+    raise TarFault(f"more than {_MAX_EXTENSIONS} extended headers before one member", start)
 
 
 def _header(file: int, position: int) -> tarfile.TarInfo | None:
@@ -165,7 +165,7 @@ def _header(file: int, position: int) -> tarfile.TarInfo | None:
 
 
 def _extension(file: int, size: int, position: int) -> bytes:
-    if not 0 <= size <= _MOST_HEADER:
+    if not 0 <= size <= _MAX_HEADER_BYTES:
         raise TarFault(f"an extended header of {size:,} bytes at byte {position - BLOCK:,}", position)
     content = os.pread(file, size, position)
     if len(content) < size:
@@ -225,7 +225,7 @@ def _after_sparse_map(file: int, header: tarfile.TarInfo, position: int) -> int:
     while continued.strip(b"\0"):
         continued = os.pread(file, 1, position + 504)
         position += BLOCK
-        if not continued or position - first > _MOST_HEADER:
+        if not continued or position - first > _MAX_HEADER_BYTES:
             raise TarFault(f"a sparse map without end at byte {first:,}", first)
     return position
 

@@ -15,7 +15,7 @@ from ...contracts import UserMistake
 from ...reading import reading
 from .remote import STORES, check_store, is_remote, redacted
 
-_MOST_SHARDS = 1_000_000
+_MAX_SHARDS = 1_000_000
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:(//)?")
 
 
@@ -70,11 +70,11 @@ def _expand_one(entry: str, allow_pipe: bool) -> list[str]:
     if not is_remote(entry) and Path(entry).is_file():
         return [entry]  # its name, or a folder's, may have braces
     try:
-        paths = list(islice(braceexpand(entry), _MOST_SHARDS + 1))
+        paths = list(islice(braceexpand(entry), _MAX_SHARDS + 1))
     except UnbalancedBracesError:
         raise UserMistake(f"shard pattern {entry!r} has unbalanced braces") from None
-    if len(paths) > _MOST_SHARDS:
-        raise UserMistake(f"shard pattern {entry!r} stands for more than {_MOST_SHARDS:,} shards")
+    if len(paths) > _MAX_SHARDS:
+        raise UserMistake(f"shard pattern {entry!r} stands for more than {_MAX_SHARDS:,} shards")
     missing = None if is_remote(entry) else _first_missing(paths)
     if missing is not None:
         raise UserMistake(f"shard {missing} does not exist" + (f" (from {entry})" if missing != entry else ""))

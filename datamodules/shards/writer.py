@@ -20,7 +20,7 @@ from ...contracts import UserMistake
 from ...files import open_whole, write_text
 from ..templates import check_templates
 from .encoded import EncodedPicture
-from .member_names import MOST_BYTES
+from .member_names import MAX_BYTES
 
 T = TypeVar("T")
 
@@ -211,7 +211,7 @@ def _training_sample(key: str, pair: Pair) -> dict[str, str | bytes]:
 def _readable(sample: dict[str, str | bytes]) -> dict[str, str | bytes]:
     """A sample none of whose members is larger than what is read."""
     for suffix, data in sample.items():
-        most = MOST_BYTES.get(suffix, MOST_BYTES["picture"])
+        most = MAX_BYTES.get(suffix, MAX_BYTES["picture"])
         if len(data) > most:
             raise UserMistake(
                 f"the {suffix} of sample {sample['__key__']!r} would have {len(data):,} bytes, and none above {most:,} "

@@ -16,7 +16,7 @@ Thesaurus = Callable[[str], tuple[str, ...]]
 BUILTIN = Path(__file__).with_name("synonyms.txt")
 
 # Captions are hostile text: what is longer than any word of WordNet's is not worth caching.
-_LONGEST_WORD = 80
+_MAX_WORD_LENGTH = 80
 
 STOP_WORDS = frozenset(Path(__file__).with_name("stop_words.txt").read_text(encoding="utf-8").split())
 """Words that carry grammar, not content: they are never replaced."""
@@ -78,7 +78,7 @@ def _require_wordnet() -> None:
 @lru_cache(maxsize=65536)
 def _from_wordnet(word: str) -> tuple[str, ...]:
     """The lemmas of all synsets of the word, as EDA's official code takes them."""
-    if len(word) > _LONGEST_WORD:
+    if len(word) > _MAX_WORD_LENGTH:
         return ()
     names = {lemma for synset in _wordnet(os.getpid()).synsets(word) for lemma in synset.lemma_names()}
     return tuple(sorted({name.replace("_", " ").replace("-", " ").lower() for name in names} - {word}))

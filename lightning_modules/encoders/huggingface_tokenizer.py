@@ -21,7 +21,7 @@ _LEGACY_END_TOKEN = 2
 _CHARACTERS_PER_TOKEN = 32
 """A caption is cut there, as for open_clip: a megabyte without a space would hold up a loader for hours."""
 _WORDS_TRIED = 200
-_LEAST_FOUND = 0.1
+_MIN_FOUND = 0.1
 """Of the words of its own vocabulary that a tokenizer finds in a text. CLIP's finds 60 % of them, one whose merges are
 missing 1 %."""
 
@@ -94,7 +94,7 @@ class HuggingFaceTokenizer:
             texts = [self.tokenizer.decode([word])[:_CHARACTERS_PER_TOKEN] for word in words]
             tokens = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
             found = [text for word, text, own in zip(words, texts, tokens, strict=True) if list(own) == [word]]
-            if len(found) < max(2, _LEAST_FOUND * len(words)):
+            if len(found) < max(2, _MIN_FOUND * len(words)):
                 raise UserMistake(
                     f"{folder}: the tokenizer finds {len(found)} of {len(words)} words of its own vocabulary in a "
                     "text, so that different captions are the same to the model: a file of it is missing or another's"

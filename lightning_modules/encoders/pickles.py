@@ -12,7 +12,7 @@ import pickletools
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
-_MOST_PARTS = 64  # of a dictionary's key
+_MAX_PARTS = 64  # of a dictionary's key
 _DEEPEST = 200
 _SIZES = {"Float": 4, "Half": 2, "BFloat16": 2, "Int": 4, "Short": 2, "ComplexDouble": 16, "QInt32": 4} | dict.fromkeys(
     ("Char", "Byte", "Bool", "Untyped", "QInt8", "QUInt8"), 1
@@ -138,7 +138,7 @@ class _Machine:
     def check_key(self, *things: Thing) -> None:
         """Check that things can be hashed, as they are or each in a list of them."""
         for thing in things:
-            if thing.parts > _MOST_PARTS:
+            if thing.parts > _MAX_PARTS:
                 raise PickleTooCostly(f"a key of {thing.parts:,} parts")
 
     def call(self) -> None:

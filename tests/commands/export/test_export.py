@@ -273,7 +273,7 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(tmp_path: Path, monkeyp
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
     cli.run(["export", checkpoint, str(tmp_path / "empty")])
     # A model that would come back as another one is not left behind.
-    monkeypatch.setattr(round_trip, "LARGEST_DIFFERENCE", -1.0)
+    monkeypatch.setattr(round_trip, "MAX_DIFFERENCE", -1.0)
     with pytest.raises(RuntimeError, match="is another one"):
         cli.run(["export", checkpoint, str(tmp_path / "other")])
     assert {path.name for path in tmp_path.iterdir()} == {"run", "full", "empty"}

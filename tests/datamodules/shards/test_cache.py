@@ -139,7 +139,7 @@ def test_a_shard_that_breaks_off_on_the_server_too_is_read_as_a_local_one(urls: 
 def test_a_body_without_end_is_given_up(
     urls: list[str], server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "_LEAST_ROOM", 10 << 20)
+    monkeypatch.setattr(remote, "_MIN_ROOM", 10 << 20)
     server.faults["00000.tar"] = ("endless",)
     with pytest.raises(ShardUnavailable, match=r"\(1 try in .*it does not end within 10,485,760 bytes"):
         cache(tmp_path, cache_gb=0.001, retries=3).open(urls[0])

@@ -118,7 +118,7 @@ def test_a_tar_that_breaks_its_reader_ends_with_what_was_whole(rest: bytes, said
 
 
 def test_more_members_than_any_shard_has_are_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar, "_MOST_MEMBERS", 5)
+    monkeypatch.setattr(tar, "_MAX_MEMBERS", 5)
     (tmp_path / "0.tar").write_bytes(GOOD * 6 + END)
     with pytest.raises(UserMistake, match="has more than 5 members"):
         list(tar_members(str(tmp_path / "0.tar")))
