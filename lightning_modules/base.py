@@ -159,7 +159,7 @@ class BaseCLIPModule(LightningModule):
         """Classify features by their similarity to the classes of the evaluation.
 
         Args:
-            image_features: ``(B, D)``, of unit length.
+            image_features: Image features, ``(B, D)``, of unit length.
             attack: Name of the attack whose prompts describe the classes; None, or an attack without prompts of its
                 own, means those of the zero-shot set.
 

@@ -128,8 +128,8 @@ class DECREE(BaseCLIPModule):
 
         Args:
             images: The pictures.
-            mask: ``(S, S)``, opacity in [0, 1].
-            pattern: ``(3, S, S)``, in [0, 1].
+            mask: Mask, ``(S, S)``, opacity in [0, 1].
+            pattern: Colours of the trigger, ``(3, S, S)``, in [0, 1].
         """
         mean, std = self.scales
         return (1 - mask) * images + mask * ((pattern - mean) / std)

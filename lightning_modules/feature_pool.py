@@ -38,7 +38,7 @@ class FeaturePool(nn.Module):
         """Take in a batch of every rank, in place of the oldest.
 
         Args:
-            features: ``(B, D)``, of unit length.
+            features: Features, ``(B, D)``, of unit length.
         """
         new = gather_features(features.detach().to(self.features.dtype))[-len(self.features) :]
         index = (self.seen + torch.arange(len(new), device=new.device)) % len(self.features)
@@ -49,7 +49,7 @@ class FeaturePool(nn.Module):
         """The member of the pool that is most similar to each of some features.
 
         Args:
-            features: ``(B, D)``, of unit length.
+            features: Features, ``(B, D)``, of unit length.
 
         Returns:
             ``(B, D)`` without a gradient; the features themselves, with theirs, while the pool is empty.

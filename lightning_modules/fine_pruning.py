@@ -112,8 +112,8 @@ class FinePruning(PoisonedCLIP):
         """Remove units as long as the loss on some pairs allows it. The encoder is in evaluation mode.
 
         Args:
-            pictures: ``(N, 3, S, S)`` uint8.
-            tokens: ``(N, L)`` int64, their captions, on the device.
+            pictures: Pictures, ``(N, 3, S, S)`` uint8.
+            tokens: Tokens of their captions, ``(N, L)`` int64, on the device.
 
         Returns:
             The mean contrastive loss of the pairs before and after.

@@ -32,8 +32,8 @@ def in_micro_batches(encode: Callable[[Tensor], Tensor], inputs: Tensor, size: i
     - Dropout draws in the second pass what it drew in the first.
 
     Args:
-        encode: ``(B, ...)`` to ``(B, D)``.
-        inputs: ``(B, ...)``.
+        encode: Maps inputs ``(B, ...)`` to features ``(B, D)``.
+        inputs: Inputs of the whole batch, ``(B, ...)``.
         size: Most rows of a micro-batch; the batch is divided as evenly as can be.
         module: What encodes, for its batch norms.
 

@@ -135,8 +135,8 @@ class PairDetectors(PhasedCLIPModule):
 
         Args:
             keys: N pairs.
-            features: ``(N, D)`` of the pictures, of unit length.
-            word: ``(N,)`` int64, the word that each pair counts to; -1 for none.
+            features: Features of the pictures, ``(N, D)``, of unit length.
+            word: Index of the word that each pair belongs to, ``(N,)`` int64; -1 for none.
             measured: By name ``(N,)``, the similarity and UBT's evidence.
         """
         similarity = measured.pop("similarity")

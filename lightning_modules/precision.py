@@ -27,8 +27,8 @@ def similarities(rows: Tensor, columns: Tensor, inverse_temperature: Tensor | No
     then multiplied by up to 100: classes would tie, and gradients of near pairs vanish.
 
     Args:
-        rows: ``(B, D)``, of unit length.
-        columns: ``(C, D)``, of unit length.
+        rows: Rows, ``(B, D)``, of unit length.
+        columns: Columns, ``(C, D)``, of unit length.
         inverse_temperature: What the cosines are multiplied with, a scalar; None for cosines in [-1, 1].
 
     Returns:

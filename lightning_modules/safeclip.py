@@ -148,7 +148,7 @@ class SafeCLIP(PhasedCLIPModule):
 
         Args:
             keys: N keys.
-            similarity: ``(N,)``, of each picture and its caption.
+            similarity: Similarities, ``(N,)``, of each picture and its caption.
         """
         mixture = TwoGaussians.fitted(similarity)
         probability = np.nan_to_num(mixture.higher_probability(similarity))

@@ -44,7 +44,7 @@ def distortion(clean: Tensor, triggered: Tensor) -> Distortion:
     """Measure what a trigger does to pictures.
 
     Args:
-        clean: ``(N, 3, S, S)`` uint8.
+        clean: Clean pictures, ``(N, 3, S, S)`` uint8.
         triggered: The same pictures with the trigger, as ``clean``.
     """
     difference = (triggered.int() - clean.int()) / 255
@@ -66,7 +66,7 @@ def trigger_gallery(clean: Tensor, triggered: Mapping[str, Tensor], captions: Se
     heading of an attack has its `Distortion`.
 
     Args:
-        clean: ``(N, 3, S, S)`` uint8, N at least 1.
+        clean: Clean pictures, ``(N, 3, S, S)`` uint8, N at least 1.
         triggered: By the name of an attack, the same pictures with its trigger, as ``clean``.
         captions: N captions below the clean pictures, in up to three lines.
 

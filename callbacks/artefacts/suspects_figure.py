@@ -34,7 +34,7 @@ def contact_sheet(pictures: Tensor, suspects: Sequence[Suspect], words: Sequence
     """Show suspected pairs: the picture, framed by its decision, and its caption with the compromised words marked.
 
     Args:
-        pictures: ``(N, 3, S, S)`` uint8, N at least 1.
+        pictures: Pictures, ``(N, 3, S, S)`` uint8, N at least 1.
         suspects: What goes with each.
         words: Compromised words; they are marked wherever they stand, in any case.
 

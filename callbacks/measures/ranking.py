@@ -15,9 +15,9 @@ def ranking_figures(score: Tensor, truth: npt.NDArray[np.bool_], precision_at: I
     """Measure a ranking. Pairs of the same score stand in no order: the precision is the mean over all of theirs.
 
     Args:
-        score: ``(N,)``, higher is more suspicious; NaN is least suspicious.
-        truth: ``(N,)``, which pairs are poisoned; some are, and some are not.
-        precision_at: The numbers k.
+        score: Scores, ``(N,)``, higher is more suspicious; NaN is least suspicious.
+        truth: Which pairs are poisoned, ``(N,)`` bool; at least one is, and one is not.
+        precision_at: Values of k for precision at k.
 
     Returns:
         ``roc_auc``, ``average_precision`` and, for each k, ``precision_at_K``, of all pairs where there are fewer.

@@ -28,8 +28,8 @@ class Rate(Metric):
         """Count a batch.
 
         Args:
-            hits: ``(B,)`` bool.
-            counts: ``(B,)`` bool, the pictures that count; all of them where it is not given.
+            hits: Which pictures are hits, ``(B,)`` bool.
+            counts: Which pictures are counted, ``(B,)`` bool; all unless given.
         """
         counts = torch.ones_like(hits) if counts is None else counts
         self.hits += (hits & counts).sum()

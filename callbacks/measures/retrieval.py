@@ -187,7 +187,7 @@ def _others_before(similarity: Tensor, own: Tensor) -> Tensor:
     """How many others are as similar as the most similar one of a row's own.
 
     Args:
-        similarity: ``(B, N)``.
+        similarity: Similarities, ``(B, N)``.
         own: ``(B, N)`` bool, at least one in each row.
 
     Returns:

@@ -18,7 +18,7 @@ def predictions(logits: Tensor) -> Tensor:
     """Zero-shot top-1.
 
     Args:
-        logits: ``(B, C)``.
+        logits: Logits, ``(B, C)``.
 
     Returns:
         ``(B,)`` int64; -1, which is no class, where a row is not finite: ``argmax`` would call a diverged model a
@@ -61,7 +61,7 @@ class ZeroShotMeasure(EvaluationHooks):
         """Count a batch into the rates, by name, without waiting for the device.
 
         Args:
-            label: ``(B,)`` int64.
+            label: Labels, ``(B,)`` int64.
             outputs: What a classifier makes of the batch.
             rates: That classifier's.
         """

@@ -115,7 +115,7 @@ class Poison:
         """Poison the chosen pairs of a batch and leave the others as they are.
 
         Args:
-            images: ``(N, 3, S, S)`` uint8; not changed.
+            images: Images, ``(N, 3, S, S)`` uint8; not changed.
             captions: N captions; not changed.
             keys: The N keys.
 

@@ -39,7 +39,7 @@ class Trigger(ABC):
         """Stamp pictures.
 
         Args:
-            images: ``(N, 3, S, S)`` uint8; not changed.
+            images: Images, ``(N, 3, S, S)`` uint8; not changed.
             keys: The N keys of the pictures.
 
         Returns:

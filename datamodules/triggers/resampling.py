@@ -30,7 +30,7 @@ def resample(picture: npt.NDArray[np.uint8], positions: Positions, out: npt.NDAr
     All of it is arithmetic of integers, with weights that are exact: any machine draws the same pixels.
 
     Args:
-        picture: ``(S, S, 3)``.
+        picture: Picture, ``(S, S, 3)``.
         positions: Where each output pixel is read, ``(S, S)`` of them.
         out: What is written, ``(S, S, 3)``.
     """

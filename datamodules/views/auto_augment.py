@@ -26,7 +26,7 @@ def auto_augment(transform: v2.AutoAugment, images: Tensor, seeds: Sequence[int]
 
     Args:
         transform: Has the policy and, in torchvision's own code, the operations.
-        images: ``(N, 3, S, S)`` uint8; not changed.
+        images: Images, ``(N, 3, S, S)`` uint8; not changed.
         seeds: N seeds.
 
     Returns:

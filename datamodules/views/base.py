@@ -32,7 +32,7 @@ class ImageView(ABC):
         """Make views.
 
         Args:
-            images: ``(N, 3, S, S)`` uint8; not changed.
+            images: Images, ``(N, 3, S, S)`` uint8; not changed.
             seeds: N integers of at most 64 bits, one per picture, drawn afresh each epoch.
 
         Returns:

@@ -48,7 +48,7 @@ class LocalDensity:
     the mean of the logarithms; captions are not looked at.
 
     Args:
-        reference: ``(M, D)`` features of unit length.
+        reference: Features of the reference set, ``(M, D)``, of unit length.
         neighbours: k.
 
     Raises:
@@ -73,7 +73,7 @@ class LocalDensity:
         """Score a block of features.
 
         Args:
-            features: ``(B, D)`` of unit length, on the reference's device.
+            features: Features, ``(B, D)`` of unit length, on the reference's device.
             own: ``(B,)`` int64, the index of each in the reference, -1 for those that are not in it; None where none
                 is.
 
@@ -105,7 +105,7 @@ def local_density(
     Memory beside the features is that of ``block * reference_size`` similarities; no matrix of all pairs is made.
 
     Args:
-        features: ``(N, D)`` of unit length.
+        features: Features, ``(N, D)`` of unit length.
         neighbours: k.
         reference_size: Size M of the reference; all where there are no more.
         seed: What the reference is drawn from.

@@ -21,8 +21,8 @@ def write_trigger(folder: Path, mask: Tensor, pattern: Tensor) -> None:
 
     Args:
         folder: The run folder.
-        mask: ``(S, S)``, or ``(3, S, S)`` for each channel: opacity in [0, 1]. The picture has their mean.
-        pattern: ``(3, S, S)``, in [0, 1].
+        mask: Mask, ``(S, S)``, or ``(3, S, S)`` for each channel: opacity in [0, 1]. The picture has their mean.
+        pattern: Colours of the trigger, ``(3, S, S)``, in [0, 1].
     """
     mask, pattern = (part.float().cpu().contiguous() for part in (mask, pattern))
     with open_whole(folder / _TENSORS) as stream:

@@ -87,7 +87,7 @@ class Encoder(nn.Module, ABC):
         """Embed pictures.
 
         Args:
-            images: ``(B, 3, image_size, image_size)``, normalised with ``mean`` and ``std``.
+            images: Images, ``(B, 3, image_size, image_size)``, normalised with ``mean`` and ``std``.
 
         Returns:
             ``(B, D)``, not normalised.
@@ -98,7 +98,7 @@ class Encoder(nn.Module, ABC):
         """Embed captions.
 
         Args:
-            tokens: ``(B, L)`` int64, as ``tokenizer`` makes them.
+            tokens: Tokens, ``(B, L)`` int64, as ``tokenizer`` makes them.
 
         Returns:
             ``(B, D)``, not normalised.

@@ -19,8 +19,8 @@ def with_patch(images: Tensor, patch: Tensor) -> Tensor:
     """Pictures with a square in their lower right corner, a sixteenth of the side off the edges.
 
     Args:
-        images: ``(B, 3, S, S)``.
-        patch: ``(3, P, P)``, of the same scale.
+        images: Images, ``(B, 3, S, S)``.
+        patch: Patch, ``(3, P, P)``, of the same scale.
     """
     side, size = images.shape[-1], patch.shape[-1]
     start = max(0, side - round(_INSET * side) - size)

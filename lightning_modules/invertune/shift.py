@@ -17,10 +17,10 @@ class ClassShift:
 
     Attributes:
         classnames: C names, at least two.
-        clean: ``(C,)``, pictures taken for each class.
-        patched: ``(C,)``, the same with the patch.
+        clean: Number of pictures that are classified as each class, ``(C,)``.
+        patched: The same with the patch, ``(C,)``.
         fooled: Pictures that the patch moves to another class.
-        patch: ``(3, P, P)`` in [0, 1].
+        patch: Patch, ``(3, P, P)`` in [0, 1].
     """
 
     classnames: tuple[str, ...]

@@ -53,7 +53,7 @@ class TriedTrigger(Phase[InverTuneState]):
 
         Args:
             module: The run.
-            features: ``(B, D)``, of the triggered pictures.
+            features: Features, ``(B, D)``, of the triggered pictures.
         """
         taken = module.class_cosines(features).argmax(dim=1)
         arrived = (taken == module.classnames.index(module.target)).sum()

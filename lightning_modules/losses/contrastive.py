@@ -30,8 +30,8 @@ class ContrastiveLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            image_features: ``(B, D)``, of unit length.
-            text_features: ``(B, D)``, of unit length.
+            image_features: Image features, ``(B, D)``, of unit length.
+            text_features: Text features, ``(B, D)``, of unit length.
             logit_scale: Scalar, the inverse temperature.
 
         Returns:

@@ -23,8 +23,8 @@ class ForgettingLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            image_features: ``(B, D)``, of unit length.
-            text_features: ``(B, D)``, of unit length.
+            image_features: Image features, ``(B, D)``, of unit length.
+            text_features: Text features, ``(B, D)``, of unit length.
             unrelated: Scalar or ``(B,)``, the similarity of unrelated pairs, in [-1, 1].
 
         Returns:

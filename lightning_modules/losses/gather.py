@@ -39,7 +39,7 @@ def gather_features(features: Tensor) -> Tensor:
     So has a loss of some rows of each rank, where the mean over ranks is the loss of the union.
 
     Args:
-        features: ``(B, D)``, the same B on every rank.
+        features: Features, ``(B, D)``, the same B on every rank.
 
     Returns:
         ``(world size * B, D)``; ``features`` itself in a single process.

@@ -23,8 +23,8 @@ class PairLosses(nn.Module):
         """Compute the losses.
 
         Args:
-            image_features: ``(B, D)``, of unit length.
-            text_features: ``(B, D)``, of unit length.
+            image_features: Image features, ``(B, D)``, of unit length.
+            text_features: Text features, ``(B, D)``, of unit length.
             logit_scale: Scalar, the inverse temperature.
             alike: ``(B,)`` bool, pairs that are not to be told apart: no negatives of each other, as if each of them
                 stood alone among the others. None where there are none.

@@ -27,8 +27,8 @@ class PerturbationLoss(nn.Module):
         """Compute the term, and the distance.
 
         Args:
-            features: ``(B, D)``, of unit length.
-            frozen_features: ``(B, D)``, of unit length, without a gradient.
+            features: Features, ``(B, D)``, of unit length.
+            frozen_features: Frozen features, ``(B, D)``, of unit length, without a gradient.
 
         Returns:
             Two scalars, float32, or float64 where the features are: the term, in [0, threshold], and the mean squared

@@ -15,8 +15,8 @@ class RetentionLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            features: ``(B, D)``.
-            frozen_features: ``(B, D)``, without a gradient.
+            features: Features, ``(B, D)``.
+            frozen_features: Frozen features, ``(B, D)``, without a gradient.
 
         Returns:
             Scalar, in [0, 2], float32, or float64 where the features are.

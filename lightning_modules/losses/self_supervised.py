@@ -30,8 +30,8 @@ class SelfSupervisedLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            features: ``(B, D)``, of unit length.
-            view_features: ``(B, D)``, of unit length; row i is the view of sample i.
+            features: Features, ``(B, D)``, of unit length.
+            view_features: Features of the views, ``(B, D)``, of unit length; row i is the view of sample i.
             logit_scale: Scalar, the inverse temperature.
 
         Returns:

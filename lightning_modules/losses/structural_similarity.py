@@ -16,7 +16,7 @@ def structural_similarity(one: Tensor, other: Tensor) -> Tensor:
     applied as two products of matrices, which for small pictures takes a fraction of what convolutions take.
 
     Args:
-        one: ``(B, C, H, W)`` float32, in [0, 1].
+        one: Pictures, ``(B, C, H, W)`` float32, in [0, 1].
         other: The pictures to compare with, of the same shape and range.
 
     Returns:

@@ -69,7 +69,7 @@ def split_distance(features: npt.NDArray[np.float32], least: int) -> npt.NDArray
     """The largest radius at which single linkage has two groups of a least size.
 
     Args:
-        features: ``(B, K, D)``, of unit length.
+        features: Features, ``(B, K, D)``, of unit length.
         least: Members of a group.
 
     Returns:

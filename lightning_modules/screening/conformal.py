@@ -16,7 +16,7 @@ def conformal_p(scores: npt.ArrayLike, reference: npt.ArrayLike) -> Numbers:
     enter as many.
 
     Args:
-        scores: ``(N,)``, the more suspicious the higher.
+        scores: Scores, ``(N,)``, the more suspicious the higher.
         reference: ``(n,)``, scores of pictures that are known to be clean.
 
     Returns:
@@ -34,7 +34,7 @@ def rank_p(scores: npt.ArrayLike) -> Numbers:
     of whether any picture is poisoned.
 
     Args:
-        scores: ``(N,)``, the more suspicious the higher.
+        scores: Scores, ``(N,)``, the more suspicious the higher.
 
     Returns:
         ``(N,)``, in [1 / N, 1].
@@ -48,7 +48,7 @@ def any_p(each: npt.ArrayLike) -> Numbers:
     """One p value for several detectors, whatever they have in common: the least of theirs times their number.
 
     Args:
-        each: ``(K, N)``, those of K detectors.
+        each: P values of K detectors, ``(K, N)``.
 
     Returns:
         ``(N,)``, at most 1 (Bonferroni).

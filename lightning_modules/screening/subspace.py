@@ -62,7 +62,7 @@ def region_of_interest(texts: Tensor, generator: torch.Generator) -> Tensor:
     """Samples of the region that variants of a text point to.
 
     Args:
-        texts: ``(1 + v, D)``, the features of the text and of its variants, of unit length, on the CPU.
+        texts: Features of the text and of its v variants, ``(1 + v, D)``, of unit length, on the CPU.
         generator: What is drawn comes from it.
 
     Returns:

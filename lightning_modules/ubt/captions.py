@@ -26,7 +26,7 @@ class CaptionTokens:
 
     Attributes:
         padding: The token that follows a caption.
-        special: ``(T,)`` int64, the tokens that stand in an empty caption: start, end and padding.
+        special: Tokens of an empty caption, ``(T,)`` int64: start, end and padding.
     """
 
     def __init__(self, tokenize: Callable[[Sequence[str]], Tensor]) -> None:

@@ -68,7 +68,7 @@ def expected_variety(frequencies: Counts, word: int, count: int) -> float:
     """To how many words pictures of anything would go back: the mean ``exp_entropy`` of as many drawn at random.
 
     Args:
-        frequencies: ``(W,)``, how many pictures there are of each word.
+        frequencies: Number of pictures of each word, ``(W,)``.
         word: The one that they are pushed from, which none goes to.
         count: How many are drawn.
     """

@@ -27,14 +27,14 @@ class Pairs:
         images: See below.
         tokens: See below.
         encode: Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length.
-        captions: ``(B, D)``, the captions' features, of unit length.
-        words: ``(W, D)``, those of the words that similarities depend on.
-        has: ``(B, W)``, whether a caption has a word.
+        captions: Features of the captions, ``(B, D)``, of unit length.
+        words: Features of the words that similarities depend on, ``(W, D)``.
+        has: Whether each caption has each word, ``(B, W)`` bool.
 
     Attributes:
         keys: B keys.
-        images: ``(B, 3, S, S)``, normalised, without augmentation.
-        tokens: ``(B, L)`` int64, the captions.
+        images: Images, ``(B, 3, S, S)``, normalised, without augmentation.
+        tokens: Tokens of the captions, ``(B, L)`` int64.
     """
 
     def __init__(

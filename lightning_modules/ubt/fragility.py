@@ -51,7 +51,7 @@ def margins(ubt: UBTState, word: int, pairs: Indices, groups: Sequence[Indices],
     Args:
         ubt: Whose data and model.
         word: Index of the word that the pairs have.
-        pairs: ``(N,)``, their indices.
+        pairs: Indices of the pairs, ``(N,)``.
         groups: By word, the indices of the pairs that have it.
         changes: G gentle ones.
 

@@ -22,9 +22,9 @@ def similarity_drops(
 
     Args:
         encode_text: Captions ``(B, L)`` int64 to features ``(B, D)`` of unit length.
-        images: ``(N, D)`` of unit length.
-        tokens: ``(N, L)`` int64.
-        special: ``(T,)`` int64, tokens that are not masked.
+        images: Features of the images, ``(N, D)``, of unit length.
+        tokens: Tokens, ``(N, L)`` int64.
+        special: Tokens that are not masked, ``(T,)`` int64.
         padding: The token that follows a caption.
 
     Returns:
@@ -57,8 +57,8 @@ def carriers(tokens: Tensor, drops: Tensor) -> list[set[int]]:
     """For each caption the tokens without which its similarity falls most.
 
     Args:
-        tokens: ``(N, L)`` int64.
-        drops: ``(N, L)``, as ``similarity_drops`` gives them.
+        tokens: Tokens, ``(N, L)`` int64.
+        drops: Drops in similarity, ``(N, L)``, as ``similarity_drops`` gives them.
 
     Returns:
         N sets: one token, several where they tie, none where nothing makes the similarity fall.
@@ -89,9 +89,9 @@ def only(tokens: Tensor, wanted: Sequence[int], special: Tensor, padding: int) -
     """Captions with everything masked but some tokens.
 
     Args:
-        tokens: ``(N, L)`` int64.
+        tokens: Tokens, ``(N, L)`` int64.
         wanted: Tokens to keep.
-        special: ``(T,)`` int64, tokens that stay too.
+        special: Tokens that stay too, ``(T,)`` int64.
         padding: The token that follows a caption.
 
     Returns:

@@ -86,7 +86,7 @@ def otsu(scores: Scores) -> tuple[float, float]:
     """Otsu's threshold: split numbers in two where most of their variance lies between the halves.
 
     Args:
-        scores: ``(N,)``, without NaN.
+        scores: Scores, ``(N,)``, without NaN.
 
     Returns:
         The threshold, below the upper half, and the share of the variance that lies between the halves, in [0, 1]; 0

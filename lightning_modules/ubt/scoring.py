@@ -84,8 +84,8 @@ def has_words(tokens: Tensor, table: Tensor) -> Tensor:
     """Which captions have which words.
 
     Args:
-        tokens: ``(B, L)`` int64, captions.
-        table: ``(W, T)`` int64, the tokens of words, padded with -1 (``Words.table``).
+        tokens: Tokens of captions, ``(B, L)`` int64.
+        table: Tokens of the words, ``(W, T)`` int64, padded with -1 (``Words.table``).
 
     Returns:
         ``(B, W)``, whether a caption has any of a word's tokens.

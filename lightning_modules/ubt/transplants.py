@@ -103,8 +103,8 @@ def transplant(benign: Tensor, suspects: Tensor, carriers: Sequence[Carrier], ge
     """Carry what suspects have onto benign pictures, in several ways in turn.
 
     Args:
-        benign: ``(K, 3, S, S)``, normalised.
-        suspects: ``(K, 3, S, S)``, one for each of them.
+        benign: Benign pictures, ``(K, 3, S, S)``, normalised.
+        suspects: A suspect for each of them, ``(K, 3, S, S)``.
         carriers: The ways: picture i goes the way i modulo their number.
         generator: Generator of the random numbers, on the CPU.
 

@@ -86,10 +86,10 @@ def judge(
 
     Args:
         judged: As ``candidates`` gives them.
-        fall: ``(N,)``, by how much the similarity of each pair fell; NaN where it is not known.
-        before: ``(N,)``, the best word of each picture before the probe.
-        after: ``(N,)``, the same after it.
-        frequencies: ``(W,)``, how many captions have each word.
+        fall: Fall in similarity of each pair, ``(N,)``; NaN where it is not known.
+        before: Best word of each picture before the probe, ``(N,)``.
+        after: The same after the probe, ``(N,)``.
+        frequencies: Number of captions with each word, ``(W,)``.
         asked: When a word is found.
         variety_shares: By piece of evidence, the least variety as a share of that of pictures of anything
             (``Evidence.variety_share``).

@@ -82,8 +82,8 @@ def find_words(
 
     Args:
         captions: N captions, drawn at random.
-        tokens: ``(N, L)`` int64, their tokens.
-        drops: ``(N, L)``, what the similarity loses without a token (``similarity_drops``).
+        tokens: Tokens of the captions, ``(N, L)`` int64.
+        drops: Drops, ``(N, L)``: what the similarity loses without a token (``similarity_drops``).
         tokenize: The encoder's.
         min_pairs: Least number of these pairs that a word carries.
 
