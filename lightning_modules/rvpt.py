@@ -14,7 +14,7 @@ from torch.optim import SGD
 from ..contracts import ImageTextData, LabelledBatch, UserMistake, ZeroShotData
 from ..trainer_lookup import data_of
 from .base import BaseCLIPModule
-from .encoders.visual_prompts import TokenBlocks, class_tokens, prompted, set_prompts, without_prompts
+from .encoders.visual_prompts import MAX_PROMPTS, TokenBlocks, class_tokens, prompted, set_prompts, without_prompts
 from .few_shots import few_shots
 from .optimisation import known_steps, with_schedule
 from .precision import similarities, unit_length
@@ -49,7 +49,7 @@ class RVPT(BaseCLIPModule):
     Logs: ``train/loss`` and its parts, ``train/classification`` and ``train/repelling``, the mean cosine.
 
     Args:
-        prompt_length: Prompts of a block, b.
+        prompt_length: Prompts of a block, b; at most 1,024.
         first_blocks: Blocks without prompts, D.
         repelling_weight: Weight of the cosine, alpha; 0 is plain prompt tuning.
         shots: Labelled pictures of each class; None takes all.
@@ -77,6 +77,8 @@ class RVPT(BaseCLIPModule):
         super().__init__(*args, lr=lr, weight_decay=weight_decay, **kwargs)  # type: ignore[misc]  # they are keywords
         counts = {"prompt_length": prompt_length} | ({} if shots is None else {"shots": shots})
         check_ranges(counts, {"first_blocks": first_blocks, "repelling_weight": repelling_weight})
+        if prompt_length > MAX_PROMPTS:
+            raise UserMistake(f"model.prompt_length is {prompt_length:,}: at most {MAX_PROMPTS:,} prompts of a block")
         if not 0 <= momentum < 1:
             raise UserMistake(f"model.momentum is {momentum}, not in [0, 1)")
         if self.execution.micro_batch_size is not None:

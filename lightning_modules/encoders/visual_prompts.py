@@ -14,6 +14,9 @@ from ...contracts import UserMistake
 _CHILD = "prompt"
 _TENSOR = f"{_CHILD}.tokens"
 
+MAX_PROMPTS = 1024
+"""Prompts of a block, at most. Attention takes memory as the square of their number, and a file may be from anyone."""
+
 
 class TokenBlocks(NamedTuple):
     """The transformer of an image tower whose features are read off its class token."""
@@ -89,6 +92,12 @@ def check_prompts(blocks: TokenBlocks | None, prompts: Mapping[int, Tensor], sou
                 f"{source} has visual prompts {tuple(tokens.shape)} for block {number}, and this encoder has "
                 f"{len(blocks.blocks)} blocks of width {blocks.width}: name the encoder that it was trained as"
             )
+        if len(tokens) > MAX_PROMPTS or not tokens.is_floating_point():
+            kind = str(tokens.dtype).removeprefix("torch.")
+            raise UserMistake(
+                f"{source} has visual prompts {tuple(tokens.shape)} {kind} for block {number}: a block can have "
+                f"at most {MAX_PROMPTS:,}, of floating-point numbers"
+            )
 
 
 def set_prompts(blocks: TokenBlocks, prompts: Mapping[int, Tensor]) -> None:
@@ -132,13 +141,22 @@ def is_prompt(name: str) -> bool:
     return name.endswith(f".{_TENSOR}")
 
 
-def split_prompts(tensors: dict[str, Tensor]) -> dict[int, Tensor]:
-    """Take the prompts out of the tensors of an encoder, by the number of the block."""
-    names = [name for name in tensors if is_prompt(name)]
+def split_prompts(tensors: dict[str, Tensor], tower: str | None) -> dict[int, Tensor]:
+    """Take the prompts out of the tensors of an encoder.
+
+    Args:
+        tensors: The tensors; prompts of an image tower's blocks are taken out, and no others.
+        tower: What stands before the number of a block in its name; None where the encoder has no such blocks, and
+            prompts of any are taken out.
+
+    Returns:
+        By the number of a block, from 0, its prompts.
+    """
     found: dict[int, Tensor] = {}
-    for name in names:
-        number = name.removesuffix(f".{_TENSOR}").rpartition(".")[2]
-        if number.isascii() and number.isdecimal() and len(number) < 6 and int(number) not in found:
+    for name in [name for name in tensors if is_prompt(name)]:
+        before, _, number = name.removesuffix(f".{_TENSOR}").rpartition(".")
+        is_block = number.isascii() and number.isdecimal() and len(number) < 6 and tower in (None, before)
+        if is_block and int(number) not in found:
             found[int(number)] = tensors.pop(name)
     return found
 

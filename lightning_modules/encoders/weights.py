@@ -76,7 +76,7 @@ def load_weights(encoder: Encoder, path: str) -> None:
     """
     source = Path(path).expanduser()
     tensors = encoder_tensors(source)
-    bias, prompts = tensors.pop(_BIAS, None), split_prompts(tensors)
+    bias, prompts = tensors.pop(_BIAS, None), split_prompts(tensors, _block_prefix(encoder))
     if prompts:
         check_prompts(encoder.token_blocks, prompts, source)
     targets = {name: target for name, target in encoder.state_dict().items() if not is_prompt(name)}
@@ -94,7 +94,8 @@ def load_weights(encoder: Encoder, path: str) -> None:
     }
     biases = {_BIAS: (bias.reshape(-1), encoder.logit_scale.reshape(-1))} if bias is not None else {}
     _check_shapes(pairs | biases, source)
-    _check_finite(pairs | biases | {f"prompts {number}": (part, part) for number, part in prompts.items()}, source)
+    seen = {f"prompts {number}": (part, encoder.logit_scale) for number, part in prompts.items()}
+    _check_finite(pairs | biases | seen, source)
     if source.is_dir():
         encoder.prepare_as_in(source)
     check_traits(encoder, source, tensors)
@@ -109,6 +110,14 @@ def _encoder_part(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """What is the encoder's, in a checkpoint of a module that has more parts."""
     inside = {name: tensor for name, tensor in tensors.items() if _strip(name, _WRAPPERS[:2]).startswith("encoder.")}
     return inside or tensors
+
+
+def _block_prefix(encoder: Encoder) -> str | None:
+    """What stands before the numbers of the blocks that can have prompts, in the bare names of a file's tensors."""
+    if encoder.token_blocks is None:
+        return None
+    first = encoder.token_blocks.blocks[0]
+    return next(bare_name(name).rpartition(".")[0] for name, part in encoder.named_modules() if part is first)
 
 
 def _strip(name: str, prefixes: tuple[str, ...]) -> str:

@@ -266,6 +266,7 @@ def test_an_open_clip_model_is_exported_with_its_prompts(of_open_clip: str, tmp_
         ("small:nano-32", {}, "small:nano-32 has no vision transformer with a class token"),
         (None, {"first_blocks": 4}, "first_blocks is 4, but the image tower has 4 blocks"),
         (None, {"prompt_length": 0}, "prompt_length is 0, not at least 1"),
+        (None, {"prompt_length": 1025}, "prompt_length is 1,025: at most 1,024"),
         (None, {"shots": 0}, "shots is 0, not at least 1"),
         (None, {"repelling_weight": -1.0}, "repelling_weight is -1.0, not at least 0"),
         (None, {"momentum": 1.0}, r"momentum is 1.0, not in \[0, 1\)"),
@@ -276,6 +277,33 @@ def test_mistakes_are_one_line(vit: str, encoder: str | None, arguments: dict[st
     with pytest.raises(UserMistake, match=message) as caught:
         module(encoder or vit, **arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts", "message"),
+    [
+        ("text_model.encoder.layers.0", torch.ones(3, 32), "1 unexpected"),
+        ("other.3", torch.ones(3, 32), "1 unexpected"),
+        ("vision_model.encoder.layers.x", torch.ones(3, 32), "1 unexpected"),
+        ("vision_model.encoder.layers.4", torch.ones(3, 32), "for block 4, and this encoder has 4 blocks"),
+        ("vision_model.encoder.layers.3", torch.ones(3, 16), "this encoder has 4 blocks of width 32"),
+        (
+            "vision_model.encoder.layers.3",
+            torch.ones(1025, 32),
+            r"\(1025, 32\) float32 for block 3: a block can have at most 1,024",
+        ),
+        ("vision_model.encoder.layers.3", torch.ones(3, 32).to(torch.int8), r"\(3, 32\) int8 for block 3"),
+        ("vision_model.encoder.layers.3", torch.full((3, 32), 1e300, dtype=torch.float64), "not finite in 1 tensors"),
+    ],
+)
+def test_tensors_that_only_look_like_prompts_are_refused(
+    vit: str, tmp_path: Path, name: str, prompts: Tensor, message: str
+) -> None:
+    encoder = build_encoder(vit)
+    torch.save(encoder.state_dict() | {f"model.{name}.prompt.tokens": prompts}, tmp_path / "odd.pt")
+    with pytest.raises(UserMistake, match=message):
+        load_weights(encoder, str(tmp_path / "odd.pt"))
+    assert not prompted(encoder.token_blocks)
 
 
 def test_pairs_without_labels_are_refused(vit: str, folder: Path, tmp_path: Path) -> None:
