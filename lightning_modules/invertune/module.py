@@ -72,7 +72,7 @@ class InverTune(InverTuneState):
         kwargs: See ``TargetNaming``.
 
     Raises:
-        UserMistake: If the image tower has no layers to compare.
+        UserMistake: If the image tower has no layers to compare, or is to be compiled or run in micro-batches.
     """
 
     is_defence: ClassVar[bool | None] = None
@@ -93,6 +93,10 @@ class InverTune(InverTuneState):
         seed = self.patch_options.seed
         if not self.candidates:
             raise UserMistake("InverTune finds neither stages nor blocks in the image tower, whose layers it compares")
+        run = {"micro_batch_size": self.execution.micro_batch_size, "compile": self.execution.backend}
+        for name, value in run.items():
+            if value is not None:  # micro-batches would leave the last one's answers, and compiled towers none
+                raise UserMistake(f"model.{name}: InverTune reads what layers answer to a whole batch; leave it out")
         self.phases = phase_table(
             *(self.naming_phases("invert") if target is None else ()),
             Invert(inversion, seed),

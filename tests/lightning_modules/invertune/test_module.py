@@ -130,3 +130,6 @@ def test_mistakes_are_one_line() -> None:
         TuningOptions(layers=0)
     with pytest.raises(UserMistake, match=r"model\.tuning\.final_share is 0"):
         TuningOptions(final_share=0)
+    for name, value in (("micro_batch_size", 4), ("compile", "eager")):
+        with pytest.raises(UserMistake, match=rf"model\.{name}: InverTune reads what layers answer to a whole batch"):
+            InverTune(ENCODER, **{name: value})
