@@ -12,6 +12,9 @@ from open_clip.tokenizer import SimpleTokenizer
 # would hold up a loader for hours. No token of the vocabulary is as long.
 CHARACTERS_PER_TOKEN = 32
 
+_MAX_REMEMBERED = 128
+"""Characters of a word or a text that is remembered: longer ones hardly come back, and take the memory of many."""
+
 
 @cache
 def clip_vocabulary() -> SimpleTokenizer:
@@ -29,21 +32,26 @@ def _of_plain_words() -> SimpleTokenizer:
 
 @lru_cache(maxsize=1 << 16)
 def _of_word(word: str) -> tuple[int, ...]:
-    """Tokens of a plain word. Kept, as words come back."""
+    """Tokens of a plain word. Kept, as words come back; ask for short ones."""
     return tuple(_of_plain_words().encode(word))
 
 
 @lru_cache(maxsize=1 << 16)
 def _of_text(text: str) -> tuple[int, ...]:
-    """Tokens of any text."""
+    """Tokens of any text, kept likewise."""
     return tuple(clip_vocabulary().encode(text))
 
 
 def _tokens(caption: str) -> Sequence[int]:
     """Tokens of a caption, without start and end: word by word where the mending of texts has no say."""
     if caption.isascii() and caption.isprintable() and "&" not in caption:
-        return [token for word in caption.split() for token in _of_word(word)]
-    return _of_text(caption)
+        words = caption.split()
+        return [token for word in words for token in (_of_word if _is_short(word) else _of_word.__wrapped__)(word)]
+    return (_of_text if _is_short(caption) else _of_text.__wrapped__)(caption)
+
+
+def _is_short(part: str) -> bool:
+    return len(part) <= _MAX_REMEMBERED
 
 
 def clip_rows(captions: Sequence[str], context_length: int) -> list[tuple[int, ...]]:

@@ -52,7 +52,8 @@ class OpenCLIPTokenizer:
     def __call__(self, captions: Sequence[str]) -> Tensor:
         """Turn N captions into ``(N, context_length)`` int64 tokens; over-long ones are cut before the end token."""
         if self._is_clips:
-            return torch.tensor(padded(clip_rows(captions, self.context_length), self.context_length))
+            rows = padded(clip_rows(captions, self.context_length), self.context_length)
+            return torch.tensor(rows, dtype=torch.int64).view(len(rows), self.context_length)
         longest = CHARACTERS_PER_TOKEN * self.context_length
         tokens: Tensor = self.tokenizer([caption[:longest] for caption in captions])
         return tokens

@@ -19,6 +19,7 @@ from torch import nn
 from transformers import BertConfig
 
 from untrigger.contracts import UserMistake
+from untrigger.lightning_modules.encoders import clip_vocabulary
 from untrigger.lightning_modules.encoders.open_clip import OpenCLIPEncoder
 
 CAPTIONS = ["a photo of a dog", "cat", "dog " * 40]
@@ -131,6 +132,23 @@ def test_a_vocabulary_with_options_of_its_own_is_open_clips(tiny_open_clip: Path
     tokens = OpenCLIPEncoder("tiny-canonical").tokenizer(captions)
     assert torch.equal(tokens, open_clip.get_tokenizer("tiny-canonical")(captions))
     assert not torch.equal(tokens, OpenCLIPEncoder("tiny-ViT").tokenizer(captions))
+
+
+def test_no_captions_are_no_rows() -> None:
+    tokens = OpenCLIPEncoder("tiny-ViT").tokenizer([])
+    assert tokens.dtype == torch.int64
+    assert tokens.shape == open_clip.get_tokenizer("tiny-ViT")([]).shape
+
+
+def test_long_words_and_texts_are_not_remembered() -> None:
+    tokenizer = OpenCLIPEncoder("tiny-ViT").tokenizer
+    remembered = (clip_vocabulary._of_word, clip_vocabulary._of_text)
+    before = [part.cache_info().currsize for part in remembered]
+    captions = ["unheard" * 30, "nicht gehört " * 30]
+    assert torch.equal(tokenizer(captions), open_clip.get_tokenizer("tiny-ViT")(captions))
+    assert [part.cache_info().currsize for part in remembered] == before
+    tokenizer(["unheardof", "gehört"])
+    assert [part.cache_info().currsize for part in remembered] == [size + 1 for size in before]
 
 
 def test_an_endless_word_is_cut_before_it_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:
