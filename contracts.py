@@ -269,7 +269,10 @@ class CaptionSearch(Protocol):
     """What a module asks of a data module to find pairs by what their captions say."""
 
     def keys_saying(self, phrase: str) -> list[str]:
-        """The keys of the training pairs whose caption, as it was published, has the phrase as whole words."""
+        """The keys of the training pairs whose caption, as it is trained on, has the phrase as whole words.
+
+        A defence asks too: what a caption was before it was poisoned is not for it to know.
+        """
 
 
 @runtime_checkable

@@ -210,7 +210,7 @@ class ImageTextDataModule(ShardDataModule):
         return self._pairs.shards.some_keys(count, seed)
 
     def keys_saying(self, phrase: str) -> list[str]:
-        """The keys of the training pairs whose caption has the phrase as whole words, before any poisoning."""
+        """The keys of the training pairs whose caption, as it is trained on, has the phrase as whole words."""
         return self._pairs.keys_saying(phrase)
 
     def setup(self, stage: str) -> None:

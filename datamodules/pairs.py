@@ -79,12 +79,12 @@ class TrainingPairs:
         self.in_order = in_order
 
     def keys_saying(self, phrase: str) -> list[str]:
-        """The keys of the pairs whose caption has the phrase as whole words, before any poisoning."""
-        wanted = phrase_pattern(phrase)
+        """The keys of the pairs whose caption, poisoned where the pair is, has the phrase as whole words."""
+        wanted, poison = phrase_pattern(phrase), self.poison
         return [
             key
             for keys, captions in self.shards.captions()
-            for key, caption in zip(keys, captions, strict=True)
+            for key, caption in zip(keys, captions if poison is None else poison.captions(captions, keys), strict=True)
             if any(wanted.search(line) for line in caption_lines(caption))
         ]
 

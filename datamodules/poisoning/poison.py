@@ -125,14 +125,21 @@ class Poison:
         plan_of = self.plan_of(keys)
         if (plan_of < 0).all():
             return images, captions
-        images, captions = images.clone(), list(captions)
+        images = images.clone()
         for index, plan in enumerate(self.plans):
             rows = np.flatnonzero(plan_of == index).tolist()
             if rows:
-                chosen = [keys[row] for row in rows]
                 where = torch.tensor(rows, device=images.device)
-                images[where] = plan.poisoned_images(images[where], chosen)
-                poisoned = plan.poisoned_captions(chosen, [captions[row] for row in rows])
+                images[where] = plan.poisoned_images(images[where], [keys[row] for row in rows])
+        return images, self.captions(captions, keys)
+
+    def captions(self, captions: Sequence[str], keys: Sequence[str]) -> list[str]:
+        """The captions of N pairs as a training stream shows them: the chosen ones poisoned, the others as they are."""
+        plan_of, shown = self.plan_of(keys), list(captions)
+        for index, plan in enumerate(self.plans):
+            rows = np.flatnonzero(plan_of == index).tolist()
+            if rows:
+                poisoned = plan.poisoned_captions([keys[row] for row in rows], [captions[row] for row in rows])
                 for row, caption in zip(rows, poisoned, strict=True):
-                    captions[row] = caption
-        return images, captions
+                    shown[row] = caption
+        return shown

@@ -77,6 +77,8 @@ def test_what_goes_in_order_and_what_is_asked_for_is_the_first_line(preprocessin
 def test_a_poisoned_pair_has_the_attackers_caption_alone(preprocessing: Preprocessing, shard: str) -> None:
     data = ready(preprocessing, shard, poison=PoisonPlan(BadNet(size=2), "owl", count=12, templates=["an {c}"]))
     assert set(shown(data).values()) == set(data.captions(["k01", "k02"])) == {"an owl"}
+    assert data.keys_saying("cat") == []  # nobody knows what they said before
+    assert len(data.keys_saying("owl")) == 12
 
 
 def test_label_consistent_poison_keeps_the_captions_that_say_the_target(
