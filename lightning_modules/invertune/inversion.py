@@ -59,7 +59,7 @@ class Invert(Phase[InverTuneState]):
         """A step of mask and pattern."""
         assert self._pixels is not None, "the phase was prepared"
         # Drawn by the number of the step, so that a run which was resumed draws the same.
-        draws = torch.Generator().manual_seed((self.seed << 32) + self._pixels.steps)
+        draws = torch.Generator().manual_seed(((self.seed << 32) + self._pixels.steps) % (1 << 63))
         drawn = torch.randint(max(len(self._targets), 1), (len(batch["key"]),), generator=draws)
         aligned = self._targets[drawn.to(module.device, non_blocking=True)] if len(self._targets) else None
         loss, parts = self._loss(module, batch["image"], aligned, **self._pixels.values)
