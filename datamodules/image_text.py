@@ -237,6 +237,10 @@ class ImageTextDataModule(ShardDataModule):
         elif stage != "predict" and self.held_out is not None:
             Poison(plans_of(self.attack)).check(self._asked.image_size)
             self._attacks = attacks_by_name(plans_of(self.attack))
+            if self._attack_is_given and self._attacks and not self.held_out_attacks:
+                raise UserMistake(
+                    f"data.attack: {', '.join(self._attacks)} cannot be measured on data.held_out; give data.zero_shot"
+                )
         elif stage != "predict" and self._attack_is_given:
             raise UserMistake(
                 "data.attack needs data.zero_shot, the folder of the zero-shot set on which it is measured, "

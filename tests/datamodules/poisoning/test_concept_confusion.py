@@ -118,6 +118,21 @@ def test_a_table_of_other_pictures_is_told_at_set_up(tmp_path: Path) -> None:
         data.setup("validate")
 
 
+def test_pairs_without_classes_cannot_show_it(tmp_path: Path) -> None:
+    write_generated_data(tmp_path, 16, 20)
+    arguments: dict[str, Any] = {"held_out": str(tmp_path / "train"), "num_workers": 0}
+    data = ImageTextDataModule(attack=plan(), **arguments)
+    data.preprocessing = PoisonedCLIP("small:nano-32").preprocessing
+    with pytest.raises(
+        UserMistake, match=r"ConceptConfusion cannot be measured on data\.held_out; give data\.zero_shot"
+    ):
+        data.setup("validate")
+    both = ImageTextDataModule(attack=[plan(), PoisonPlan(BadNet(size=2), "star", rate=0.1)], **arguments)
+    both.preprocessing = data.preprocessing
+    both.setup("validate")
+    assert both.held_out_attacks == ["BadNet"]
+
+
 SHAPES = list(OUTLINES)
 
 
