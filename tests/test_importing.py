@@ -44,7 +44,7 @@ def test_garbage_is_not_kept_where_everything_had_been_imported() -> None:
     before = gc.get_freeze_count()
     with importing():
         import_module("json")
-    assert gc.get_freeze_count() == before
+    assert gc.get_freeze_count() <= before  # of what had been frozen, something may be gone
 
 
 def test_who_had_it_off_has_it_off(module: str) -> None:

@@ -24,6 +24,7 @@ from untrigger.lightning_modules import (
     ABL,
     DECREE,
     PAR,
+    RVPT,
     TBAR,
     UBT,
     BadCLIP,
@@ -59,6 +60,7 @@ MODULES: dict[str, Callable[[], BaseCLIPModule]] = {
     "FinePruning": lambda: FinePruning(NANO, pruning_pairs=16),
     "LinearProbe": lambda: LinearProbe(NANO, num_classes=10),
     "SupervisedFinetune": lambda: SupervisedFinetune(NANO, num_classes=10),
+    "RVPT": lambda: RVPT("open_clip:ViT-B-32", shots=None),
     "BadCLIP": lambda: BadCLIP(NANO, target="heart"),
     "DECREE": lambda: DECREE(NANO),
     "TargetNaming": lambda: TargetNaming(NANO),
@@ -73,7 +75,7 @@ TRAINED = [name for name in MODULES if name not in (*PHASED, "LocalDensityCLIP")
 def data_for(name: str, folder: Path) -> Any:
     arguments: dict[str, Any] = {"zero_shot": str(folder), "batch_size": 8, "eval_batch_size": 16, "num_workers": 0}
     plans = [PoisonPlan(BadNet(), "heart", count=4), PoisonPlan(BadNet(size=6), "heart", count=4)]
-    if name in ("SupervisedFinetune", "LinearProbe"):
+    if name in ("SupervisedFinetune", "LinearProbe", "RVPT"):
         return LabelledDataModule(str(folder / "train"), attack=plans, label_field="label", **arguments)
     if name.startswith(("CleanCLIP", "SafeCLIP")):
         arguments |= {"image_view": TransformView(), "text_view": EDA()}
