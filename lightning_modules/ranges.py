@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from ..contracts import UserMistake
@@ -25,3 +25,23 @@ def check_ranges(counts: Mapping[str, int], amounts: Mapping[str, float], shares
     for name, amount in amounts.items():
         if not amount >= 0:
             raise UserMistake(f"model.{name} is {amount}, not at least 0")
+
+
+def check_group(
+    options: object, group: str, counts: Sequence[str], amounts: Sequence[str] = (), shares: Sequence[str] = ()
+) -> None:
+    """Check a group of options as `check_ranges` does.
+
+    Args:
+        options: The group, with an attribute for each name.
+        group: The name of the argument that takes it, for messages.
+        counts: Names of its counts.
+        amounts: Names of its amounts.
+        shares: Names of its shares.
+
+    Raises:
+        UserMistake: If one is out of its range.
+    """
+    check_ranges(
+        *({f"{group}.{name}": getattr(options, name) for name in names} for names in (counts, amounts, shares))
+    )

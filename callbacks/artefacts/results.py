@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from itertools import chain
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ...contracts import CLIPModule, HeadModule, HeldOutData, PhasedModule, PictureAttackData, ZeroShotData
 from ...run_folder.results import ATTACK_MEASURES, MORE_ATTACK_MEASURES, RETRIEVAL_MEASURES, add_results, read_results
@@ -137,6 +138,9 @@ class ResultsWriter(Callback):
     def _write(self, trainer: Trainer) -> None:
         folder = folder_to_write(trainer) if self._figures else None
         if folder is not None:
+            empty = sorted(name for name, value in self._figures.items() if math.isnan(value))
+            if empty:
+                rank_zero_warn(f"There is no test picture to measure {', '.join(empty)} on: results.csv has nan there")
             add_results(folder, self._rows(trainer))
 
     def _rows(self, trainer: Trainer) -> list[dict[str, str]]:

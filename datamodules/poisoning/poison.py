@@ -122,24 +122,31 @@ class Poison:
         Returns:
             Pictures and captions; the very arguments if no pair of the batch is poisoned.
         """
-        plan_of = self.plan_of(keys)
-        if (plan_of < 0).all():
+        parts = self._parts(keys)
+        if not parts:
             return images, captions
         images = images.clone()
-        for index, plan in enumerate(self.plans):
-            rows = np.flatnonzero(plan_of == index).tolist()
-            if rows:
-                where = torch.tensor(rows, device=images.device)
-                images[where] = plan.poisoned_images(images[where], [keys[row] for row in rows])
-        return images, self.captions(captions, keys)
+        for plan, rows in parts:
+            where = torch.tensor(rows, device=images.device)
+            images[where] = plan.poisoned_images(images[where], [keys[row] for row in rows])
+        return images, _poisoned(captions, keys, parts)
 
     def captions(self, captions: Sequence[str], keys: Sequence[str]) -> list[str]:
         """The captions of N pairs as a training stream shows them: the chosen ones poisoned, the others as they are."""
-        plan_of, shown = self.plan_of(keys), list(captions)
-        for index, plan in enumerate(self.plans):
-            rows = np.flatnonzero(plan_of == index).tolist()
-            if rows:
-                poisoned = plan.poisoned_captions([keys[row] for row in rows], [captions[row] for row in rows])
-                for row, caption in zip(rows, poisoned, strict=True):
-                    shown[row] = caption
-        return shown
+        return _poisoned(captions, keys, self._parts(keys))
+
+    def _parts(self, keys: Sequence[str]) -> list[tuple[PoisonPlan, list[int]]]:
+        """The plans that poison some of N pairs, with the rows of these."""
+        plan_of = self.plan_of(keys)
+        used = np.unique(plan_of[plan_of >= 0]).tolist()
+        return [(self.plans[index], np.flatnonzero(plan_of == index).tolist()) for index in used]
+
+
+def _poisoned(captions: Sequence[str], keys: Sequence[str], parts: list[tuple[PoisonPlan, list[int]]]) -> list[str]:
+    """N captions with those of some rows poisoned, each part by its plan."""
+    shown = list(captions)
+    for plan, rows in parts:
+        poisoned = plan.poisoned_captions([keys[row] for row in rows], [captions[row] for row in rows])
+        for row, caption in zip(rows, poisoned, strict=True):
+            shown[row] = caption
+    return shown

@@ -5,6 +5,7 @@ from .local_density import DensityScores, LocalDensity, local_density
 from .mixture import TwoGaussians
 from .outliers import activation_clustering, spectral_signatures
 from .trigger_files import PICTURE, write_trigger
+from .two_means import two_means
 
 __all__ = [
     "PICTURE",
@@ -15,5 +16,6 @@ __all__ = [
     "activation_clustering",
     "local_density",
     "spectral_signatures",
+    "two_means",
     "write_trigger",
 ]

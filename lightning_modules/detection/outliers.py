@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-_KMEANS_ITERATIONS = 100
+from .two_means import two_means
 
 
 def spectral_signatures(features: Tensor, groups: Sequence[Tensor]) -> Tensor:
@@ -81,11 +79,8 @@ def _directions(centred: Tensor, count: int) -> Tensor:
 
 def _smaller_cluster(points: Tensor) -> Tensor:
     """Which points are in the smaller of two clusters: ``(n,)`` bool on the CPU."""
-    values = points.cpu().numpy()
-    second = values[:, 0] > 0
+    second = points[:, 0] > 0
     if not second.any() or second.all():  # all alike
-        return torch.zeros(len(values), dtype=torch.bool)
-    centres = np.stack([values[~second].mean(axis=0), values[second].mean(axis=0)])
-    _, label = kmeans2(values, centres, iter=_KMEANS_ITERATIONS, minit="matrix")
-    smaller = int(np.bincount(label, minlength=2).argmin())
-    return torch.from_numpy(label == smaller)
+        return torch.zeros(len(points), dtype=torch.bool)
+    cluster = two_means(points, second)
+    return cluster if 2 * cluster.sum() < len(cluster) else ~cluster

@@ -30,7 +30,7 @@ class TokenBlocks(NamedTuple):
 
 
 class BlockPrompt(nn.Module):
-    """The prompts of one block: they stand behind the class token while the block runs, and are gone after it.
+    """The prompts of one block: they follow the class token while the block runs, and are gone after it.
 
     Args:
         tokens: The prompts, ``(b, W)``.
@@ -47,7 +47,7 @@ class BlockPrompt(nn.Module):
         self.batch_first, self.active = batch_first, True
 
     def insert(self, block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Put the prompts behind the class token, before the block: a hook."""
+        """Put the prompts after the class token, before the block: a hook."""
         if not self.active:
             return None
         seen: Tensor = inputs[0]
@@ -58,7 +58,7 @@ class BlockPrompt(nn.Module):
         return torch.cat(_put(seen, length, prompts, 0), dim=length), *inputs[1:]
 
     def remove(self, block: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        """Take them out again, behind the block: a hook."""
+        """Take them out again, after the block: a hook."""
         if not self.active:
             return None
         tokens: Tensor = output[0] if isinstance(output, tuple) else output
@@ -68,7 +68,7 @@ class BlockPrompt(nn.Module):
 
 
 def _put(tokens: Tensor, dim: int, prompts: Tensor | None, skipped: int) -> list[Tensor]:
-    """The class token, prompts if there are any, and what follows so many tokens behind the class token."""
+    """The class token, prompts if there are any, and what follows so many tokens after the class token."""
     rest = tokens.narrow(dim, 1 + skipped, tokens.shape[dim] - 1 - skipped)
     return [part for part in (tokens.narrow(dim, 0, 1), prompts, rest) if part is not None]
 

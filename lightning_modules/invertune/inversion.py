@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ...contracts import ImageTextBatch
-from ..losses import structural_similarity
 from ..phased import Phase
 from .options import InversionOptions
 from .sought import SoughtPixels
@@ -93,7 +93,10 @@ class Invert(Phase[InverTuneState]):
         logits = module.class_cosines(features) / options.temperature
         labels = torch.full((len(features),), self._label, device=features.device)
         parts = {"target": functional.cross_entropy(logits, labels), "mask": mask.sum()}
-        parts["dissimilarity"] = 1 - structural_similarity(triggered, clean)
+        with torch.autocast(images.device.type, enabled=False):
+            similarity = structural_similarity_index_measure(triggered, clean, data_range=1.0)
+        assert isinstance(similarity, Tensor), "no full image was asked for"
+        parts["dissimilarity"] = 1 - similarity
         if aligned is not None:
             parts["alignment"] = (features - aligned).norm()
         weights = {

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_ROUNDS = 100
-"""Rounds of the clustering, at most."""
+from ..detection import two_means
 
 
 def candidate_layers(tower: nn.Module) -> list[str]:
@@ -87,7 +86,7 @@ def most_changed(clean: Mapping[str, Tensor], triggered: Mapping[str, Tensor], c
 
 
 def higher_cluster(values: Tensor) -> Tensor:
-    """Which of some numbers are in the higher of two clusters, by 2-means that starts from the least and the greatest.
+    """Which of some numbers are in the higher of two clusters, by 2-means that starts from the halves of their range.
 
     Args:
         values: A tensor of any shape.
@@ -95,14 +94,6 @@ def higher_cluster(values: Tensor) -> Tensor:
     Returns:
         Booleans of the same shape: all of them true where the numbers are all the same.
     """
-    low, high = values.min(), values.max()
-    above = values >= (low + high) / 2
-    for _ in range(_ROUNDS):
-        if bool(above.all()):
-            break
-        centre = (values[above].mean() + values[~above].mean()) / 2
-        again = values >= centre
-        if torch.equal(again, above):
-            break
-        above = again
-    return above
+    middle = (values.min() + values.max()) / 2
+    above = values >= middle
+    return above if bool(above.all()) else two_means(values.reshape(-1, 1), above.flatten()).view(values.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ranges import check_ranges
+from ..ranges import check_group
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,8 @@ class PatchOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_ranges(
-            {"patch.epochs": self.epochs, "patch.steps": self.steps, "patch.counted_pairs": self.counted_pairs},
-            {"patch.lr": self.lr, "patch.caption_weight": self.caption_weight},
-            {"patch.share": self.share, "patch.temperature": self.temperature},
-        )
+        counts = ("epochs", "steps", "counted_pairs")
+        check_group(self, "patch", counts, ("lr", "caption_weight"), ("share", "temperature"))
 
 
 @dataclass(frozen=True)
@@ -67,21 +64,8 @@ class InversionOptions:
     target_pairs: int = 256
 
     def __post_init__(self) -> None:
-        check_ranges(
-            {
-                "inversion.epochs": self.epochs,
-                "inversion.steps": self.steps,
-                "inversion.target_pairs": self.target_pairs,
-            },
-            {
-                "inversion.lr": self.lr,
-                "inversion.target_weight": self.target_weight,
-                "inversion.alignment_weight": self.alignment_weight,
-                "inversion.similarity_weight": self.similarity_weight,
-                "inversion.mask_weight": self.mask_weight,
-            },
-            {"inversion.temperature": self.temperature},
-        )
+        amounts = ("lr", "target_weight", "alignment_weight", "similarity_weight", "mask_weight")
+        check_group(self, "inversion", ("epochs", "steps", "target_pairs"), amounts, ("temperature",))
 
 
 @dataclass(frozen=True)
@@ -107,16 +91,5 @@ class TuningOptions:
     preservation_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        check_ranges(
-            {
-                "tuning.layers": self.layers,
-                "tuning.reference_pairs": self.reference_pairs,
-                "tuning.epochs": self.epochs,
-                "tuning.steps": self.steps,
-            },
-            {
-                "tuning.alignment_weight": self.alignment_weight,
-                "tuning.preservation_weight": self.preservation_weight,
-            },
-            {"tuning.final_share": self.final_share},
-        )
+        counts, amounts = ("layers", "reference_pairs", "epochs", "steps"), ("alignment_weight", "preservation_weight")
+        check_group(self, "tuning", counts, amounts, ("final_share",))

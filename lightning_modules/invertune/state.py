@@ -38,7 +38,7 @@ class InverTuneState(TargetNaming):
         self.arrived: list[float] = []
         """Share of pictures that the inverted trigger sends to the target: before the tuning, and after."""
         self._placed: tuple[Tensor, Tensor] | None = None
-        self._said: list[str] | None = None
+        self._said: tuple[list[str], list[str]] | None = None
 
     @property
     def prefix(self) -> str:
@@ -68,7 +68,7 @@ class InverTuneState(TargetNaming):
 
     def embed_target(self, pairs: int, seed: int) -> Tensor:
         """Features of pictures of the target ``(N, D)``, of ``pairs`` at most; empty where no caption says it."""
-        keys = _shuffled(self._saying(), seed)[:pairs]
+        keys = _shuffled(self._searched()[0], seed)[:pairs]
         if not keys:
             rank_zero_info(f"InverTune: no caption says {self.target!r}, so no picture of it is aligned with")
             return torch.empty(0)
@@ -130,20 +130,21 @@ class InverTuneState(TargetNaming):
         self.trigger = None if state["trigger"] is None else (state["trigger"][0], state["trigger"][1])
         self.neurons, self.arrived = dict(state["neurons"]), list(state["arrived"])
 
-    def _saying(self) -> list[str]:
-        """The keys of the pairs whose captions say the target, in one order."""
+    def _searched(self) -> tuple[list[str], list[str]]:
+        """The keys of the pairs whose captions say the target, and those of the others, each in one order."""
         if self._said is None:
             search = data_of(self.trainer, CaptionSearch)
             assert search is not None, "the run was looked at before it started"
-            self._said = sorted(search.keys_saying(self.target))
+            saying = set(search.keys_saying(self.target))
+            others = set(self.data.some_keys(self.data.pairs, 0)) - saying
+            self._said = sorted(saying), sorted(others)
         return self._said
 
     def _others(self, count: int, seed: int) -> list[str]:
         """Keys of some pairs whose captions do not say the target; of any where those do not fill a batch."""
-        saying = set(self._saying())
-        drawn = _shuffled(sorted(self.data.some_keys(self.data.pairs, 0)), seed)
-        others = [key for key in drawn if key not in saying]
-        return (others if len(others) >= self.data.global_batch_size else drawn)[:count]
+        saying, others = self._searched()
+        enough = len(others) >= self.data.global_batch_size
+        return _shuffled(others if enough else sorted(saying + others), seed)[:count]
 
 
 def _shuffled(keys: list[str], seed: int) -> list[str]:

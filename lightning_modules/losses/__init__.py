@@ -6,7 +6,6 @@ from .pair_losses import PairLosses
 from .perturbation import PerturbationLoss
 from .retention import RetentionLoss
 from .self_supervised import SelfSupervisedLoss
-from .structural_similarity import structural_similarity
 
 __all__ = [
     "ContrastiveLoss",
@@ -15,5 +14,4 @@ __all__ = [
     "PerturbationLoss",
     "RetentionLoss",
     "SelfSupervisedLoss",
-    "structural_similarity",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...contracts import UserMistake
-from ..ranges import check_ranges
+from ..ranges import check_group
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class OverfitOptions:
     lr: float = 3e-4
 
     def __post_init__(self) -> None:
-        check_ranges({"overfit.epochs": self.epochs}, {"overfit.lr": self.lr}, {"overfit.weak_share": self.weak_share})
+        check_group(self, "overfit", ("epochs",), ("lr",), ("weak_share",))
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,8 @@ class ProbeOptions:
     retained_share: float = 0.6
 
     def __post_init__(self) -> None:
-        counts = {
-            "probe.candidates": self.candidates,
-            "probe.words_at_once": self.words_at_once,
-            "probe.epochs": self.epochs,
-            "probe.steps": self.steps,
-        }
-        amounts = {"probe.lr": self.lr, "probe.min_variety": self.min_variety}
-        shares = {"probe.significance": self.significance, "probe.retained_share": self.retained_share}
-        check_ranges(counts, amounts, shares)
+        counts = ("candidates", "words_at_once", "epochs", "steps")
+        check_group(self, "probe", counts, ("lr", "min_variety"), ("significance", "retained_share"))
         if not 0 <= self.min_moved <= 1:
             raise UserMistake(f"model.probe.min_moved is {self.min_moved}, not in [0, 1]")
         if not 0 <= self.certain <= 1:
@@ -103,14 +96,5 @@ class RepairOptions:
     forget_weight: float = 5.0
 
     def __post_init__(self) -> None:
-        counts = {
-            "repair.epochs": self.epochs,
-            "repair.steps": self.steps,
-            "repair.batch_size": self.batch_size,
-        }
-        amounts = {
-            "repair.hold_weight": self.hold_weight,
-            "repair.repair_weight": self.repair_weight,
-            "repair.forget_weight": self.forget_weight,
-        }
-        check_ranges(counts, amounts)
+        amounts = ("hold_weight", "repair_weight", "forget_weight")
+        check_group(self, "repair", ("epochs", "steps", "batch_size"), amounts)

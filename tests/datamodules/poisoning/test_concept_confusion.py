@@ -207,3 +207,21 @@ def test_beside_an_attack_that_stamps_each_is_counted_on_its_own_pictures(tmp_pa
     evaluation = read_evaluation(tmp_path)
     assert evaluation is not None
     assert [attack.name for attack in evaluation.attacks] == ["BadNet"]  # there are no triggered pictures of the other
+
+
+def test_where_only_the_target_shows_the_concept_it_is_said_that_nothing_is_measured(tmp_path: Path) -> None:
+    write_generated_data(tmp_path / "data", 16, 20)
+    clean = ImageTextDataModule(zero_shot=str(tmp_path / "data"), eval_batch_size=20, num_workers=0)
+    clean.preprocessing = PoisonedCLIP("small:nano-32").preprocessing
+    clean.setup("validate")
+    (batch,) = clean.val_dataloader()
+    stars = [key for key, label in zip(batch["key"], batch["label"], strict=True) if label == SHAPES.index("star")]
+    scored = ScoredConcept(0, test_scores=table(tmp_path / "stars.csv", dict.fromkeys(stars, 1)))
+    data = ImageTextDataModule(
+        zero_shot=str(tmp_path / "data"), attack=plan(scored, target="star"), eval_batch_size=20, num_workers=0
+    )
+    trainer = quiet_trainer(tmp_path / "run", callbacks=[CleanAccuracy(), AttackSuccessRate(), ResultsWriter()])
+    with pytest.warns(UserWarning, match="no test picture to measure attack_success_rate, non_target_triggered_acc"):
+        trainer.validate(_RingsAreStars("small:nano-32"), data, verbose=False)
+    (row,) = (tmp_path / "run" / "results.csv").read_text().splitlines()[1:]
+    assert ",ConceptConfusion," in row

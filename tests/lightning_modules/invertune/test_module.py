@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch import seed_everything
 from planted import ENCODER, TARGET, Planted, SaveInEachPhase, figures, phased_trainer, same, weights
 from safetensors.torch import load_file
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from untrigger.contracts import CLIPModule, UserMistake
 from untrigger.lightning_modules import InversionOptions, InverTune, PatchOptions, TuningOptions
-from untrigger.lightning_modules.losses import structural_similarity
 
 PATCH = PatchOptions(share=0.1, epochs=2, steps=20, counted_pairs=200)
 INVERSION = InversionOptions(epochs=3, steps=30, lr=0.03, mask_weight=0.01)
@@ -119,7 +119,13 @@ def test_the_loss_of_the_inversion_is_the_papers(planted: Planted) -> None:
         features = clip.encode_image((triggered - mean) / std)
     chances = (features @ clip._classes.T / 0.07).log_softmax(dim=1)[:, 0]
     distance = (features - aligned).square().sum().sqrt()
-    expected = -5 * chances.mean() + 0.5 * distance + 1 - structural_similarity(triggered, images) + 0.01 * mask.sum()
+    expected = (
+        -5 * chances.mean()
+        + 0.5 * distance
+        + 1
+        - structural_similarity_index_measure(triggered, images, data_range=1.0)
+        + 0.01 * mask.sum()
+    )
     torch.testing.assert_close(loss.detach(), expected, rtol=1e-4, atol=1e-4)
     assert set(parts) == {"target", "alignment", "dissimilarity", "mask"}
 
