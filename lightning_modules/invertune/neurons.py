@@ -59,7 +59,7 @@ def watched(tower: nn.Module, layers: list[str]) -> Iterator[dict[str, Tensor]]:
 
 
 def halves(answer: Tensor, pictures: int) -> tuple[Tensor, Tensor]:
-    """The mean answers to clean pictures, and to as many triggered ones behind them.
+    """The mean answers to clean pictures, and to as many triggered ones after them.
 
     Args:
         answer: ``(2 * pictures, ...)``, or with the pictures second, as some transformers have it.
