@@ -193,8 +193,8 @@ def rvpt() -> Figure:
         if block > 3:
             axes.annotate("away", (block, 0.1), (block, 1.4), ha="center", fontsize=8, arrowprops={"arrowstyle": "->"})
     axes.text(2, 1.4, "class tokens of the frozen model:", ha="center", fontsize=8)
-    axes.set(xticks=range(1, 7), yticks=[], ylim=(-8.6, 2.4))
-    axes.legend(fontsize=8, loc="lower left")
+    axes.set(xticks=range(1, 7), yticks=[], ylim=(-11.5, 2.4))
+    axes.legend(fontsize=8, loc="lower center", ncols=3)
     figure.set_size_inches(6, 2.8)
     return figure
 
