@@ -19,7 +19,7 @@ from .order import Order, Positions, Share
 from .poisoning import Poison
 from .prefetch import Prefetch
 from .shards import ShardSet
-from .shards.samples import caption_lines, decode_caption, decode_label, decode_picture
+from .shards.samples import caption_lines, decode_caption, decode_label, decode_square, resized
 from .views import ImageView, TextView
 
 MAX_WORKERS = 256
@@ -44,7 +44,7 @@ class Sample(NamedTuple):
 
     key: str
     picture: npt.NDArray[np.uint8]
-    """``(S, S, 3)``."""
+    """``(Q, Q, 3)``, not yet resized."""
     value: Any
     """What goes with the picture: a caption or a label."""
 
@@ -171,8 +171,8 @@ class ShardStream(IterableDataset[StreamItem], ABC):
 
     def stack(self, samples: Sequence[Sample]) -> Tensor:
         """Pictures as ``(N, 3, S, S)`` uint8, in channels-last memory."""
-        stacked = np.stack([sample.picture for sample in samples])
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+        pictures = resized([sample.picture for sample in samples], self.image_size)
+        return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
     def read(self, shard: int, position: int) -> Sample:
         """Read and decode a sample.
@@ -182,7 +182,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         """
         data, picture = self.shards.read_members(shard, position, self.shards.required, "picture")
         value = self.decode_value(data)
-        return Sample(self.shards.key(shard, position), decode_picture(picture, self.image_size), value)
+        return Sample(self.shards.key(shard, position), decode_square(picture, self.image_size), value)
 
     def read_keys(self, keys: Sequence[str]) -> list[Sample]:
         """Read and decode the samples with these keys, in their order.

@@ -15,7 +15,7 @@ from simplejpeg import decode_jpeg_header
 
 from untrigger.datamodules.bad_samples import BadSample
 from untrigger.datamodules.shards import samples
-from untrigger.datamodules.shards.samples import decode_caption, decode_label, decode_picture
+from untrigger.datamodules.shards.samples import decode_caption, decode_label, decode_picture, decode_square, resized
 
 
 def big_png_header(width: int, height: int) -> bytes:
@@ -88,6 +88,27 @@ def test_geometry_is_centre_cropped_and_resized_as_pillow_does(
 def test_a_picture_of_the_input_size_is_returned_as_it_is() -> None:
     same = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     np.testing.assert_array_equal(decode_picture(encoded(same), 16), same)
+
+
+def test_resizing_several_at_once_changes_none_of_them() -> None:
+    draws = np.random.default_rng(0)
+    sides = [12, 7, 12, 10, 19, 12, 10, 1]  # the model's, larger and smaller, and of each size several or one
+    squares = [draws.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in sides]
+    found = resized(squares, 10)
+    assert found.shape == (8, 10, 10, 3)
+    assert found.flags.c_contiguous
+    for row, square in enumerate(squares):
+        np.testing.assert_array_equal(found[row], resized([square], 10)[0])
+        np.testing.assert_array_equal(found[row], decode_picture(encoded(square), 10))
+    assert resized([squares[0], squares[2]], 10).flags.c_contiguous  # all of one size
+
+
+@pytest.mark.parametrize(("kind", "height", "width"), [("PNG", 900, 700), ("JPEG", 900, 700), ("JPEG", 8, 4000)])
+def test_a_square_that_waits_is_small_and_holds_nothing_else(kind: str, height: int, width: int) -> None:
+    square = decode_square(encoded(np.zeros((height, width, 3), np.uint8), kind), 16)
+    assert len(square) <= 32
+    held = square if square.base is None else square.base
+    assert held.nbytes <= 2 * 32 * 32 * 3
 
 
 def test_a_large_jpeg_is_decoded_at_reduced_size_and_looks_the_same() -> None:
