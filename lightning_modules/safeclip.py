@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -98,7 +99,7 @@ class SafeCLIP(PhasedCLIPModule):
             Risky("risky", 1, lr),
             Safe("safe", 1, lr),
         )
-        self.keys: list[str] = []
+        self.keys: Sequence[str] = []
         """The training pairs, once they were divided."""
         self.risk: Scores = np.zeros(0, np.float32)
         """``(N,)``, log odds that a pair's similarity is of the lower Gaussian."""
@@ -143,7 +144,7 @@ class SafeCLIP(PhasedCLIPModule):
         loss: Tensor = self.contrastive(*self(batch), self.inverse_temperature)
         return loss
 
-    def divide(self, keys: list[str], similarity: Scores) -> None:
+    def divide(self, keys: Sequence[str], similarity: Scores) -> None:
         """Classify pairs as safe or risky.
 
         Args:

@@ -7,13 +7,16 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
 
+from ...key_list import KeyList
 from ...reading import reading, shown
 from .member_names import belongs_to_another, full_suffix, is_hidden, key_and_suffix
 from .tar import FILE, FOLDER, HARD_LINK, TarFault, TarMember, tar_members
@@ -23,16 +26,17 @@ MEMBERS = ("picture", "txt", "json", "cls")
 """The kinds of member that are known; anything else in a shard is never read."""
 
 _COLUMN = {**dict.fromkeys(PICTURES, 0), "txt": 1, "json": 2, "cls": 3}
-_VERSION = 2
+_VERSION = 3
 _MAX_NAME_LENGTH = 4096
 """Characters of a member's name, as of a path."""
 _MAX_KINDS = 64
 
 
-class ShardIndex(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
     """The samples of one shard, in their order, complete or not."""
 
-    keys: list[str]
+    keys: KeyList
     """N keys, as ``member_names`` makes them."""
     offsets: npt.NDArray[np.int64]
     """``(N, 4)``: first byte of each of ``MEMBERS``, -1 where a sample has none."""
@@ -54,6 +58,10 @@ class ShardIndex(NamedTuple):
         complete = set(self.complete(required).tolist())
         keys = frozenset(self.keys)
         return sum(row not in complete and not belongs_to_another(key, keys) for row, key in enumerate(self.keys))
+
+
+_held: WeakValueDictionary[str, ShardIndex] = WeakValueDictionary()
+"""The indices that somebody holds: a part of some shards shares those of the whole."""
 
 
 def index_shard(path: str) -> ShardIndex:
@@ -81,10 +89,11 @@ def scan_or_read(path: str, cached: Path, name: str) -> ShardIndex:
         UserMistake: If the shard is no uncompressed tar.
         OSError: If it cannot be read.
     """
-    found = _read_cached(cached)
+    found = _held.get(str(cached)) or _read_cached(cached)
     if found is None:
         found = _scan(path, name)
         _write_cached(cached, found)
+    _held[str(cached)] = found
     return found
 
 
@@ -99,7 +108,7 @@ def _scan(path: str, name: str) -> ShardIndex:
     except TarFault as error:
         fault = str(error)
     table = np.array(list(rows.values()), dtype=np.int64).reshape(len(rows), len(MEMBERS), 2)
-    return ShardIndex(list(rows), table[:, :, 0].copy(), table[:, :, 1].copy(), fault, dict(found))
+    return ShardIndex(KeyList(rows), table[:, :, 0].copy(), table[:, :, 1].copy(), fault, dict(found))
 
 
 def _take(member: TarMember, rows: dict[str, list[tuple[int, int]]], found: Counter[str]) -> None:
@@ -152,9 +161,7 @@ def _cache_file(path: str, status: os.stat_result) -> Path:
 def _read_cached(cached: Path) -> ShardIndex | None:
     try:
         with cached.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-            blob = arrays["keys"].tobytes().decode("utf-8", "surrogatepass")
-            ends = arrays["ends"]
-            keys = [blob[start:end] for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
+            keys = KeyList.of(arrays)
             fault, found = json.loads(arrays["told"].tobytes())
             return ShardIndex(keys, arrays["offsets"], arrays["sizes"], fault, found)
     except Exception:  # missing, or cut short by a killed process: scanned again
@@ -162,12 +169,9 @@ def _read_cached(cached: Path) -> ShardIndex | None:
 
 
 def _write_cached(cached: Path, index: ShardIndex) -> None:
-    # Each key by itself is UTF-8 with surrogates; the bytes of two keys' surrogates could make a letter.
-    blob = "".join(index.keys).encode("utf-8", "surrogatepass")
     summary = json.dumps([index.fault, dict(index.found)]).encode()
     arrays: dict[str, npt.NDArray[Any]] = {
-        "keys": np.frombuffer(blob, dtype=np.uint8),
-        "ends": np.cumsum([len(key) for key in index.keys], dtype=np.int64),
+        **index.keys.arrays(),
         "offsets": index.offsets,
         "sizes": index.sizes,
         "told": np.frombuffer(summary, dtype=np.uint8),

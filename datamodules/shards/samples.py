@@ -34,7 +34,8 @@ def decode_picture(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
     Raises:
         BadSample: As ``opened_picture`` and ``as_rgb``.
     """
-    return resized([decode_square(data, image_size)], image_size)[0]
+    picture: npt.NDArray[np.uint8] = resized([decode_square(data, image_size)], image_size)[0]
+    return picture
 
 
 def decode_square(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
@@ -67,7 +68,9 @@ def decode_square(data: bytes, image_size: int) -> npt.NDArray[np.uint8]:
         square = pixels[top : top + side, left : left + side]
         if pixels.nbytes > 2 * square.nbytes:
             square = square.copy()  # what lies beside it need not be held
-    return square if side <= 2 * image_size else resized([square], image_size)[0]
+    if side > 2 * image_size:
+        square = resized([square], image_size)[0]
+    return square
 
 
 def resized(squares: Sequence[npt.NDArray[np.uint8]], side: int) -> npt.NDArray[np.uint8]:

@@ -39,6 +39,13 @@ class _OpenShard(NamedTuple):
     positions: npt.NDArray[np.int64]
     file: int
 
+    def read_keys(self) -> list[str]:
+        """The keys of its samples."""
+        every = self.found.keys
+        if len(self.positions) == len(every):
+            return list(every)
+        return [every[position] for position in self.positions.tolist()]
+
 
 class _Keyed(NamedTuple):
     """All samples by the hash of their key, 16 bytes each, so that a few are found without a pass over all shards."""
@@ -167,8 +174,7 @@ class ShardSet:
     def keys(self) -> Iterator[list[str]]:
         """Iterate over the keys, a shard at a time."""
         for shard in range(len(self.paths)):
-            opened = self._shard(shard)
-            yield [opened.found.keys[position] for position in opened.positions]
+            yield self._shard(shard).read_keys()
 
     def captions(self) -> Iterator[tuple[list[str], list[str]]]:
         """Iterate over keys and captions, a shard at a time. A caption that cannot be read is empty."""
@@ -303,8 +309,7 @@ class ShardSet:
         chosen = [np.zeros(0, np.int64)] * len(self.paths)
         for shard in having:
             opened = self._shard(shard)
-            found = (opened.found.keys[position] for position in opened.positions)
-            chosen[shard] = opened.positions[[(key in keys) is named for key in found]]
+            chosen[shard] = opened.positions[[(key in keys) is named for key in opened.read_keys()]]
         subset = ShardSet.__new__(ShardSet)
         subset.__dict__.update(self.__getstate__())
         subset._selected, subset.counted = chosen, False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -37,12 +36,12 @@ class CaptionTokens:
         self._waiting: list[Tensor] = []
         self._tokens: list[npt.NDArray[np.int32]] = []
         self._lengths: list[npt.NDArray[np.int32]] = []
-        self._rows: npt.NDArray[np.int32] | None = None
+        self._ends: npt.NDArray[np.int64] | None = None
 
     def add(self, tokens: Tensor) -> None:
         """Note the captions of a batch, ``(B, L)`` int64. Only now and then is a device waited for."""
         self._waiting.append(tokens.to(torch.int32))
-        self._rows = None
+        self._ends = None
         if len(self._waiting) >= _WAITING:
             self._take()
 
@@ -53,22 +52,24 @@ class CaptionTokens:
 
     def shares(self) -> npt.NDArray[np.float64]:
         """By token, the share of captions that have it: ``(V,)`` with V above the largest token that occurs."""
-        tokens, rows = self._flat()
+        tokens, ends = self._flat()
         if not len(tokens):
             return np.zeros(1)
         counts = np.zeros(int(tokens.max()) + 1)
         # In stretches of whole captions, so that no copy of all tokens is sorted.
-        borders = np.searchsorted(rows, np.arange(0, self._count + _STRETCH, _STRETCH))
-        for first, last in pairwise(borders):
-            pairs = np.unique(rows[first:last].astype(np.int64) << 32 | tokens[first:last])
+        for first in range(0, len(ends), _STRETCH):
+            lengths = self._lengths[0][first : first + _STRETCH]
+            start = int(ends[first - 1]) if first else 0
+            rows = np.repeat(np.arange(len(lengths)), lengths)
+            pairs = np.unique(rows << 32 | tokens[start : start + len(rows)])
             counts += np.bincount(pairs & 0xFFFFFFFF, minlength=len(counts))
-        return counts / self._count
+        return counts / len(ends)
 
     def having(self, tokens: Sequence[int]) -> npt.NDArray[np.bool_]:
         """Which captions have any of some tokens: ``(N,)``."""
-        every, rows = self._flat()
-        found = np.zeros(self._count, dtype=bool)
-        found[rows[np.isin(every, tokens)]] = True
+        every, ends = self._flat()
+        found = np.zeros(len(ends), dtype=bool)
+        found[ends.searchsorted(np.flatnonzero(np.isin(every, tokens)), side="right")] = True
         return found
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -81,19 +82,14 @@ class CaptionTokens:
         """Restore what ``state_dict`` gave."""
         self._waiting = []
         self._tokens, self._lengths = [state_dict["tokens"].numpy()], [state_dict["lengths"].numpy()]
-        self._rows = None
+        self._ends = None
 
-    @property
-    def _count(self) -> int:
-        self._flat()
-        return len(self._lengths[0])
-
-    def _flat(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """All tokens, and for each the number of its caption."""
-        if self._rows is None:
+    def _flat(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """All tokens, and for each caption where its own end."""
+        if self._ends is None:
             self.load_state_dict(self.state_dict())
-            self._rows = np.repeat(np.arange(len(self._lengths[0]), dtype=np.int32), self._lengths[0])
-        return self._tokens[0], self._rows
+            self._ends = np.cumsum(self._lengths[0], dtype=np.int64)
+        return self._tokens[0], self._ends
 
     def _take(self) -> None:
         """Keep what waits, without special tokens and padding."""

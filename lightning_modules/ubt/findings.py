@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...key_list import KeyList
 from .captions import CaptionTokens
 from .scores import Scores
 from .words import Words
@@ -56,7 +57,7 @@ class Findings:
 
     captions: CaptionTokens
     words: Words = field(default_factory=Words)
-    keys: list[str] = field(default_factory=list)
+    keys: KeyList = field(default_factory=KeyList)
     seen: dict[str, Scores] = field(default_factory=dict)
     suspicion: dict[str, Scores] = field(default_factory=dict)
     decision: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
@@ -95,7 +96,7 @@ class Findings:
         return {
             "captions": self.captions.state_dict(),
             "words": self.words.state_dict(),
-            "keys": list(self.keys),
+            "keys": self.keys.state_dict(),
             "seen": _tensors(self.seen),
             "suspicion": _tensors(self.suspicion),
             "decision": torch.from_numpy(self.decision),
@@ -113,7 +114,7 @@ class Findings:
         """Restore what ``state_dict`` gave."""
         self.captions.load_state_dict(state_dict["captions"])
         self.words = Words.of_state(state_dict["words"])
-        self.keys = list(state_dict["keys"])
+        self.keys = KeyList.of(state_dict["keys"])
         self.seen = {name: scores.numpy() for name, scores in state_dict["seen"].items()}
         self.suspicion = {name: scores.numpy() for name, scores in state_dict["suspicion"].items()}
         self.decision = state_dict["decision"].numpy()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...all_ranks import all_ranks
+from ...key_list import KeyList
 
 Scores = npt.NDArray[np.float32]
 """``(N,)``, a number for each pair."""
@@ -25,7 +26,7 @@ class PassScores:
     """Collects numbers of pairs by key while they stream by. They stay on the device until the pass is over."""
 
     def __init__(self) -> None:
-        self.keys: list[str] = []
+        self.keys = KeyList()
         self._values: dict[str, list[Tensor]] = {}
         self._left = 0
 
@@ -44,22 +45,25 @@ class PassScores:
             block[first : first + len(keys)] = value.detach()
         self._left -= len(keys)
 
-    def gather(self) -> tuple[list[str], dict[str, Scores]]:
+    def gather(self) -> tuple[KeyList, dict[str, Scores]]:
         """Keys and numbers of all ranks, in the order of the ranks: the same on each of them."""
         parts = all_ranks((self.keys, self._flat()))
-        keys = [key for part, _ in parts for key in part]
+        keys = parts[0][0]
+        for others, _ in parts[1:]:
+            keys.extend(others)
         return keys, {name: np.concatenate([flat[name].numpy() for _, flat in parts]) for name in parts[0][1]}
 
     def state_dict(self) -> dict[str, Any]:
         """What all ranks have noted so far: a checkpoint is one for all of them."""
-        return {"ranks": [{"keys": keys, "values": values} for keys, values in all_ranks((self.keys, self._flat()))]}
+        parts = all_ranks((self.keys, self._flat()))
+        return {"ranks": [{"keys": keys.state_dict(), "values": values} for keys, values in parts]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], rank: int) -> None:
         """Restore what a rank had noted; nothing, where there was no such rank."""
         if rank >= len(state_dict["ranks"]):
             return
         part = state_dict["ranks"][rank]
-        self.keys = list(part["keys"])
+        self.keys = KeyList.of(part["keys"])
         self._values, self._left = {name: [value] for name, value in part["values"].items()}, 0
 
     def _close(self) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from untrigger.key_list import KeyList
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
 from untrigger.lightning_modules.ubt.captions import CaptionTokens
 from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED, SUSPICIOUS, Findings, Turn, most, sample
@@ -34,7 +35,7 @@ def test_a_sample_is_drawn_by_its_seed_without_putting_back() -> None:
 def some() -> Findings:
     findings = Findings(CaptionTokens(TOKENIZE), Words([[7], [9, 8]], ["star", "\x1b[31mring"], [["a star"], ["ring"]]))
     findings.captions.add(TOKENIZE(["a star", "ring", "nothing"]))
-    findings.keys = ["a", "b", "c"]
+    findings.keys = KeyList(["a", "b", "c"])
     findings.seen = {"poisoned": np.array([1, 2, np.nan], np.float32), "poisoned/word": np.array([0, 1, 1], np.float32)}
     findings.suspicion = {"DetailMargin": np.arange(6, dtype=np.float32)[::2]}
     findings.decision = np.array([BENIGN, POISONED, SUSPICIOUS], np.int8)
