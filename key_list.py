@@ -81,15 +81,18 @@ class KeyList(Sequence[str]):
         """What ``state_dict`` or ``arrays`` gave, or a list.
 
         Raises:
-            ValueError: If the ends do not divide the letters.
+            ValueError: If the letters are no UTF-8, or the ends do not divide them into keys.
         """
         if not isinstance(arrays, Mapping):
             return cls(arrays)
         letters, ends = (np.asarray(arrays[name]) for name in ("letters", "ends"))
         if (np.diff(ends, prepend=0) < 0).any() or (int(ends[-1]) if len(ends) else 0) != len(letters):
             raise ValueError("the ends of the keys do not divide their letters")
+        if (letters[ends[ends < len(letters)]] & 0xC0 == 0x80).any():
+            raise ValueError("the ends of the keys divide a letter")
         found = cls()
         found._letters.extend(letters.astype(np.uint8).tobytes())
+        found._letters.decode("utf-8", "surrogatepass")
         found._ends.frombytes(ends.astype(np.int64).tobytes())
         return found
 

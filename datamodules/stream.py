@@ -26,6 +26,8 @@ MAX_WORKERS = 256
 """Reading processes of a rank."""
 _TOGETHER = 1 << 20
 """Bytes of pictures that are assembled at once."""
+_RESIZED_AT_ONCE = 16
+"""Pictures. More cost no less, and until then they may be four times as large as the model's."""
 
 
 class StreamItem(NamedTuple):
@@ -44,7 +46,7 @@ class Sample(NamedTuple):
 
     key: str
     picture: npt.NDArray[np.uint8]
-    """``(Q, Q, 3)``, not yet resized."""
+    """``(S, S, 3)``."""
     value: Any
     """What goes with the picture: a caption or a label."""
 
@@ -171,8 +173,8 @@ class ShardStream(IterableDataset[StreamItem], ABC):
 
     def stack(self, samples: Sequence[Sample]) -> Tensor:
         """Pictures as ``(N, 3, S, S)`` uint8, in channels-last memory."""
-        pictures = resized([sample.picture for sample in samples], self.image_size)
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        stacked = np.stack([sample.picture for sample in samples])
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
     def read(self, shard: int, position: int) -> Sample:
         """Read and decode a sample.
@@ -180,9 +182,7 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         Raises:
             BadSample: If it is unusable.
         """
-        data, picture = self.shards.read_members(shard, position, self.shards.required, "picture")
-        value = self.decode_value(data)
-        return Sample(self.shards.key(shard, position), decode_square(picture, self.image_size), value)
+        return self._resized([self._decoded(shard, position)])[0]
 
     def read_keys(self, keys: Sequence[str]) -> list[Sample]:
         """Read and decode the samples with these keys, in their order.
@@ -191,7 +191,8 @@ class ShardStream(IterableDataset[StreamItem], ABC):
             UserMistake: If a key is not in the shards, or a sample is unusable.
         """
         positions = self.shards.locate(keys)
-        samples = []
+        samples: list[Sample] = []
+        decoded: list[Sample] = []
         for key in keys:
             if key not in positions:
                 raise UserMistake(
@@ -199,13 +200,27 @@ class ShardStream(IterableDataset[StreamItem], ABC):
                     "are not the shards that it began with"
                 )
             try:
-                samples.append(self.read(*positions[key]))
+                decoded.append(self._decoded(*positions[key]))
             except BadSample as error:
                 fault = self._report(error, *positions[key])
                 raise UserMistake(
                     f"a sample that is needed cannot be used: {fault}; leave it out by data.exclude"
                 ) from error
-        return samples
+            if len(decoded) == _RESIZED_AT_ONCE:
+                samples += self._resized(decoded)
+                decoded = []
+        return samples + self._resized(decoded)
+
+    def _decoded(self, shard: int, position: int) -> Sample:
+        """A sample whose picture is not resized yet."""
+        data, picture = self.shards.read_members(shard, position, self.shards.required, "picture")
+        value = self.decode_value(data)
+        return Sample(self.shards.key(shard, position), decode_square(picture, self.image_size), value)
+
+    def _resized(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Resize the pictures of some samples."""
+        pictures = resized([sample.picture for sample in samples], self.image_size)
+        return [sample._replace(picture=picture) for sample, picture in zip(samples, pictures, strict=True)]
 
     def _report(self, error: BadSample, shard: int, position: int) -> BadSampleReport:
         key, path = self.shards.key(shard, position), self.shards.name(shard)
@@ -213,11 +228,12 @@ class ShardStream(IterableDataset[StreamItem], ABC):
 
     def _load(self, share: Share, positions: Positions, spares: int, may_be_bad: int) -> _Loaded:
         samples: list[Sample] = []
+        decoded: list[Sample] = []
         reports: list[BadSampleReport] = []
         queue = positions.tolist()
         for shard, position in queue:  # grows by a replacement for each bad sample
             try:
-                samples.append(self.read(shard, position))
+                decoded.append(self._decoded(shard, position))
             except BadSample as error:
                 reports.append(self._report(error, shard, position))
                 if len(reports) > may_be_bad:
@@ -226,7 +242,10 @@ class ShardStream(IterableDataset[StreamItem], ABC):
                 if spare is not None:
                     spares += 1
                     queue.extend(spare.tolist())
-        return _Loaded(samples, reports, spares)
+            if len(decoded) == _RESIZED_AT_ONCE:
+                samples += self._resized(decoded)
+                decoded = []
+        return _Loaded(samples + self._resized(decoded), reports, spares)
 
 
 def _rows(batch: dict[str, Any], start: int, end: int) -> dict[str, Any]:

@@ -60,6 +60,12 @@ def test_ends_that_divide_nothing_are_refused(ends: list[int]) -> None:
         KeyList.of({"letters": np.frombuffer(b"ab", np.uint8), "ends": np.array(ends, np.int64)})
 
 
+@pytest.mark.parametrize(("letters", "ends"), [("ü".encode(), [1, 2]), (b"\xff\xff", [1, 2])])
+def test_what_is_no_text_is_refused_at_once(letters: bytes, ends: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"divide a letter|can't decode"):
+        KeyList.of({"letters": np.frombuffer(letters, np.uint8), "ends": np.array(ends, np.int64)})
+
+
 def test_a_key_takes_its_letters_and_eight_bytes() -> None:
     tracemalloc.start()
     try:

@@ -87,6 +87,8 @@ def resized(squares: Sequence[npt.NDArray[np.uint8]], side: int) -> npt.NDArray[
     Returns:
         ``(N, S, S, 3)``.
     """
+    if not squares:
+        return np.empty((0, side, side, 3), dtype=np.uint8)
     rows_of: defaultdict[int, list[int]] = defaultdict(list)
     for row, square in enumerate(squares):
         rows_of[len(square)].append(row)

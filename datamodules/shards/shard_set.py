@@ -42,7 +42,7 @@ class _OpenShard(NamedTuple):
     def read_keys(self) -> list[str]:
         """The keys of its samples."""
         every = self.found.keys
-        if len(self.positions) == len(every):
+        if len(self.positions) == len(every) and (not len(every) or self.positions[-1] == len(every) - 1):
             return list(every)
         return [every[position] for position in self.positions.tolist()]
 

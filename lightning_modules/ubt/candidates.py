@@ -71,7 +71,7 @@ def candidates(
     pushed: list[Indices] = []
     words: list[Indices] = []
     judged: list[Judged] = []
-    doubtful: list[Indices] = []
+    is_doubtful = np.zeros(max((len(scores) for scores in suspicion.values()), default=0), dtype=np.bool_)
     for word, group in groups.items():
         if len(group) < 8:
             continue
@@ -81,7 +81,7 @@ def candidates(
         role: dict[int, bool] = {}
         # Evidence that pushes comes first, so that it pushes the same pairs whatever else there is.
         for name in sorted(rankings, key=lambda name: name in judged_only):
-            doubtful.append(rankings[name][: int(doubtful_share * len(rankings[name]))])
+            is_doubtful[rankings[name][: int(doubtful_share * len(rankings[name]))]] = True
             for index, pair in enumerate(rankings[name][:most].tolist()):
                 role.setdefault(pair, name not in judged_only and index % 2 == 0)
         chosen = np.array(sorted(pair for pair, is_chosen in role.items() if is_chosen), dtype=np.int64)
@@ -97,8 +97,8 @@ def candidates(
             judged.append(Judged(word, name, foremost[~is_pushed], np.sort(others), foremost[is_pushed], deeper))
     empty = np.zeros(0, dtype=np.int64)
     every = np.concatenate([empty, *pushed])
-    doubtful += [every, *(pairs for each in judged for pairs in (each.pairs, each.next))]
-    return Candidates(every, np.concatenate([empty, *words]), judged, np.unique(np.concatenate(doubtful)))
+    is_doubtful[np.concatenate([every, *(pairs for each in judged for pairs in (each.pairs, each.next))])] = True
+    return Candidates(every, np.concatenate([empty, *words]), judged, np.flatnonzero(is_doubtful))
 
 
 def _ranked(group: Indices, scores: Scores) -> Indices:
