@@ -166,15 +166,19 @@ def test_the_index_is_read_from_the_cache_until_the_file_changes(
 ) -> None:
     (path,) = write_pairs([4])
     first = index.index_shard(path)
+    assert index.index_shard(path) is first  # as long as somebody holds it
+    keys, offsets = list(first.keys), first.offsets.copy()
+    del first
     scans: list[str] = []
     scan = index._scan
     monkeypatch.setattr(index, "_scan", lambda path, *rest: scans.append(path) or scan(path, *rest))  # type: ignore[func-returns-value]
     again = index.index_shard(path)
     assert scans == []
-    assert again.keys == first.keys
-    np.testing.assert_array_equal(again.offsets, first.offsets)
+    assert again.keys == keys
+    np.testing.assert_array_equal(again.offsets, offsets)
     os.utime(path, ns=(0, 0))
-    assert index.index_shard(path).keys == first.keys
+    assert index.index_shard(path) is not again
+    assert index.index_shard(path).keys == keys
     assert scans == [path]
 
 
@@ -184,6 +188,29 @@ def test_a_broken_cache_is_scanned_again(write_pairs: Callable[..., list[str]]) 
     for cached in index.cache_folder("index").iterdir():
         cached.write_bytes(cached.read_bytes()[:100])
     assert len(index.index_shard(path).keys) == 4
+
+
+def test_keys_that_a_cached_index_cannot_hold_are_scanned_again(write_pairs: Callable[..., list[str]]) -> None:
+    (path,) = write_pairs([4])
+    keys = list(index.index_shard(path).keys)
+    (cached,) = index.cache_folder("index").iterdir()
+    with np.load(cached) as arrays:
+        changed = {**arrays, "ends": arrays["ends"][::-1].copy()}
+    with cached.open("wb") as handle:
+        np.savez(handle, **changed)
+    assert index.index_shard(path).keys == keys
+
+
+def test_a_part_that_is_as_long_as_its_shard_has_become_has_no_other_keys(
+    tmp_path: Path, write_shard: Callable[..., str]
+) -> None:
+    def shard(keys: str) -> str:
+        return write_shard(tmp_path / "0.tar", [(key, {"jpg": b"x", "txt": b"x"}) for key in keys])
+
+    part = ShardSet([shard("abcdefgh")]).select(["a", "e", "h"])
+    shard("abc")
+    with pytest.raises(IndexError):
+        list(part.keys())
 
 
 def test_selection_restricts_to_keys(write_pairs: Callable[..., list[str]]) -> None:
