@@ -50,10 +50,10 @@ class Session:
         tables = Path(out, spec.name if part is None else f"{spec.name}-{part}")
         self.paths = BenchPaths(Path(out, shared), Path(cells, shared), tables, spec.data)
         self._grid = part_of(expand(spec), spec, part)
-        chosen = chosen_cells(self._grid, only)
-        self._stale = {cell.id for cell in chosen if self.paths.stale(cell)}
+        self._chosen = chosen_cells(self._grid, only)
+        self._stale = {cell.id for cell in self._chosen if self.paths.stale(cell)}
         self._anew = self._stale if rerun == "stale" else set[str]()
-        self._due = due(chosen, self.paths, self._anew)
+        self._due = due(self._chosen, self.paths, self._anew)
         again = [*([] if rerun is None else ["--rerun", rerun]), *([] if part is None else ["--part", part])]
         self._options = ["--out", out, "--cells", cells, *again]
         self._console.print(f"{spec.name}: {len(self._grid)} cells, {len(self._due)} to run", highlight=False)
@@ -79,9 +79,9 @@ class Session:
             sys.exit(128 + stopped.number)
 
     def list_cells(self) -> None:
-        """Print each cell with its state."""
+        """Print each chosen cell with its state."""
         ids = {cell.id for cell in self._due}
-        for cell in self._grid:
+        for cell in self._chosen:
             state = "to run" if cell.id in ids else "stale " if cell.id in self._stale else "done  "
             self._console.print(f"{state}  {cell.name}", markup=False, highlight=False)
 

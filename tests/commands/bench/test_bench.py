@@ -205,6 +205,9 @@ def test_cells_are_listed_and_chosen_by_name(folder: Path) -> None:
     listed = finish(start(folder, spec, "--run", "false"))
     assert "to run  BadNet-seed0" in listed
     assert "to run  BadNet-seed1" in listed
+    chosen = finish(start(folder, spec, "--run", "false", "--only", "BadNet-seed0"))
+    assert "to run  BadNet-seed0" in chosen
+    assert "BadNet-seed1" not in chosen  # it would pass for one that is done
     assert not (folder / "runs").exists()
     process = start(folder, spec, "--only", "BadNet-seed9")
     assert "there is no cell BadNet-seed9" in finish(process)
