@@ -48,7 +48,7 @@ def worth(of_attacks: dict[str, dict[str, str]], attacks: list[str]) -> float:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--cells", type=Path, default=ROOT / "benchmarks/cells/reference", help="folder of the records")
+    parser.add_argument("--cells", type=Path, default=ROOT / "benchmarks/cells/reference_tries", help="folder of the records")
     arguments = parser.parse_args()
     names = methods(ROOT / "configs/bench")
     found = tried(arguments.cells, names)
