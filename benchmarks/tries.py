@@ -48,7 +48,8 @@ def worth(of_attacks: dict[str, dict[str, str]], attacks: list[str]) -> float:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--cells", type=Path, default=ROOT / "benchmarks/cells/reference_tries", help="folder of the records")
+    records = ROOT / "benchmarks/cells/reference_tries"
+    parser.add_argument("--cells", type=Path, default=records, help="folder of the records")
     arguments = parser.parse_args()
     names = methods(ROOT / "configs/bench")
     found = tried(arguments.cells, names)
@@ -59,7 +60,11 @@ def main() -> None:
     for method in sorted(found, key=names.index, reverse=True):
         settings = found[method]
         common = [attack for attack in every if all(attack in tried_on for tried_on in settings.values())]
-        best = max(settings, key=lambda setting: worth(settings[setting], common)) if common else None
+        best = (
+            max(settings, key=lambda setting: worth(settings[setting], common))
+            if common and len(settings) > 1
+            else None
+        )
         for setting, tried_on in settings.items():
             cells = [_shown(tried_on[attack]) if attack in tried_on else "" for attack in every]
             name = f"**{setting}**" if setting == best else setting
