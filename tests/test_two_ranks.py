@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from untrigger.datamodules.generated import write_generated_data
+from untrigger.key_list import KeyList
 from untrigger.lightning_modules.ubt import DetailMargin
 
 COMMON = """
@@ -88,8 +89,9 @@ def test_two_ranks_agree_on_the_suspects_of_the_whole_data(tmp_path: Path) -> No
     untrigger("fit", *common, "--trainer.devices", "2", "--trainer.strategy", "ddp", *root(two), *eval_batch(37))
     untrigger("fit", *common, "--trainer.devices", "1", *root(one), *eval_batch(37), "--data.batch_size", "16")
     found = [torch.load(run / "last.ckpt", weights_only=True)["ubt"]["findings"] for run in (two, one)]
-    assert found[0]["keys"] == found[1]["keys"]
-    assert len(set(found[0]["keys"])) == 75
+    keys = [KeyList.of(each["keys"]) for each in found]
+    assert keys[0] == keys[1]
+    assert len(set(keys[0])) == 75
     # Batch norm sees half of a batch on each rank while it overfits; the poisoned model knows no ranks.
     for name in ("poisoned", "poisoned/word", f"poisoned/{DetailMargin().name}"):
         torch.testing.assert_close(found[0]["seen"][name], found[1]["seen"][name])
