@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -20,29 +20,32 @@ ROOT = Path(__file__).parent.parent
 FIGURES = {"CA": "clean_accuracy", "ASR": "attack_success_rate", "under the trigger": "non_target_triggered_accuracy"}
 
 
-def methods(folder: Path) -> list[str]:
-    """The names of the defences, the longest first."""
-    bench = yaml.safe_load((folder / "reference.yaml").read_text())
-    return sorted(bench["defences"], key=len, reverse=True)
+Figures = Mapping[str, str]
+"""Of a record, by the column's name."""
 
 
-def tried(cells: Path, names: list[str]) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
+def tried(cells: Path, names: Sequence[str]) -> dict[str, dict[str, dict[str, Figures]]]:
     """By method, setting and attack, the figures of a record."""
-    found: dict[str, dict[str, dict[str, dict[str, str]]]] = {}
-    for path in sorted(cells.glob("*-frog-seed1--*.json")):
-        record: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, dict[str, dict[str, Figures]]] = {}
+    for path in sorted(cells.glob("*--*.json")):
+        record = json.loads(path.read_text())
         method = next((name for name in names if record["defence"].startswith(f"{name}-")), None)
         if method is not None:
             setting = record["defence"].removeprefix(f"{method}-")
-            attack = record["attack"].removesuffix("-frog")
-            found.setdefault(method, {}).setdefault(setting, {})[attack] = record["results"][-1]
+            found.setdefault(method, {}).setdefault(setting, {})[record["attack"]] = record["results"][-1]
     return found
 
 
-def worth(of_attacks: dict[str, dict[str, str]], attacks: list[str]) -> float:
-    """What a setting is chosen by."""
-    kept = ("clean_accuracy", "non_target_triggered_accuracy")
-    return sum(float(of_attacks[attack][figure]) for attack in attacks for figure in kept) / len(attacks)
+def taken(settings: Mapping[str, Mapping[str, Figures]]) -> str | None:
+    """The setting of a method that is taken; None where there is nothing to choose by."""
+    attacks = set.intersection(*(set(tried_on) for tried_on in settings.values()))
+    if len(settings) < 2 or not attacks:
+        return None
+    return max(settings, key=lambda setting: sum(_worth(settings[setting][attack]) for attack in attacks))
+
+
+def _worth(figures: Figures) -> float:
+    return float(figures["clean_accuracy"]) + float(figures["non_target_triggered_accuracy"])
 
 
 def main() -> None:
@@ -51,27 +54,21 @@ def main() -> None:
     records = ROOT / "benchmarks/cells/reference_tries"
     parser.add_argument("--cells", type=Path, default=records, help="folder of the records")
     arguments = parser.parse_args()
-    names = methods(ROOT / "configs/bench")
+    names = list(yaml.safe_load((ROOT / "configs/bench/reference.yaml").read_text())["defences"])
     found = tried(arguments.cells, names)
     every = sorted({attack for settings in found.values() for tried_on in settings.values() for attack in tried_on})
     columns = [f"{attack}: {' / '.join(FIGURES)}" for attack in every]
     print("| method | setting |", " | ".join(columns), "|")
     print("|---|---|" + "---|" * len(columns))
-    for method in sorted(found, key=names.index, reverse=True):
-        settings = found[method]
-        common = [attack for attack in every if all(attack in tried_on for tried_on in settings.values())]
-        best = (
-            max(settings, key=lambda setting: worth(settings[setting], common))
-            if common and len(settings) > 1
-            else None
-        )
-        for setting, tried_on in settings.items():
+    for method in sorted(found, key=names.index):
+        best = taken(found[method])
+        for setting, tried_on in found[method].items():
             cells = [_shown(tried_on[attack]) if attack in tried_on else "" for attack in every]
             name = f"**{setting}**" if setting == best else setting
             print(f"| {method} | {name} |", " | ".join(cells), "|")
 
 
-def _shown(figures: dict[str, str]) -> str:
+def _shown(figures: Figures) -> str:
     return " / ".join(f"{100 * float(figures[figure]):.1f}" for figure in FIGURES.values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,14 +177,6 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         stacked = np.stack([sample.picture for sample in samples])
         return torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
-    def read(self, shard: int, position: int) -> Sample:
-        """Read and decode a sample.
-
-        Raises:
-            BadSample: If it is unusable.
-        """
-        return self._resized([self._decoded(shard, position)])[0]
-
     def read_keys(self, keys: Sequence[str]) -> list[Sample]:
         """Read and decode the samples with these keys, in their order.
 
@@ -191,25 +184,23 @@ class ShardStream(IterableDataset[StreamItem], ABC):
             UserMistake: If a key is not in the shards, or a sample is unusable.
         """
         positions = self.shards.locate(keys)
-        samples: list[Sample] = []
-        decoded: list[Sample] = []
-        for key in keys:
-            if key not in positions:
-                raise UserMistake(
-                    f"the training shards have no sample {key!r:.80}, which this run has met before or was given: they "
-                    "are not the shards that it began with"
-                )
-            try:
-                decoded.append(self._decoded(*positions[key]))
-            except BadSample as error:
-                fault = self._report(error, *positions[key])
-                raise UserMistake(
-                    f"a sample that is needed cannot be used: {fault}; leave it out by data.exclude"
-                ) from error
-            if len(decoded) == _RESIZED_AT_ONCE:
-                samples += self._resized(decoded)
-                decoded = []
-        return samples + self._resized(decoded)
+
+        def decoded() -> Iterator[Sample]:
+            for key in keys:
+                if key not in positions:
+                    raise UserMistake(
+                        f"the training shards have no sample {key!r:.80}, which this run has met before or was given: "
+                        "they are not the shards that it began with"
+                    )
+                try:
+                    yield self._decoded(*positions[key])
+                except BadSample as error:
+                    fault = self._report(error, *positions[key])
+                    raise UserMistake(
+                        f"a sample that is needed cannot be used: {fault}; leave it out by data.exclude"
+                    ) from error
+
+        return self._resized(decoded())
 
     def _decoded(self, shard: int, position: int) -> Sample:
         """A sample whose picture is not resized yet."""
@@ -217,35 +208,38 @@ class ShardStream(IterableDataset[StreamItem], ABC):
         value = self.decode_value(data)
         return Sample(self.shards.key(shard, position), decode_square(picture, self.image_size), value)
 
-    def _resized(self, samples: Sequence[Sample]) -> list[Sample]:
-        """Resize the pictures of some samples."""
-        pictures = resized([sample.picture for sample in samples], self.image_size)
-        return [sample._replace(picture=picture) for sample, picture in zip(samples, pictures, strict=True)]
+    def _resized(self, decoded: Iterator[Sample]) -> list[Sample]:
+        """The samples with their pictures resized, some at once, as they are decoded."""
+        samples: list[Sample] = []
+        while some := list(islice(decoded, _RESIZED_AT_ONCE)):
+            pictures = resized([sample.picture for sample in some], self.image_size)
+            samples += [sample._replace(picture=picture) for sample, picture in zip(some, pictures, strict=True)]
+        return samples
 
     def _report(self, error: BadSample, shard: int, position: int) -> BadSampleReport:
         key, path = self.shards.key(shard, position), self.shards.name(shard)
         return BadSampleReport(error.kind, error.detail, key, path)
 
     def _load(self, share: Share, positions: Positions, spares: int, may_be_bad: int) -> _Loaded:
-        samples: list[Sample] = []
-        decoded: list[Sample] = []
         reports: list[BadSampleReport] = []
-        queue = positions.tolist()
-        for shard, position in queue:  # grows by a replacement for each bad sample
-            try:
-                decoded.append(self._decoded(shard, position))
-            except BadSample as error:
-                reports.append(self._report(error, shard, position))
-                if len(reports) > may_be_bad:
-                    break
-                spare = share.spare(spares)
-                if spare is not None:
-                    spares += 1
-                    queue.extend(spare.tolist())
-            if len(decoded) == _RESIZED_AT_ONCE:
-                samples += self._resized(decoded)
-                decoded = []
-        return _Loaded(samples + self._resized(decoded), reports, spares)
+
+        def decoded() -> Iterator[Sample]:
+            nonlocal spares
+            queue = positions.tolist()
+            for shard, position in queue:  # grows by a replacement for each bad sample
+                try:
+                    yield self._decoded(shard, position)
+                except BadSample as error:
+                    reports.append(self._report(error, shard, position))
+                    if len(reports) > may_be_bad:
+                        return
+                    spare = share.spare(spares)
+                    if spare is not None:
+                        spares += 1
+                        queue.extend(spare.tolist())
+
+        samples = self._resized(decoded())
+        return _Loaded(samples, reports, spares)
 
 
 def _rows(batch: dict[str, Any], start: int, end: int) -> dict[str, Any]:

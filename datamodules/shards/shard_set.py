@@ -42,7 +42,7 @@ class _OpenShard(NamedTuple):
     def read_keys(self) -> list[str]:
         """The keys of its samples."""
         every = self.found.keys
-        if len(self.positions) == len(every) and (not len(every) or self.positions[-1] == len(every) - 1):
+        if len(self.positions) == len(every):
             return list(every)
         return [every[position] for position in self.positions.tolist()]
 
@@ -323,6 +323,9 @@ class ShardSet:
             return opened
         file, found = self._opened(shard)
         positions = found.complete(self.required) if self._selected is None else self._selected[shard]
+        if len(positions) and positions[-1] >= len(found.keys):
+            os.close(file)
+            raise UserMistake(f"shard {self.name(shard)} was replaced by one of fewer samples since this run began")
         if self.counted and len(positions) > self.counts[shard]:
             log.warning(
                 "shard %s has %d samples, not %d as counted: those beyond are never read",
