@@ -78,7 +78,7 @@ def index_shard(path: str) -> ShardIndex:
 
 
 def scan_or_read(path: str, cached: Path, name: str) -> ShardIndex:
-    """Read a shard's index from a file where it has been kept, or scan the shard and keep its index there.
+    """The index of a shard: one that somebody holds, or from a file where it is kept, or scanned and kept there.
 
     Args:
         path: An uncompressed tar.
