@@ -33,10 +33,12 @@ def hook(name: str) -> Any:
     return module
 
 
-def record(folder: Path, cell: str, accuracy: float, *, defence: str | None = None, **more: Any) -> None:
+def record(
+    folder: Path, cell: str, accuracy: float, *, defence: str | None = None, seconds: str = "", **more: Any
+) -> None:
     result = {"dataset": "test", "attack": "BadNet", "defence": defence or "none", "seed": "1"}
     result |= {"clean_accuracy": str(accuracy), "attack_success_rate": "0.5", "triggered_accuracy": ""}
-    result |= {"non_target_triggered_accuracy": str(accuracy / 2)}
+    result |= {"non_target_triggered_accuracy": str(accuracy / 2), "seconds": seconds}
     known = {"cell": cell, "attack": "patch", "defence": defence, "results": [result], "needs": {}}
     folder.mkdir(exist_ok=True)
     (folder / f"{cell}.json").write_text(json.dumps(known | {"peak_memory_mb": 1, "date": "2026-01-02"} | more))
@@ -71,6 +73,36 @@ def test_the_page_has_a_section_for_each_grid_the_newest_first_and_other_pages_s
     assert [line for line in page.splitlines() if line.startswith("#")] == ["## two", "## one"]
     assert "Made 2026-01-02, in part by code that is not recorded (**stale**)." in page
     assert records.on_page_markdown("another page") == "another page"
+
+
+def test_a_method_has_its_rows_of_the_reporting_target_and_what_was_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(DOCS / "hooks")
+    rows = hook("method_rows")
+    monkeypatch.setattr(rows, "CELLS", tmp_path)
+    grid, success = tmp_path / rows.GRID, {"highest": {"val/attack_success_rate": 0.25}}
+    record(grid, "patch-dog-seed1-0123abcd", 0.9, attack="patch-dog")
+    record(grid, "patch-dog-seed1--twin-0123abce", 0.8, attack="patch-dog", needs={"twin": "clean-seed1-01234567"})
+    record(grid, "patch-dog-seed1--twin--rebound-0123abca", 0.8, attack="patch-dog", needs={"twin": "x"}, **success)
+    record(grid, "patch-dog-seed1--PAR-0123abcf", 0.6, attack="patch-dog", defence="PAR", seconds="90")
+    record(grid, "patch-dog-seed1--PAR--rebound-0123abcc", 0.6, attack="patch-dog", defence="PAR", **success)
+    record(grid, "patch-frog-seed1--PAR-0123abcf", 0.1, attack="patch-frog", defence="PAR")  # chosen on
+    section = rows.on_page_markdown("before\n<!-- rows of PAR -->\nafter")
+    (ours,) = [line for line in section.splitlines() if line.startswith("| patch")]
+    assert ours == "| patch | 90.0 → 60.0 | 50.0 → 50.0 (50.0) | 45.0 → 30.0 (40.0) | 75.0 | 25.0 (25.0) | 90 |"
+    assert "| WaNet | RN50, finetuned with poison | 53 to 54 | 0.0 | [2412.00727]" in section
+    assert section.startswith("before\n## What it did\n")
+    assert section.endswith("after")
+    assert rows.on_page_markdown("before\n<!-- rows of no method -->") == "before\n"
+    assert rows.section("RVPT").startswith("## What was published")
+
+
+def test_every_method_asks_for_its_rows_by_a_name_that_the_reference_has() -> None:
+    asked = {re.search(r"rows of (.+?) -->", page.read_text()) for page in (DOCS / "methods").glob("*.md")}
+    names = {match[1] for match in asked if match}
+    spec = yaml.safe_load((ROOT / "configs" / "bench" / "reference.yaml").read_text())
+    assert names == {*spec["defences"], "RVPT"}
 
 
 def test_the_home_page_is_the_readme_with_links_from_where_it_is() -> None:
