@@ -26,17 +26,18 @@ def bfloat16_speedup() -> float:
         torch.set_num_threads(threads)
 
 
-def slow_precision(precision: str) -> str | None:
+def slow_precision(precision: str, instead: str = "--trainer.precision 32-true") -> str | None:
     """What a user should know who asked for a precision that this processor only emulates; None if there is nothing.
 
     Args:
-        precision: As ``Trainer(precision=...)`` has it, for a run on a CPU.
+        precision: As ``Trainer(precision=...)`` has it, for a run on a CPU: ``16-mixed`` is ``bf16-mixed`` there.
+        instead: The option that is faster.
     """
-    if not precision.startswith("bf16") or (speedup := bfloat16_speedup()) >= _EMULATED:
+    if not precision.startswith(("bf16", "16-mixed")) or (speedup := bfloat16_speedup()) >= _EMULATED:
         return None
     return (
         f"this processor emulates bfloat16: a product of matrices takes {1 / speedup:.1f} times as long as in float32; "
-        "--trainer.precision 32-true is faster here"
+        f"{instead} is faster here"
     )
 
 

@@ -43,6 +43,9 @@ def run_trainer(
 ) -> UntriggerCLI:
     """Run a method of the trainer.
 
+    Where the package chose the config, and this processor only emulates the number format that it names, the run is in
+    ``32-true``.
+
     Args:
         subcommand: ``fit`` or ``predict``.
         config: Its path below the package's ``configs/``, or of a file of the user's; None where the overrides say all.
@@ -55,7 +58,10 @@ def run_trainer(
     Raises:
         UserMistake: If the config is of another model. Then nothing has run.
     """
+    import torch
+
     from ..lightning_cli import UntriggerCLI  # the command line imports the commands
+    from ..number_formats import slow_precision
 
     class OfKind(UntriggerCLI):
         """Refuses other models before it runs."""
@@ -71,6 +77,9 @@ def run_trainer(
     sys.argv = sys.argv[:1]
     if config is None:
         return OfKind([subcommand, *overrides])
+    ours = not Path(config).is_absolute()
+    if ours and not torch.cuda.is_available() and slow_precision("bf16-mixed"):
+        overrides = ["--trainer.precision", "32-true", *overrides]
     with as_file(files("untrigger") / "configs" / config) as path:  # an absolute path stays what it is
         return OfKind([subcommand, "--config", str(path), *overrides])
 

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from rich.console import Console
 
 from ...contracts import UserMistake
+from ...number_formats import slow_precision
 from .console import ConsoleProgress
-from .grid import expand
+from .grid import Cell, expand, read_config
 from .runner import BenchPaths, BenchStopped, due, run_cells
 from .selection import chosen_cells, part_of
 from .slurm import submit
@@ -70,6 +72,8 @@ class Session:
         Raises:
             SystemExit: If a signal asked for it.
         """
+        for line in slow_precisions(self._due):
+            self._console.print(line, markup=False, highlight=False)
         records = [record for cell in self._grid if (record := self.paths.finished(cell)) is not None]
         try:
             with ConsoleProgress(self._console, self._due, records, jobs) as progress:
@@ -106,6 +110,27 @@ class Session:
     def write_tables(self) -> None:
         """Make the tables and the report of the cells that are finished."""
         write_tables(self._grid, self.paths, self._console)
+
+
+def slow_precisions(cells: Sequence[Cell]) -> set[str]:
+    """What a user should know before runs in a number format that this processor only emulates, which take far longer.
+
+    Args:
+        cells: What is to run.
+    """
+    if torch.cuda.is_available():
+        return set()
+    asked = {precision_of(cell) for cell in cells}
+    lines = (slow_precision(each, "--every.trainer '{precision: 32-true}'") for each in asked)
+    return {line for line in lines if line is not None}
+
+
+def precision_of(cell: Cell) -> str:
+    """The precision of a cell's run, as ``Trainer(precision=...)`` has it."""
+    flag = "--trainer.precision"
+    if flag in cell.arguments:
+        return cell.arguments[cell.arguments.index(flag) + 1]
+    return str((read_config(cell.config).get("trainer") or {}).get("precision", "32-true"))
 
 
 def _plain(value: Any) -> Any:

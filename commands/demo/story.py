@@ -7,13 +7,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from ...contracts import UserMistake
 from ...datamodules.generated import write_generated_data
-from ...number_formats import slow_precision
 from ...run_folder.manifest import MANIFEST
 from ...run_folder.results import RESULTS, read_results, write_results
 from ...tables import number
@@ -95,8 +93,6 @@ def _run(stage: str, folder: Path, seed: int, label: str) -> None:
     arguments = ["--seed_everything", str(seed), "--data.zero_shot", str(folder / "shapes")]
     arguments += [*_overrides(stage, folder), "--trainer.default_root_dir", str(folder / stage)]
     arguments += ["--progress_bar.label", label]
-    if not torch.cuda.is_available() and slow_precision("bf16-mixed"):
-        arguments += ["--trainer.precision", "32-true"]
     run_trainer("fit", f"demo/{stage}.yaml", arguments)
 
 
