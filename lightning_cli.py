@@ -200,6 +200,7 @@ class UntriggerCLI(LightningCLI):
         first = rank_zero_only.rank == 0 and not trainer["fast_dev_run"]  # type: ignore[attr-defined]
         if fits and first:
             self._alone.enter_context(held_folder(folder))
+            self._alone.callback(_drop_empty_log, folder)
         if fits and first and not checkpoint and not requeued and Path(folder, CONFIG).exists():
             raise UserMistake(
                 f"{folder} already holds a run: continue it with --ckpt_path {folder}/last.ckpt, "
@@ -320,6 +321,13 @@ def _loggers(folder: str) -> list[Logger]:
     sessions = len(list(Path(folder).glob("**/metrics.csv")))
     version = f"resumed-{sessions}" if sessions else ""
     return [CSVLogger(folder, name="", version=version), TensorBoardLogger(folder, name="", version=version)]
+
+
+def _drop_empty_log(folder: str) -> None:
+    """Of a run that a mistake ended before it began, TensorBoard's file would be left, with nothing in it."""
+    if not Path(folder, CONFIG).exists():
+        for events in Path(folder).glob(f"events.out.tfevents.*.{os.getpid()}.*"):
+            events.unlink(missing_ok=True)
 
 
 def _new_run_folder(command: str, until_the_end: ExitStack) -> str:

@@ -55,7 +55,7 @@ def held_folder(folder: str | os.PathLike[str], option: str = "--trainer.default
 
 @contextmanager
 def claimed_folder(wanted: str) -> Iterator[Path]:
-    """Make a new folder, which goes again after the block if nothing was written to it.
+    """Make a new folder, which goes again after the block if nothing was written to it, and so does the one around it.
 
     Args:
         wanted: Its name; it gets a number where another run has taken that.
@@ -63,12 +63,16 @@ def claimed_folder(wanted: str) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be made.
     """
+    around = Path(wanted).parent
+    there = around.exists()
     folder = _new(Path(wanted))
     try:
         yield folder
     finally:
         with suppress(OSError):  # it holds something
             folder.rmdir()
+            if not there:
+                around.rmdir()
 
 
 def _new(wanted: Path) -> Path:

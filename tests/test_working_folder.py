@@ -55,6 +55,28 @@ def test_a_misspelt_class_and_module_are_reported(mark: Path, monkeypatch: pytes
     assert sys.path[-1] == str(mark.parent)
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_a_run_that_a_mistake_ends_before_it_begins_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["untrigger"])
+    monkeypatch.setenv("UNTRIGGER_RUN", "")
+    monkeypatch.delenv("UNTRIGGER_RUN")
+    module = ["--model", "PoisonedCLIP", "--model.encoder", "small:nano-32", "--data", "ImageTextDataModule"]
+    folder = ["--trainer.default_root_dir", "mine/run"] if given else []
+    module += ["--trainer.max_epochs", "1"]
+    if given:
+        Path("mine", "run").mkdir(parents=True)
+        Path("mine", "run", "events.out.tfevents.1.host.2.0").write_text("of another")
+    with pytest.raises(UserMistake, match=r"missing\.tar does not exist"):
+        cli.run(["fit", *module, "--data.train_shards", "missing.tar", *folder])
+    left = [path.as_posix() for path in Path().rglob("*") if path.is_file()]
+    assert left == (["mine/run/events.out.tfevents.1.host.2.0"] if given else [])
+    assert Path("mine").exists() == given
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "reported"),
     [
