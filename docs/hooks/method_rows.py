@@ -54,14 +54,14 @@ def from_to(before: str, after: str, beside: str = "") -> str:
     return f"{change} ({beside})" if change and beside else change
 
 
-def line(attack: str, before: Sequence[Row], rows: Sequence[Row]) -> str:
+def figures(attack: str, before: Sequence[Row], rows: Sequence[Row]) -> list[str]:
     """A row of the table: means over the runs of an attack and of what it was before."""
 
     def changed(column: str, beside: str | None = None) -> str:
         return from_to(percent(before, column), percent(rows, column), percent(rows, beside) if beside else "")
 
     seeds = len(rows)
-    cells = [
+    return [
         attack if seeds == 1 else f"{attack}, {seeds} seeds",
         changed("clean_accuracy"),
         changed("attack_success_rate", FLOOR),
@@ -70,7 +70,13 @@ def line(attack: str, before: Sequence[Row], rows: Sequence[Row]) -> str:
         from_to("", percent(rows, REBOUND), percent(rows, REBOUND_FLOOR)),
         f"{mean(float(row['seconds']) for row in rows):,.0f}",
     ]
-    return f"| {' | '.join(cells)} |"
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; a column without anything is left out."""
+    shown = [number for number in range(len(head)) if any(line[number] for line in lines)]
+    rows = [[line[number] for number in shown] for line in [head, ["---"] * len(head), *lines]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def measured(defence: str) -> str:
@@ -83,10 +89,8 @@ def measured(defence: str) -> str:
     for attack, defences in rows.items():
         for name, head in ((defence, ""), (f"{defence}-head", ", its head")):
             if name in defences:
-                lines.append(line(f"{attack}{head}", defences.get("none", []), defences[name]))
-    if not lines:
-        return ""
-    return "\n".join([f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|", *lines])
+                lines.append(figures(f"{attack}{head}", defences.get("none", []), defences[name]))
+    return table(HEAD, lines) if lines else ""
 
 
 def published(defence: str) -> str:
@@ -97,11 +101,16 @@ def published(defence: str) -> str:
         return ""
     head = ["attack", "model and data", "clean accuracy", "attack success", "source"]
     lines = [
-        f"| {row['attack']} | {row['setting']} | {from_to(row['clean_accuracy_before'], row['clean_accuracy'])} "
-        f"| {from_to(row['attack_success_before'], row['attack_success'])} | {row['source']} |"
+        [
+            row["attack"],
+            row["setting"],
+            from_to(row["clean_accuracy_before"], row["clean_accuracy"]),
+            from_to(row["attack_success_before"], row["attack_success"]),
+            row["source"],
+        ]
         for row in known
     ]
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
+    return table(head, lines)
 
 
 def section(defence: str) -> str:
