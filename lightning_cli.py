@@ -51,8 +51,9 @@ from .error_lines import OneLineErrors, user_message
 from .library_errors import refused_option
 from .number_formats import slow_precision
 from .own_modules import Imports, asked_imports, import_modules
-from .reading import reading, reason
+from .reading import reading, reason, shown
 from .run_folder.config import CONFIG
+from .run_folder.occupied import holds_run, lies_in
 from .run_lock import claimed_folder, held_folder
 from .slurm_tasks import settle_tasks
 from .trainer_options import settle_trainer
@@ -196,22 +197,22 @@ class UntriggerCLI(LightningCLI):
         if self.subcommand in ("validate", "test", "predict") and not checkpoint:
             rank_zero_info(f"{self.subcommand} has no --ckpt_path: {_weights_without_checkpoint(config)}")
         # SLURM starts a job again with the same command, after a requeue or when a node has failed.
-        requeued = fits and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+        requeued = fits and os.environ.get("SLURM_RESTART_COUNT", "").strip("0").isdecimal()
         first = rank_zero_only.rank == 0 and not trainer["fast_dev_run"]  # type: ignore[attr-defined]
         if fits and first:
             self._alone.enter_context(held_folder(folder))
             self._alone.callback(_drop_empty_log, folder)
-        if fits and first and not checkpoint and not requeued and Path(folder, CONFIG).exists():
-            raise UserMistake(
-                f"{folder} already holds a run: continue it with --ckpt_path {folder}/last.ckpt, "
-                "or give another --trainer.default_root_dir"
-            )
+        given = checkpoint
         if checkpoint == "last" or (requeued and not checkpoint):
             checkpoint = last_checkpoint(Path(folder))
+            if checkpoint is None:
+                rank_zero_info(f"{folder} has no checkpoint yet: the run starts from its beginning")
         elif checkpoint:
             checkpoint = whole_checkpoint(checkpoint)
         if checkpoint:
             check_checkpoint(checkpoint, fits)
+        if first and not requeued:
+            _check_folder(folder, given, fits)
         self._checkpoint: str | None = checkpoint
 
     def instantiate_classes(self) -> None:
@@ -321,6 +322,34 @@ def _loggers(folder: str) -> list[Logger]:
     sessions = len(list(Path(folder).glob("**/metrics.csv")))
     version = f"resumed-{sessions}" if sessions else ""
     return [CSVLogger(folder, name="", version=version), TensorBoardLogger(folder, name="", version=version)]
+
+
+def _check_folder(folder: str, checkpoint: str | None, fits: bool) -> None:
+    """See that a run does not write over what another one has left.
+
+    Raises:
+        UserMistake: If it would.
+    """
+    if not holds_run(Path(folder)):
+        return
+    # One that was stopped before its first checkpoint begins again so, and its log stays.
+    resumed = f"--ckpt_path {folder}/last.ckpt" if last_checkpoint(Path(folder)) else "--ckpt_path last"
+    named = checkpoint is not None and checkpoint not in ("last", *CHECKPOINT_NAMES)
+    another = named and not lies_in(str(checkpoint), Path(folder))
+    if fits and another:
+        raise UserMistake(
+            f"{folder} already holds a run, and {shown(str(checkpoint))} is not of it: give another "
+            "--trainer.default_root_dir"
+        )
+    if fits and checkpoint is None:
+        raise UserMistake(
+            f"{folder} already holds a run: continue it with {resumed}, or give another --trainer.default_root_dir"
+        )
+    if not fits and (another or checkpoint is None):
+        raise UserMistake(
+            f"{folder} holds a run, whose figures would be replaced by those of other weights: give {resumed}, or "
+            "another --trainer.default_root_dir"
+        )
 
 
 def _drop_empty_log(folder: str) -> None:

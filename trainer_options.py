@@ -29,6 +29,11 @@ def settle_trainer(trainer: MutableMapping[str, Any]) -> None:
     """
     if trainer["accumulate_grad_batches"] < 1:  # Lightning divides by it
         raise UserMistake(f"trainer.accumulate_grad_batches is {trainer['accumulate_grad_batches']}, not at least 1")
+    for option in ("val_check_interval", "check_val_every_n_epoch"):  # likewise
+        if trainer.get(option) == 0:
+            raise UserMistake(
+                f"trainer.{option} is 0, not above: to measure nothing on the way, give --trainer.limit_val_batches 0"
+            )
     if trainer["barebones"]:
         raise UserMistake(
             "trainer.barebones leaves out what a run is for, its checkpoints, logs and figures: it measures Lightning "

@@ -175,6 +175,12 @@ def test_what_is_refused_is_one_line_wherever_it_is_raised(options: tuple[str, .
     assert "\n" not in str(mistake.value)
 
 
+@pytest.mark.parametrize("option", ["val_check_interval", "check_val_every_n_epoch"])
+def test_a_validation_after_every_nothing_is_refused_before_the_run(option: str, fit: Fit) -> None:
+    with pytest.raises(UserMistake, match=rf"trainer\.{option} is 0, not above: to measure nothing on the way"):
+        fit(f"--trainer.{option}", "0")
+
+
 @pytest.mark.parametrize(
     ("strategy", "run"),
     [
