@@ -12,6 +12,7 @@ What a picture shows, where programs differ:
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,17 @@ _JPEG = b"\xff\xd8\xff"
 _START_OF_SCAN = b"\xff\xda"
 _OTHERS = ("PNG", "WEBP")
 """As Pillow calls them. It would open dozens of other formats, some of which run an interpreter."""
+UNSUPPORTED = "unsupported format"
+"""How the kind of fault begins of a picture that may be whole, but in a format that is not read."""
+_OTHER_FORMATS = {
+    "BMP": re.compile(rb"BM.{4}\0{4}", re.DOTALL),
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
+    "PNM": re.compile(rb"P[1-7]\s"),
+    "HEIC": re.compile(rb".{4}ftyp(hei|hev|mif1)", re.DOTALL),
+    "AVIF": re.compile(rb".{4}ftypavi", re.DOTALL),
+}
+"""By their names, how files begin."""
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 _NO_WHITE = ("I", "F")
 
@@ -49,8 +61,8 @@ def opened_picture(data: bytes) -> Iterator[Image.Image]:
         The picture, in whatever mode it has; ``as_rgb`` makes RGB of it.
 
     Raises:
-        BadSample: If it is no such file, has more than ``MAX_PIXELS`` pixels or far too many scans, or if the block
-            fails on it in whatever way.
+        BadSample: If it is no such file, as a BMP, a GIF or a TIFF is none, has more than ``MAX_PIXELS`` pixels or far
+            too many scans, or if the block fails on it in whatever way.
     """
     try:
         with _open(data) as picture:
@@ -60,6 +72,9 @@ def opened_picture(data: bytes) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # raised by Pillow when it opens
         raise BadSample("picture too large", str(error)) from None
     except UnidentifiedImageError:  # its message has no more than an address in memory
+        other = next((name for name, head in _OTHER_FORMATS.items() if head.match(data)), None)
+        if other is not None:
+            raise BadSample(f"{UNSUPPORTED} ({other})", "convert it to JPEG, PNG or WebP") from None
         raise BadSample("broken picture", f"it cannot be read as JPEG, PNG or WebP{looks_like(data)}") from None
     except Exception as error:  # a decoder on hostile bytes may raise anything
         raise BadSample("broken picture", str(error) or type(error).__name__) from None

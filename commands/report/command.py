@@ -21,10 +21,11 @@ def report(runs: list[str], out: str = "report.html") -> None:
 
     Args:
         runs: Run folders, in the order in which they are shown.
-        out: The file to write.
+        out: The file to write, in place of an earlier page or of nothing.
 
     Raises:
-        UserMistake: If no run is given, a folder is missing or holds no results, or the file cannot be written.
+        UserMistake: If no run is given, a folder is missing or holds no results, or the file cannot be written or is
+            no page.
     """
     with importing():
         from .document import write_report  # brings matplotlib along

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Template
 
 from ...contracts import UserMistake
+from ...reading import reading, shown
 from ...tables import number
 from ..pages import page_templates
 from ..summary import Figure, own_measures
@@ -16,6 +17,7 @@ from .records import records_of
 from .runs import read_runs
 
 _UNKNOWN = "\N{EN DASH}"
+_HEAD = b"<!doctype html>"
 _OPEN_RUNS = 3  # the details of more runs are folded
 
 
@@ -24,14 +26,16 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
 
     Args:
         runs: Run folders, in the order in which they are shown.
-        out: The file to write; its folder is made where it is missing. Figures go to ``figures/`` in that folder.
+        out: The file to write, in place of an earlier page or of nothing; its folder is made where it is missing.
+            Figures go to ``figures/`` in that folder.
 
     Raises:
         UserMistake: If no run is given, a folder is missing or holds no results, a file in it is not what it should be,
-            or the report cannot be written.
+            or the report cannot be written or would replace a file that is no page.
     """
     if not runs:
         raise UserMistake("no run folder is given: name at least one folder that holds a results.csv")
+    _check_replaceable(out)
     found = read_runs(runs)
     records = records_of(found)
     try:
@@ -55,6 +59,17 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise UserMistake(f"the report cannot be written to {out}: {error.strerror}") from error
+
+
+def _check_replaceable(out: Path) -> None:
+    """Check that no file but a page is replaced, such as a run's results."""
+    with reading("report", out):
+        if not out.is_file():
+            return
+        with out.open("rb") as stream:
+            head = stream.read(len(_HEAD)).lower()
+    if head not in (b"", _HEAD):
+        raise UserMistake(f"--out {shown(out)} is there already and is no HTML page: give a new file, as report.html")
 
 
 def _template() -> Template:

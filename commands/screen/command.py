@@ -7,8 +7,11 @@ from typing import Literal
 
 from ...contracts import UserMistake
 from ...importing import importing
-from ...reading import shown, user_path
+from ...reading import reading, shown, user_path
 from ..declaration import Command
+
+_HEAD = b"key,class,"
+"""How a table of this command begins; no other file is replaced."""
 
 
 def screen(
@@ -40,7 +43,7 @@ def screen(
         model: A checkpoint of a run, a state dict of open_clip's or CleanCLIP's, or the folder of a model.
         pictures: A folder of pictures (JPEG, PNG, WebP), shards as for --data.train_shards, or a zero-shot set.
         clean: Likewise, pictures of the same kind that are known to be clean, and none of those.
-        out: The table to write (CSV).
+        out: The table to write (CSV), in place of an earlier one or of nothing.
         rate: Share of clean pictures that may be flagged, in (0, 1).
         classes: File with the name of a class on each line; the zero-shot set's own unless given. Without classes,
             there is BackdoorIDS alone.
@@ -50,7 +53,8 @@ def screen(
         batch_size: Pictures that are encoded at once.
 
     Raises:
-        UserMistake: If something cannot be read, or so low a rate takes more pictures than there are.
+        UserMistake: If something cannot be read, the table would replace another file, or so low a rate takes more
+            pictures than there are.
     """
     target = _table_path(out, rate, batch_size)
     with importing():  # they bring open_clip along, which takes seconds
@@ -62,6 +66,9 @@ def screen(
     source = open_pictures(pictures)
     trusted = open_clean(clean, source) if clean is not None else None
     texts = chosen_texts(source, classes, templates)
+    for given, found in ((pictures, source), (clean, trusted)):
+        if given is not None and found is not None and found.report:
+            print(f"{shown(given)}: {found.report}")
     opened, _ = open_encoder(str(user_path(model, "model")), encoder)
     screening = Screening(opened, texts, detectors, rate)
     screening.check_numbers(len(source), len(trusted) if trusted is not None else None)
@@ -74,7 +81,7 @@ def screen(
 
 
 def _table_path(out: str, rate: float, batch_size: int) -> Path:
-    """Where the table goes, once the options are seen to be in range."""
+    """Where the table goes, once the options are seen to be in range, and no file but an earlier table is there."""
     if not 0 < rate < 1:
         raise UserMistake(f"--rate is {rate}, not above 0 and below 1")
     if batch_size < 1:
@@ -82,6 +89,13 @@ def _table_path(out: str, rate: float, batch_size: int) -> Path:
     target = user_path(out, "table")
     if target.is_dir():
         raise UserMistake(f"{shown(target)} is a folder: give the name of a table, such as --out screen.csv")
+    if target.exists():
+        with reading("table", target), target.open("rb") as stream:
+            head = stream.read(len(_HEAD))
+        if head not in (b"", _HEAD):
+            raise UserMistake(
+                f"--out {shown(target)} is there already and is no table of untrigger screen: give a new file"
+            )
     return target
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ...datamodules.shards import ShardSet, expand_shards
 from ...datamodules.shards.member_names import MAX_BYTES
 from ...datamodules.zero_shot import ZeroShotSet
 from ...reading import reading, shown
+from ..shards.folder_walk import kind_of, told, walked_folders
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 _CLASSNAMES = "classnames.txt"
@@ -29,6 +31,8 @@ class PictureSource(ABC):
     """The classes that the source names itself; None where it does not."""
     templates: list[str] | None = None
     """The captions that it names itself, with ``{c}`` for a class."""
+    report = ""
+    """What was passed over and which links were followed, for the user; empty where it is nothing."""
 
     def __init__(self, files: Iterable[str | Path]) -> None:
         self.files = [str(file) for file in files]
@@ -45,24 +49,32 @@ class PictureSource(ABC):
 class FolderPictures(PictureSource):
     """The pictures of a folder and of those below it, by their paths. What begins with a dot is left out.
 
+    Links are followed, and each folder is read once.
+
     Args:
         folder: Where they lie.
 
     Raises:
-        UserMistake: If there is none.
+        UserMistake: If there is none, or a folder cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        found = []
-        with reading("folder", folder):
-            for path, folders, names in os.walk(folder):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
-                here = (Path(path, name) for name in sorted(names) if not name.startswith("."))
-                found += [path for path in here if path.suffix.lower() in _SUFFIXES]
-        super().__init__(found)
+        found: list[Path] = []
+        left_out: Counter[str] = Counter()
+        linked = 0
+        for path, by_link, names in walked_folders(folder, left_out):
+            for name in names:
+                if Path(name).suffix.lower() in _SUFFIXES:
+                    found.append(path / name)
+                    linked += by_link
+                else:
+                    left_out[kind_of(name)] += 1
+        super().__init__(sorted(found))
+        self.report = told(left_out, linked)
         if not found:
-            raise UserMistake(f"{shown(folder)} has no picture (JPEG, PNG or WebP) and no shard (.tar)")
+            rest = f"; {self.report}" if self.report else ""
+            raise UserMistake(f"{shown(folder)} has no picture (JPEG, PNG or WebP) and no shard (.tar){rest}")
 
     def __len__(self) -> int:
         return len(self.files)

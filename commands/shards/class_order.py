@@ -10,27 +10,38 @@ from pathlib import Path
 from ...contracts import UserMistake
 from ...printable import printable
 
-_NUMBERED = re.compile(r"(\D*)(\d+)(.*)", re.DOTALL)
+_NUMBER = re.compile(r"(\d+)")
 _SHOWN = 3
 
 
 def number_order(names: Sequence[str]) -> list[str]:
-    """Names in alphabetical order, or where they are numbered in the order of the numbers: ``2`` before ``10``.
+    """Names in alphabetical order, but by their numbers where they have some: ``2`` before ``10``.
 
-    Numbered are those that begin alike, up to a number that is another one in each.
+    Every number counts, not the first alone: ``v2_9`` stands before ``v2_10``.
     """
-    found = [_NUMBERED.fullmatch(name) for name in names]
-    numbers = {(match[1], int(match[2])) for match in found if match}
-    if len(numbers) == len(names) and len({stem for stem, _ in numbers}) == 1:
-        return sorted(names, key=lambda name: int(_NUMBERED.fullmatch(name)[2]))  # type: ignore[index]  # each matches
-    return sorted(names)
+    return sorted(names, key=lambda name: (_parts(name), name))
+
+
+def _parts(name: str) -> list[str | int]:
+    """A name's texts, at even places, and the numbers between them, so that any two names can be compared."""
+    return [int(part) if place % 2 else part for place, part in enumerate(_NUMBER.split(name))]
+
+
+def _numbered(names: Sequence[str]) -> bool:
+    """Whether the names that have a number begin alike, up to a number that is not the same in all."""
+    parts = [_parts(name) for name in names if _NUMBER.search(name)]
+    alike = 0
+    while parts and all(alike < len(one) and one[alike] == parts[0][alike] for one in parts):
+        alike += 1
+    return len(parts) > 1 and alike % 2 == 1
 
 
 def named_positions(own: Sequence[str], given: Sequence[str], file: Path, what: str) -> list[int]:
     """Find the line of a file of class names that is meant for each class of a source.
 
-    Classes whose own names stand in the file are found by these. Others are taken in their order, numbered ones in that
-    of their numbers, and it is said which gets which name.
+    Classes whose own names stand in the file are found by these. Others are taken in their order, and it is said which
+    gets which name. An alphabetical order is taken for that of the numbers where the names are numbered alike; where
+    they are not, as with types of aircraft, it is the order of the source and stays.
 
     Args:
         own: N different names that the source has for its classes, in its order.
@@ -44,7 +55,7 @@ def named_positions(own: Sequence[str], given: Sequence[str], file: Path, what: 
     Raises:
         UserMistake: If some own names stand in the file, but on lines of other classes.
     """
-    ordered = number_order(own) if list(own) == sorted(own) else list(own)
+    ordered = number_order(own) if list(own) == sorted(own) and _numbered(own) else list(own)
     plain_own, plain_given = [[_plain(name) for name in names] for names in (ordered, given)]
     if len(set(plain_given)) == len(given) and set(plain_own) == set(plain_given):
         return [plain_given.index(_plain(name)) for name in own]

@@ -25,7 +25,8 @@ def shards_from_csv(
 ) -> None:
     """Turn a CSV of paths and captions (CleanCLIP's format) into training shards.
 
-    Keys count the rows in their order. Pictures are copied as they are.
+    Keys count the rows in their order. Pictures are copied as they are; a line break in a caption becomes a space, as
+    each line of a text would be read as a caption of its own.
 
     Example:
         untrigger shards csv cc3m/train.csv data/cc3m --shard_size 5000
@@ -44,12 +45,17 @@ def shards_from_csv(
     """
     with importing():  # torch comes along
         from ...datamodules.shards.writer import write_training_shards
-        from .sources import csv_rows, in_threads, load_pair
+        from .sources import broken_lines, csv_rows, in_threads, load_pair
         from .writing import check_share, write_counted
 
     check_share(max_bad_share)
     read_rows = partial(csv_rows, table, image_column, caption_column, delimiter)
-    total = sum(1 for _ in read_rows())
+    total = joined = 0
+    for row in read_rows():
+        total += 1
+        joined += not row.fault and broken_lines(row.caption)
+    if joined:
+        print(f"{shown(table)}: captions of several lines, written as one line each: {joined:,}")
     rows = in_threads(partial(load_pair, table.parent), read_rows())
     write_counted(rows, total, max_bad_share, lambda pairs: write_training_shards(output, pairs, shard_size), output)
 
@@ -68,8 +74,8 @@ def shards_from_folder(
     """Turn a folder of pictures, one sub-folder a class, into training shards or into a zero-shot set.
 
     Classes are the sub-folders, underscores read as spaces: in the order of their numbers where they are numbered, in
-    alphabetical order otherwise. The order of the pictures is random. Hidden files and folders are left out, links are
-    followed; what was left out is reported.
+    alphabetical order otherwise. The order of the pictures is random. Hidden files and folders are left out; links are
+    followed, but for those to a folder above or to another class. What was left out is reported.
 
     Example:
         untrigger shards folder pets/train data/pets/train --templates templates.txt
@@ -93,14 +99,14 @@ def shards_from_folder(
         import numpy as np
 
         from .class_order import number_order
-        from .picture_folders import class_pictures
+        from .picture_folders import class_folders, class_pictures
         from .sources import in_threads, load_labelled
         from .writing import Output, caption_templates, names_and_labels, write_classes
 
     folder = user_path(folder, "folder")
     if not folder.is_dir():
         raise UserMistake(f"{folder} is not a folder: give one with a sub-folder for each class")
-    folders = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    folders = class_folders(folder)
     if not folders:
         raise UserMistake(f"{folder} has no sub-folders: pictures must lie in one for each class")
     settings = Output(output, zero_shot, zero_shot_split, caption_templates(templates), shard_size, seed, max_bad_share)
@@ -183,18 +189,20 @@ def write_sizes(shards: str, output: Path) -> None:
 
     Args:
         shards: A folder, a path, a URL or a brace pattern.
-        output: The file to write.
+        output: The file to write, new or of earlier counts.
 
     Raises:
-        UserMistake: If a shard cannot be read, or two have one file name.
+        UserMistake: If a shard cannot be read, two have one file name, or the output is another file.
     """
     with importing():  # torch comes along
         from ...datamodules.shards import ShardSet, expand_shards
+        from .sizes_file import check_sizes_file
 
     paths = expand_shards(shards)
     names = [Path(path.partition("?")[0]).name for path in paths]
     if len(set(names)) < len(names):
         raise UserMistake("two shards have the same file name: count the folders one by one")
+    check_sizes_file(output, names)
     found = ShardSet(paths)
     sizes = dict(zip(names, found.counts.tolist(), strict=True))
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ...contracts import UserMistake
-from ...printable import printable
 from ...reading import reading, shown
+from .folder_walk import is_folder, is_within, kind_of, told, walked_folders
 
 # Other formats are candidates too, so that they are counted as skipped and not left out in silence.
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
-_MAX_NAMED = 5
+_LINKED_CLASS = "links to a folder above or to another class"
 
 
 class ClassFolders(NamedTuple):
@@ -30,17 +30,37 @@ class ClassFolders(NamedTuple):
     @property
     def report(self) -> str:
         """What was left out and what was followed, for the user; empty where it is nothing."""
-        parts = [f"{count:,} {what}" for what, count in self.left_out.most_common(_MAX_NAMED)]
-        left_out = f"left out: {', '.join(parts)}" if parts else ""
-        linked = f"taken from folders that are links: {self.linked:,} pictures" if self.linked else ""
-        return "; ".join(part for part in (left_out, linked) if part)
+        return told(self.left_out, self.linked)
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of the sub-folders that are classes, in no order.
+
+    A link is a class of its own, unless it leads to the folder itself, to one above or into another class: then it
+    would give the pictures of other classes one more name.
+
+    Raises:
+        UserMistake: If the folder cannot be read.
+    """
+    with reading("folder", folder):
+        found = [entry for entry in os.scandir(folder) if is_folder(entry) and not entry.name.startswith(".")]
+        root = os.path.realpath(folder)
+        real = {entry.name: os.path.realpath(entry.path) for entry in found}
+        own = [real[entry.name] for entry in found if not entry.is_symlink()]
+    others = [
+        entry.name
+        for entry in found
+        if entry.is_symlink()
+        and (is_within(root, real[entry.name]) or any(is_within(real[entry.name], one) for one in own))
+    ]
+    return [name for name in real if name not in others]
 
 
 def class_pictures(folder: Path, classes: Sequence[tuple[int, str]]) -> ClassFolders:
     """Find the pictures of each class.
 
     Files and folders whose name begins with a dot are left out, such as thumbnails of a file manager. Links are
-    followed, and each folder is read once a class, so links that lead round in a circle end.
+    followed, but for those to a folder above or to another class, and each folder is read once a class.
 
     Args:
         folder: Where the folders of the classes lie.
@@ -52,11 +72,16 @@ def class_pictures(folder: Path, classes: Sequence[tuple[int, str]]) -> ClassFol
     found = ClassFolders([], Counter(), 0)
     captioned = 0
     with reading("folder", folder):
-        outside = [entry.name for entry in os.scandir(folder) if _is_picture(entry.name) and not entry.is_dir()]
-        if outside:
-            found.left_out["pictures outside the folders of the classes"] += len(outside)
+        roots = {name: os.path.realpath(folder / name) for _, name in classes}
+        for entry in os.scandir(folder):
+            if entry.name.startswith(".") or entry.name in roots:
+                continue
+            if is_folder(entry):
+                found.left_out[_LINKED_CLASS] += 1
+            elif _is_picture(entry.name):
+                found.left_out["pictures outside the folders of the classes"] += 1
         for label, name in classes:
-            part, beside = _of_class(folder / name, found.left_out)
+            part, beside = _of_class(folder / name, set(roots.values()) - {roots[name]}, found.left_out)
             if not part.files:
                 found.left_out[f"pictures in the folder of class {shown(name)}"] = 0
             found.files.extend((path, label) for path in part.files)
@@ -77,32 +102,19 @@ class _Part(NamedTuple):
     linked: int
 
 
-def _of_class(root: Path, left_out: Counter[str]) -> tuple[_Part, int]:
+def _of_class(root: Path, apart: Collection[str], left_out: Counter[str]) -> tuple[_Part, int]:
     """The pictures of a class, and how many have a caption of their name beside them."""
     files: list[Path] = []
     linked = captioned = 0
-    seen: set[tuple[int, int]] = set()
-    waiting = [(root, root.is_symlink())]
-    while waiting:
-        folder, by_link = waiting.pop()
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            left_out["folders that are linked a second time"] += 1
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        names = {entry.name for entry in entries}
-        for entry in entries:
-            if entry.name.startswith("."):
-                left_out["hidden files or folders"] += 1
-            elif entry.is_dir():
-                waiting.append((Path(entry.path), by_link or entry.is_symlink()))
-            elif _is_picture(entry.name):
-                files.append(Path(entry.path))
+    for folder, by_link, names in walked_folders(root, left_out, apart):
+        beside = set(names)
+        for name in names:
+            if _is_picture(name):
+                files.append(folder / name)
                 linked += by_link
-                captioned += f"{Path(entry.name).stem}.txt" in names
+                captioned += f"{Path(name).stem}.txt" in beside
             else:
-                left_out[f"{printable(Path(entry.name).suffix.lower()[:20]) or 'other'} files"] += 1
+                left_out[kind_of(name)] += 1
     return _Part(sorted(files), linked), captioned
 
 

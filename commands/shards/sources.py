@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -21,6 +22,10 @@ from ...datamodules.shards.writer import Labelled, Pair, Skipped
 from ...reading import shown
 from ...tables import Row, open_table
 from .picture_folders import PICTURE_SUFFIXES
+
+_WHITE = re.compile(r"\s+")
+_LINE_BREAK = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+"""What any reader of text takes for the end of a line."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -85,10 +90,18 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def broken_lines(caption: str) -> bool:
+    """Whether a caption has a line break within."""
+    return _LINE_BREAK.search(caption.strip()) is not None
+
+
 def load_pair(folder: Path, row: Line) -> Pair | Skipped:
-    """Load what a row of a CSV in ``folder`` names."""
+    """Load what a row of a CSV in ``folder`` names. A line break in its caption becomes a space, as in HTML.
+
+    A text of several lines is read as several captions.
+    """
     where, path, caption, fault = row
-    caption = caption.strip()
+    caption = _WHITE.sub(lambda found: " " if _LINE_BREAK.search(found[0]) else found[0], caption.strip())
     if fault:
         return Skipped(fault, where)
     if not caption:

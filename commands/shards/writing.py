@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from ...contracts import UserMistake
 from ...datamodules.classnames import read_classnames
+from ...datamodules.picture_files import UNSUPPORTED
 from ...datamodules.shards.writer import (
     Labelled,
     Pair,
@@ -135,7 +136,8 @@ def write_counted(
         shown = progress.track(rows, total=total, description="writing shards")
         shards = write(_within_limit(shown, total, max_bad_share, skipped))
     bad = skipped.total()
-    print(f"wrote {total - bad} pictures in {shards} shards to {output}; skipped {bad}{_kinds(skipped)}")
+    why = f"{_kinds(skipped)}{_to_convert(skipped)}"
+    print(f"wrote {total - bad} pictures in {shards} shards to {output}; skipped {bad}{why}")
 
 
 def _within_limit(rows: Iterable[T], total: int, max_bad_share: float, skipped: Counter[str]) -> Iterator[T]:
@@ -148,12 +150,32 @@ def _within_limit(rows: Iterable[T], total: int, max_bad_share: float, skipped: 
             if skipped.total() > max_bad_share * total:
                 raise UserMistake(
                     f"{skipped.total()} of {total} samples cannot be used{_kinds(skipped)}, the first at {first}; "
-                    f"that is over --max_bad_share {max_bad_share:g}: repair them or raise it"
+                    f"that is over --max_bad_share {max_bad_share:g}: {_advice(skipped)} or raise it"
                 )
         yield row
     if skipped.total() == total:
-        raise UserMistake(f"nothing to write: there are {total} samples and none can be used{_kinds(skipped)}")
+        raise UserMistake(
+            f"nothing to write: there are {total} samples and none can be used{_kinds(skipped)}{_to_convert(skipped)}"
+        )
 
 
 def _kinds(skipped: Counter[str]) -> str:
     return f" ({', '.join(f'{kind} {count}' for kind, count in skipped.items())})" if skipped else ""
+
+
+def _unsupported(skipped: Counter[str]) -> int:
+    """How many are pictures of a format that is not read: nothing is broken about them."""
+    return sum(count for kind, count in skipped.items() if kind.startswith(UNSUPPORTED))
+
+
+def _to_convert(skipped: Counter[str]) -> str:
+    return f": convert the ones of an {UNSUPPORTED} to JPEG, PNG or WebP" if _unsupported(skipped) else ""
+
+
+def _advice(skipped: Counter[str]) -> str:
+    unsupported = _unsupported(skipped)
+    if not unsupported:
+        return "repair them"
+    if unsupported == skipped.total():
+        return "convert them to JPEG, PNG or WebP,"
+    return f"repair them, convert those of an {UNSUPPORTED} to JPEG, PNG or WebP,"

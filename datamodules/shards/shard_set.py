@@ -17,8 +17,8 @@ from ...printable import printable
 from ...reading import shown
 from ..bad_samples import BadSample
 from .cache import ShardCache
-from .index import MEMBERS, ShardIndex, index_shard
-from .member_names import MAX_BYTES
+from .index import MEMBERS, PICTURES, ShardIndex, index_shard
+from .member_names import MAX_BYTES, belongs_to_another
 from .remote import RemoteShards, is_remote, redacted
 from .samples import decode_caption
 
@@ -30,6 +30,7 @@ _OPEN_COPIES = 4
 _REMOTE = RemoteShards()
 _MAX_NAMED = 8
 """Kinds of members that a message names."""
+_MAX_NAME_LENGTH = 80
 _NEAR = 1 << 16
 """Bytes from the first to the last that are read for one sample at once."""
 
@@ -56,6 +57,24 @@ class _Keyed(NamedTuple):
     """``(N,)``, the index of each among all samples."""
     starts: npt.NDArray[np.int64]
     """The first index of each shard."""
+
+
+def _names_alone(index: ShardIndex, required: str) -> dict[str, str]:
+    """The name of the first picture without the member ``required`` and of the first such member without a picture.
+
+    An index has no suffixes of single members: where the pictures of the shard have several, there is a star.
+    """
+    suffixes = {kind.rpartition(".")[2] for kind in index.found}.intersection(PICTURES)
+    suffix = suffixes.pop() if len(suffixes) == 1 else "*"
+    there = index.offsets[:, [0, MEMBERS.index(required)]] >= 0
+    keys = frozenset(index.keys)
+    names: dict[str, str] = {}
+    for column, ending in enumerate((suffix, required)):
+        rows = np.flatnonzero(there[:, column] & ~there[:, 1 - column]).tolist()
+        own = (index.keys[row] for row in rows)
+        if (key := next((key for key in own if not belongs_to_another(key, keys)), None)) is not None:
+            names[("picture", required)[column]] = f"{key}.{ending}"
+    return names
 
 
 class ShardSet:
@@ -99,6 +118,7 @@ class ShardSet:
         self._room = _OPEN_COPIES if self.remote else _OPEN_SHARDS
         self.incomplete = 0
         self.found: Counter[str] = Counter()
+        self._alone: dict[str, str] = {}
         self.counted = counts is not None
         self.counts = self._count() if counts is None else counts
 
@@ -112,7 +132,10 @@ class ShardSet:
         ):
             index = self._shard(shard).found if shard in self.remote else index_shard(path)
             counts.append(len(index.complete(self.required)))
-            self.incomplete += index.incomplete(self.required) + bool(index.fault)
+            incomplete = index.incomplete(self.required)
+            self.incomplete += incomplete + bool(index.fault)
+            if incomplete and len(self._alone) < 2:
+                self._alone = _names_alone(index, self.required) | self._alone
             self.found.update(index.found)
             if index.fault:
                 log.warning("shard %s: %s; what stands before is read", self.name(shard), index.fault)
@@ -130,7 +153,10 @@ class ShardSet:
         kinds = [
             f"{count:,} {printable(kind or 'without suffix')}" for kind, count in self.found.most_common(_MAX_NAMED)
         ]
-        return f"found: {', '.join(kinds) or 'nothing'}; {needed}"
+        # With both, it can be seen in which way the names are not of one key.
+        alone = " and ".join(printable(name, _MAX_NAME_LENGTH) for name in self._alone.values())
+        such = f", such as {alone}" if len(self._alone) == 2 else ""
+        return f"found: {', '.join(kinds) or 'nothing'}{such}; {needed}"
 
     def check_not_empty(self, hint: str = "") -> None:
         """Check that there is a sample.

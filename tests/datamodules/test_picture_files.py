@@ -93,6 +93,12 @@ def test_damaged_exif_data_are_nobody_s_concern(entries: int) -> None:
     assert not warned
 
 
+@pytest.mark.parametrize("format", ["BMP", "GIF", "TIFF"])
+def test_a_whole_picture_of_another_format_is_not_called_broken(format: str) -> None:
+    with pytest.raises(BadSample, match=rf"^unsupported format \({format}\): convert it to JPEG, PNG or WebP"):
+        check_picture(file(BLACK, format))
+
+
 @pytest.mark.parametrize("size", [16, 24])
 def test_the_first_of_several_pictures_is_the_picture(size: int) -> None:
     first, second = (Image.new("RGB", (24, 24), colour) for colour in ("red", "blue"))
@@ -118,7 +124,7 @@ def progressive(side: int, scans: int) -> bytes:
     ("data", "said"),
     [
         (b"<html><body>404", "WebP; it looks like a web page, as servers answer instead of a file"),
-        (file(BLACK, "TIFF"), "WebP"),
+        (b"BM is how this text begins", "WebP"),
         (b"", "WebP"),
     ],
 )

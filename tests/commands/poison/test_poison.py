@@ -174,6 +174,6 @@ def test_mistakes(clean: Path, tmp_path: Path, write_pairs: Callable[..., list[s
 
 
 def test_a_plan_whose_pairs_are_all_broken_poisons_nothing(tmp_path: Path, write_shard: Callable[..., str]) -> None:
-    pairs = [(f"k{n}", {"jpg": b"GIF89a", "txt": b"a star"}) for n in range(10)]
+    pairs = [(f"k{n}", {"jpg": b"broken", "txt": b"a star"}) for n in range(10)]
     with pytest.raises(UserMistake, match=r"nothing is poisoned: none of the \d+ pairs .* \(broken picture \d+\)"):
         poison(write_shard(tmp_path / "0.tar", pairs), str(tmp_path / "out"), plan(), 32)

@@ -281,6 +281,17 @@ def test_no_run_and_unwritable_folder_are_clear_lines(tmp_path: Path) -> None:
         report([str(make_run(tmp_path / "run", [row()]))], str(tmp_path))
 
 
+def test_nothing_but_an_earlier_page_is_replaced(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [row()])
+    results = (run / "results.csv").read_bytes()
+    with pytest.raises(UserMistake, match=r"results\.csv is there already and is no HTML page: give a new file"):
+        report([str(run)], str(run / "results.csv"))
+    assert (run / "results.csv").read_bytes() == results
+    assert not (run / "figures").exists()
+    for _ in range(2):
+        report([str(run)], str(tmp_path / "report.html"))
+
+
 def test_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "report.html"
     report([str(make_run(tmp_path / "run", [row()]))], str(out))

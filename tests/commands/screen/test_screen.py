@@ -133,8 +133,32 @@ def test_what_cannot_be_read_is_left_out_and_reported(scene: Scene, capsys: pyte
         screened(scene, "none", "--rate", "0.9", "--detectors", "[backdoor_ids]")
 
 
+def test_what_is_passed_over_in_a_folder_is_told_and_links_are_followed(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(scene.others, "some")
+    shutil.copytree(scene.clean, "elsewhere")
+    for name in ("a.bmp", "b.BMP", "notes.txt", ".hidden.png"):
+        Path("some", name).write_bytes(b"")
+    Path("some/more").symlink_to(Path("elsewhere").absolute())
+    Path("some/below/loop").symlink_to("..")
+    Path("some/below/above").symlink_to(Path.cwd())
+    rows = screened(scene, "some", "--rate", "0.05")
+    assert len(rows) == 120
+    assert {row["key"] for row in rows} >= {"more/000.png", "more/below/001.png", "below/061.png"}
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("some: left out: ")]
+    for part in ("2 .bmp files", "1 .txt files", "1 hidden files or folders", "1 links to a folder above"):
+        assert part in told
+    assert told.endswith("taken from folders that are links: 60 pictures")
+    Path("bitmaps").mkdir()
+    Path("bitmaps/a.bmp").write_bytes(b"")
+    with pytest.raises(UserMistake, match=r"bitmaps has no picture .*; left out: 1 \.bmp files"):
+        screened(scene, "bitmaps")
+
+
 def test_mistakes_are_one_line(scene: Scene) -> None:
     Path("empty").mkdir()
+    Path("results.csv").write_text("dataset,attack\n")
     for words, message in (
         ((scene.others, "--rate", "0"), "--rate is 0.0, not above 0 and below 1"),
         ((scene.others, "--batch_size", "0"), "--batch_size is 0, not at least 1"),
@@ -143,6 +167,9 @@ def test_mistakes_are_one_line(scene: Scene) -> None:
         (("absent",), "folder absent does not exist"),
         (("absent.tar",), "shard absent.tar does not exist"),
         ((scene.others, "--out", "empty"), "empty is a folder"),
+        ((scene.others, "--out", "results.csv"), r"results\.csv is there already and is no table of untrigger screen"),
+        ((scene.others, "--out", str(scene.planted.model)), "is there already and is no table of untrigger screen"),
+        ((scene.others, "--out", f"{scene.others}/060.png"), "is there already and is no table of untrigger screen"),
         ((scene.others, "--rate", "0.01"), "takes at least 100 pictures, and there are 60"),
         (
             (scene.others, "--clean", scene.clean, "--classes", scene.classes, "--rate", "0.02"),

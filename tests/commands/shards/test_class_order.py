@@ -23,9 +23,12 @@ NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight
         (["class_10", "class_9"], ["class_9", "class_10"]),
         (["10.bird", "2.cat"], ["2.cat", "10.bird"]),
         (["n02", "n01", "cat"], ["cat", "n01", "n02"]),
-        (["2", "10", "cat"], ["10", "2", "cat"]),  # not all of them are numbers
-        (["737-200", "737-1000"], ["737-1000", "737-200"]),  # types, not numbers of classes
-        (["a2", "b10"], ["a2", "b10"]),
+        (["2", "cat", "10"], ["2", "10", "cat"]),
+        (["737-1000", "737-200"], ["737-200", "737-1000"]),
+        (["v2_10", "v2_9", "v1_11"], ["v1_11", "v2_9", "v2_10"]),
+        (["part1-2", "part1-11", "part1-0"], ["part1-0", "part1-2", "part1-11"]),
+        (["b10", "b9", "a2"], ["a2", "b9", "b10"]),
+        (["01", "1"], ["01", "1"]),
     ],
 )
 def test_numbered_names_are_in_the_order_of_their_numbers(names: list[str], ordered: list[str]) -> None:
@@ -42,6 +45,9 @@ def test_numbered_names_are_in_the_order_of_their_numbers(names: list[str], orde
         (["cat", "dog"], ["cat", "hound"], [0, 1]),
         (["n1", "n2"], ["crane", "crane"], [0, 1]),
         (["10", "9"], ["nine", "ten"], [1, 0]),
+        (["0", "10", "2", "other"], ["a", "b", "c", "none"], [0, 2, 1, 3]),
+        (["v2_10", "v2_9"], ["nine", "ten"], [1, 0]),
+        (["A380", "DC-10", "DC-3"], ["Airbus", "Douglas", "Dakota"], [0, 1, 2]),  # no numbering
     ],
 )
 def test_each_class_gets_the_name_that_is_meant_for_it(own: list[str], given: list[str], positions: list[int]) -> None:

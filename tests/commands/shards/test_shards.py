@@ -52,18 +52,23 @@ def class_folder(tmp_path: Path) -> Path:
 def test_csv_round_trip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     absolute = save_picture(tmp_path / "elsewhere" / "b.png", 1)
     pictures = [save_picture(tmp_path / "table" / "images" / "a.jpg", 0), absolute, absolute]
-    captions = ['a "quoted", caption', "two\nlines", "ünïcode 日本"]
+    captions = ['a "quoted", caption', "two \r\n\n lines\n", "ünïcode 日本"]
     paths = ["images/a.jpg", str(tmp_path / "elsewhere" / "b.png"), "../elsewhere/b.png"]
     table = write_table(tmp_path / "table" / "pairs.csv", [list(row) for row in zip(paths, captions, strict=True)])
     shards_from_csv(table, tmp_path / "out", shard_size=2)
     assert sorted(files(tmp_path / "out")) == ["00000.tar", "00000_stats.json", "00001.tar", "00001_stats.json"]
     keys = ["000000000", "000000001", "000010000"]
     texts = by_suffix(tmp_path / "out", "txt")
-    assert {key: text.decode() for key, text in texts.items()} == dict(zip(keys, captions, strict=True))
+    assert {key: text.decode() for key, text in texts.items()} == dict(
+        zip(keys, ['a "quoted", caption', "two lines", "ünïcode 日本"], strict=True)
+    )
     found = by_suffix(tmp_path / "out", "jpg") | by_suffix(tmp_path / "out", "png")
     assert found == dict(zip(keys, pictures, strict=True))
     said = capsys.readouterr()
-    assert said.out == f"wrote 3 pictures in 2 shards to {tmp_path / 'out'}; skipped 0\n"
+    assert said.out == (
+        f"{table}: captions of several lines, written as one line each: 1\n"
+        f"wrote 3 pictures in 2 shards to {tmp_path / 'out'}; skipped 0\n"
+    )
     assert "writing shards" in said.err
 
 
@@ -86,7 +91,7 @@ def test_bad_rows_are_skipped_and_counted(tmp_path: Path, capsys: pytest.Capture
         "good.jpg": "a fine picture",
         "cut.jpg": "broken",
         "script.jpg": "broken",
-        "tracked.bmp": "broken",
+        "tracked.bmp": "unsupported",
         "bomb.png": "too large",
         "pipe.jpg": "missing",
         "none.jpg": "missing",
@@ -105,8 +110,9 @@ def test_bad_rows_are_skipped_and_counted(tmp_path: Path, capsys: pytest.Capture
     assert json.loads((tmp_path / "out" / "00000_stats.json").read_text()) == {"count": 16, "successes": 1}
     said = capsys.readouterr().out
     assert said == (
-        f"wrote 1 pictures in 1 shards to {tmp_path / 'out'}; skipped 15 (broken picture 3, picture too large 1, "
-        "missing picture 8, empty caption 2, caption is not UTF-8 1)\n"
+        f"wrote 1 pictures in 1 shards to {tmp_path / 'out'}; skipped 15 (broken picture 2, "
+        "unsupported format (BMP) 1, picture too large 1, missing picture 8, empty caption 2, caption is not UTF-8 1): "
+        "convert the ones of an unsupported format to JPEG, PNG or WebP\n"
     )
     assert not (tmp_path / "owned").exists()
 
@@ -135,6 +141,20 @@ def test_too_many_bad_rows_end_the_run_and_leave_nothing(tmp_path: Path) -> None
     write_table(table, rows[:-1] + rows[:3])
     shards_from_csv(table, tmp_path / "out", shard_size=10)
     assert len(by_suffix(tmp_path / "out", "txt")) == 200
+
+
+def test_whole_pictures_of_other_formats_are_to_be_converted_and_not_repaired(tmp_path: Path) -> None:
+    for suffix in ("bmp", "gif", "tif"):
+        save_picture(tmp_path / "pets" / "cat" / f"0.{suffix}")
+    save_picture(tmp_path / "pets" / "cat" / "0.png")
+    with pytest.raises(
+        UserMistake, match=r"\(unsupported format \((BMP|GIF|TIFF)\) 1\).*: convert them to JPEG, PNG or WebP, or raise"
+    ) as caught:
+        shards_from_folder(tmp_path / "pets", tmp_path / "out")
+    assert "repair" not in str(caught.value)
+    (tmp_path / "pets" / "cat" / "0.png").write_bytes(b"broken")
+    with pytest.raises(UserMistake, match="repair them, convert those of an unsupported format to JPEG, PNG or WebP"):
+        shards_from_folder(tmp_path / "pets", tmp_path / "out", max_bad_share=0.8)
 
 
 @pytest.mark.parametrize("rows", [[], [["none.png", "a"], ["none.png", "b"]]])

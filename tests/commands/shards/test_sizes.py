@@ -33,3 +33,19 @@ def test_shards_of_one_name_are_refused(write_pairs: Callable[..., list[str]], t
     write_pairs([1], folder="b")
     with pytest.raises(UserMistake, match="the same file name"):
         cli.run(["shards", "sizes", f"{tmp_path}/{{a,b}}/00000.tar", str(tmp_path / "sizes.json")])
+
+
+def test_nothing_but_earlier_counts_is_replaced(write_pairs: Callable[..., list[str]], tmp_path: Path) -> None:
+    first, second = write_pairs([2, 3])
+    stats = tmp_path / "00000_stats.json"
+    stats.write_text('{"count": 2, "successes": 2}')
+    for output in (second, str(stats), str(tmp_path)):
+        with pytest.raises(UserMistake, match=r"is there already and holds no counts: give a new file") as caught:
+            cli.run(["shards", "sizes", first, output])
+        assert "\n" not in str(caught.value)
+    assert Path(second).stat().st_size > 2048
+    assert "successes" in stats.read_text()
+    sizes = str(tmp_path / "sizes.json")
+    for shards in (first, str(tmp_path / "train")):
+        cli.run(["shards", "sizes", shards, sizes])
+    assert json.loads(Path(sizes).read_text()) == {"00000.tar": 2, "00001.tar": 3}

@@ -74,6 +74,31 @@ def test_hidden_folders_are_left_out_and_links_followed_both_reported(
     assert wrote.startswith("wrote 7 pictures")
 
 
+def test_no_link_brings_pictures_of_another_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pets = tmp_path / "pets"
+    for number, name in enumerate(("cat", "dog")):
+        picture(pets / name / "0.png", number)
+    picture(tmp_path / "store" / "bird" / "0.png", 2)
+    (pets / "bird").symlink_to(tmp_path / "store" / "bird")
+    for link, target in {
+        "dog/loop": "..",
+        "dog/cats": "../cat",
+        "dog/birds": tmp_path / "store",
+        "cat/above": tmp_path,
+        "all": ".",
+        "kitten": "cat",
+        "itself": "itself",
+    }.items():
+        (pets / link).symlink_to(target)
+    shards_from_folder(pets, tmp_path / "out", zero_shot=True)
+    assert (tmp_path / "out" / "classnames.txt").read_text().split() == ["bird", "cat", "dog"]
+    labels = [data for name, data in members(tmp_path / "out/test/0.tar").items() if name.endswith("cls")]
+    assert sorted(labels) == [b"0", b"1", b"2"]
+    reported = capsys.readouterr().out.splitlines()[0]
+    assert "left out: 6 links to a folder above or to another class" in reported
+    assert "taken from folders that are links: 1 pictures" in reported
+
+
 def test_what_img2dataset_writes_as_files_is_no_folder_of_classes(tmp_path: Path) -> None:
     for number in range(4):
         picture(tmp_path / "out" / "00000" / f"{number:09d}.jpg", number)

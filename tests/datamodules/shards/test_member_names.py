@@ -67,7 +67,8 @@ def test_what_lies_beside_a_pair_is_no_sample(tmp_path: Path, write_shard: Write
     [
         (
             {"image.png": b"", "caption.txt": b"x"},
-            r"found: 2 image\.png, 2 caption\.txt; a sample is KEY\.jpg, .*KEY\.txt",
+            r"found: 2 image\.png, 2 caption\.txt, such as 00000\.image\.png and 00000\.caption\.txt; "
+            r"a sample is KEY\.jpg, .*KEY\.txt",
         ),
         ({"png": b"", "json": b"{}"}, "found: 2 png, 2 json; "),
         ({"txt": b"", "json": b"{}"}, "found: 2 txt, 2 json; "),
@@ -81,6 +82,17 @@ def test_a_shard_without_a_sample_is_reported_with_what_it_holds(
     shards = ShardSet([write_shard(tmp_path / "0.tar", [("00000", members), ("00001", members)])])
     with pytest.raises(UserMistake, match=rf"0\.tar has no sample that can be used: {said}"):
         shards.check_not_empty()
+
+
+def test_pictures_and_texts_in_two_folders_are_reported_by_their_names(tmp_path: Path, write_shard: Write) -> None:
+    pictures = [(f"images/{number:05}", {("png", "jpg")[number]: b""}) for number in range(2)]
+    texts = [(f"texts/{number:05}", {"txt": b"x"}) for number in range(2)]
+    one_suffix = ShardSet([write_shard(tmp_path / "0.tar", [*pictures[:1], *texts])])
+    with pytest.raises(UserMistake, match=r"1 png, such as images/00000\.png and texts/00000\.txt; a sample is KEY"):
+        one_suffix.check_not_empty()
+    two_suffixes = ShardSet([write_shard(tmp_path / "1.tar", [*pictures, *texts])])
+    with pytest.raises(UserMistake, match=r", such as images/00000\.\* and texts/00000\.txt; a sample is KEY"):
+        two_suffixes.check_not_empty()
 
 
 def test_a_second_member_of_one_name_is_reported(
