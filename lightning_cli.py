@@ -8,6 +8,7 @@ import sys
 import warnings
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -361,8 +362,10 @@ def _drop_empty_log(folder: str) -> None:
 
 def _new_run_folder(command: str, until_the_end: ExitStack) -> str:
     # The processes of a job agree on it: those that Lightning starts inherit it, those of SLURM and torchrun share ids.
+    # A job may hold several commands, and one that is requeued gives each of them again.
     ids = [os.environ[name] for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "TORCHELASTIC_RUN_ID") if name in os.environ]
-    stamp = "-".join(ids) or os.environ.get("UNTRIGGER_RUN")
+    stamp = "-".join([*ids, sha256("\0".join(sys.argv[1:]).encode()).hexdigest()[:6]]) if ids else None
+    stamp = stamp or os.environ.get("UNTRIGGER_RUN")
     if stamp is None:
         folder = until_the_end.enter_context(claimed_folder(f"runs/{command}-{datetime.now():%Y%m%d-%H%M%S}"))
         stamp = os.environ["UNTRIGGER_RUN"] = folder.name.removeprefix(f"{command}-")

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 
-from untrigger import cli
+from untrigger import cli, lightning_cli
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
 
@@ -28,7 +29,7 @@ data: {class_path: ImageTextDataModule, init_args: {train_shards: data/train, ba
 PROCESS = """
 import os, sys, time
 import untrigger.lightning_cli
-from untrigger import cli
+from untrigger import cli, lightning_cli
 for number, words in enumerate(sys.argv[1:]):
     open(f"ready-{number}-{os.getpid()}", "w").close()
     while not os.path.exists(f"go-{number}"):
@@ -92,4 +93,19 @@ def test_what_ends_before_it_has_written_leaves_no_folder(tmp_path: Path, monkey
         monkeypatch.delenv("UNTRIGGER_RUN", raising=False)
         with pytest.raises(UserMistake, match="batch_size is 0"):
             cli.run([*FIT.split(), *folder, "--data.batch_size", "0"])
-        assert not list((tmp_path / "runs").iterdir())
+        assert not list(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.parametrize("job", ["SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"])
+def test_each_command_of_a_job_has_a_folder_which_it_has_again_when_the_job_is_requeued(
+    job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(job, "4711")
+    monkeypatch.delenv("UNTRIGGER_RUN", raising=False)
+    folders = []
+    for seed in ("1", "2", "1"):
+        monkeypatch.setattr(sys, "argv", ["untrigger", "fit", "--seed_everything", seed])
+        with ExitStack() as until_the_end:
+            folders.append(lightning_cli._new_run_folder("fit", until_the_end))
+    assert folders[0] == folders[2] != folders[1]
+    assert all(folder.startswith("runs/fit-4711-") for folder in folders)

@@ -125,7 +125,10 @@ def section(defence: str) -> str:
             f"columns mean; the seconds are those of a loaded machine of two cores.\n\n{ours}\n"
         )
     if others and ours:
-        parts.append(f"Published by others, in %, of other models and other data:\n\n{others}\n")
+        parts.append(
+            "Published by others, in %, of other models and other data; what may make the difference stands in "
+            f"[everything measured](../measured.md):\n\n{others}\n"
+        )
     elif others:
         parts.append(f"## What was published\n\nOf other models and other data, in %:\n\n{others}\n")
     return "\n".join(parts)
