@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,11 +16,15 @@ from .reading import read_text
 _OPTION = re.compile(r"--([A-Za-z_][\w.\-+]*)(?:=(.*))?", re.DOTALL)
 _AGAIN = {"config", "help", "print_config", "version"}
 _FILES = (".yaml", ".yml", ".json")
+_NESTED = (".yaml", ".yml")
+"""Files that a file names. A JSON file there is a manifest, which can be large and has a reader of its own."""
 _SHOWN = 3
 
 
 def check_said_once(arguments: Sequence[str]) -> None:
     """Check that no option of a command line is given twice, and no key twice in a YAML file that it names.
+
+    Nor in a YAML file that such a file names in turn, as ``trainer: trainer.yaml`` does.
 
     The last one would win in silence. Not meant are files with settings, of which a later one changes an earlier one's,
     options that add to a list (``+=``), and an option of something that has been chosen anew since.
@@ -41,7 +45,7 @@ def check_said_once(arguments: Sequence[str]) -> None:
                 f"of --{name}=a{{1,2}} unless what follows the = is in quotes"
             )
     for _, name, value in _options(arguments, files=True):
-        _check_file(name, value)
+        _check_file(name, value, set())
 
 
 def with_last_ones(arguments: Sequence[str]) -> list[str]:
@@ -87,17 +91,35 @@ def _forget(name: str, given: dict[str, Any]) -> None:
         del given[name]
 
 
-def _check_file(option: str, path: str) -> None:
-    if not path or not Path(path).is_file():
+def _check_file(option: str, path: str, seen: set[str]) -> None:
+    """Check a file, and those that it names, each once; ``seen`` are those that were checked."""
+    real = os.path.realpath(path)
+    if not path or real in seen or not os.path.isfile(path):
         return  # its reader has something to say
+    seen.add(real)
     text = read_text(path, f"--{option}")
     try:
         # Names and values only: nothing is built from what a file says.
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError):
         return
+    if tree is None:
+        return
+    _check_keys(tree, path)
+    for named in _named_files(tree):
+        # The parser looks for it beside the file that names it.
+        _check_file(option, os.path.normpath(os.path.join(os.path.dirname(path), named)), seen)
+
+
+def _named_files(tree: yaml.Node) -> list[str]:
+    """The files that hold whole parts of a config, as its outermost keys name them."""
+    values = [value for _, value in tree.value] if isinstance(tree, yaml.MappingNode) else []
+    return [each.value for each in values if isinstance(each, yaml.ScalarNode) and each.value.endswith(_NESTED)]
+
+
+def _check_keys(tree: yaml.Node, path: str) -> None:
     seen: set[int] = set()
-    waiting = [] if tree is None else [tree]
+    waiting = [tree]
     while waiting:
         node = waiting.pop()
         if id(node) in seen:

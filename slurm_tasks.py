@@ -1,4 +1,4 @@
-"""Check the tasks that SLURM started against the devices and nodes that a run asks for."""
+"""Check the tasks that SLURM or torchrun started against the devices and nodes that a run asks for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _SHELLS = 0xFFFFFFF0
 
 
 def settle_tasks(trainer: Mapping[str, Any]) -> bool:
-    """Check that SLURM started as many tasks as a run asks for.
+    """Check that SLURM, or torchrun, started as many tasks as a run asks for.
+
+    Lightning does not look at them where a run asks for one device: each task would be a whole run by itself.
 
     Args:
         trainer: The trainer's part of the config.
@@ -28,10 +30,16 @@ def settle_tasks(trainer: Mapping[str, Any]) -> bool:
         that calls the command without ``srun``, or in a shell that has inherited them.
 
     Raises:
-        UserMistake: If SLURM started another number of tasks, or none of the tasks that were reserved.
+        UserMistake: If SLURM or torchrun started another number of tasks, or SLURM none of those that were reserved.
     """
     tasks, (devices, nodes) = _number("SLURM_NTASKS"), (_devices(trainer), int(trainer.get("num_nodes") or 1))
-    if not tasks or devices is None or _has_environment(trainer) or TorchElasticEnvironment.detect():
+    if devices is None or _has_environment(trainer):
+        return False
+    if TorchElasticEnvironment.detect():
+        _check_torchrun(devices, nodes)
+        return False
+    if not tasks:
+        _check_nodes_are_started(devices, nodes)
         return False
     is_shell, asked = SLURMEnvironment.job_name() in ("bash", "interactive"), devices * nodes
     if not _is_task():
@@ -59,6 +67,48 @@ def settle_tasks(trainer: Mapping[str, Any]) -> bool:
     # With --ntasks alone SLURM leaves it out, and a step of fewer tasks inherits that of its job.
     os.environ["SLURM_NTASKS_PER_NODE"] = str(devices)
     return False
+
+
+def check_one_task(command: str) -> None:
+    """Check that a command, which starts by itself what it needs, was started once.
+
+    Args:
+        command: Its name.
+
+    Raises:
+        UserMistake: If SLURM or torchrun started it several times.
+    """
+    by_torchrun = TorchElasticEnvironment.detect()
+    count = _number("WORLD_SIZE") if by_torchrun else _number("SLURM_NTASKS") if _is_task() else None
+    if count is not None and count > 1:
+        starter, how = ("torchrun", "without torchrun") if by_torchrun else ("SLURM", "srun --ntasks=1")
+        raise UserMistake(
+            f"{starter} started {count} tasks of untrigger {command}, which would get in each other's way: run it with "
+            f"one task ({how})"
+        )
+
+
+def _check_torchrun(devices: int, nodes: int) -> None:
+    """Check the processes that torchrun started."""
+    started, on_node = _number("WORLD_SIZE"), _number("LOCAL_WORLD_SIZE")
+    if started and started != devices * nodes:
+        each = min(on_node or started, started)
+        raise UserMistake(
+            f"torchrun started {_tasks(started, max(started // each, 1))}, but trainer.devices and trainer.num_nodes "
+            f"ask for {_tasks(devices * nodes, nodes)}: give --trainer.devices {each} --trainer.num_nodes "
+            f"{max(started // each, 1)}, or torchrun --nproc-per-node={devices} --nnodes={nodes}"
+        )
+
+
+def _check_nodes_are_started(devices: int, nodes: int) -> None:
+    """Check that a job of SLURM that has no tasks does not wait for other nodes, unless each is started by hand."""
+    by_hand = not {"NODE_RANK", "GROUP_RANK"}.isdisjoint(os.environ)
+    if nodes > 1 and "SLURM_JOB_ID" in os.environ and not by_hand:
+        raise UserMistake(
+            f"trainer.num_nodes is {nodes}, and in this batch script or shell of SLURM nothing has started the "
+            f"processes on the other nodes: call the command with srun --ntasks-per-node={devices} --nodes={nodes} in "
+            "front"
+        )
 
 
 def _is_task() -> bool:

@@ -115,46 +115,6 @@ def test_a_run_folder_is_not_overwritten_but_continued(base: list[str], tmp_path
     assert steps == ["4", "9"]
 
 
-def test_what_a_run_has_left_is_not_replaced_by_what_is_of_other_weights(
-    base: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    once = ["--trainer.max_epochs", "1"]
-    run, other = tmp_path / "run", tmp_path / "other"
-    UntriggerCLI(["fit", *base, *once, "--ckpt_path", "last"])  # a mistyped folder, or the first start of a job
-    assert "run has no checkpoint yet: the run starts from its beginning" in caplog.text
-    UntriggerCLI(["fit", *base, *once, "--trainer.default_root_dir", str(other)])
-    foreign, own = str(other / "last.ckpt"), str(run / "last.ckpt")
-    before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    with pytest.raises(UserMistake, match=r"run already holds a run, and .*other/last.ckpt is not of it: give another"):
-        UntriggerCLI(["fit", *base, "--ckpt_path", foreign])
-    for command in ("validate", "test", "predict"):
-        for weights in ([], ["--ckpt_path", foreign]):
-            with pytest.raises(UserMistake, match=r"holds a run, whose figures .*: give .*run/last.ckpt, or"):
-                UntriggerCLI([command, *base, *weights])
-    assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
-    UntriggerCLI(["validate", *base, "--ckpt_path", own])
-    UntriggerCLI(["validate", *base, "--ckpt_path", foreign, "--trainer.fast_dev_run", "true"])
-
-
-def test_a_run_that_was_refused_before_it_began_does_not_hold_its_folder(base: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UserMistake, match="limit_train_batches"):
-        UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "0.01"])
-    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
-    assert (tmp_path / "run" / "last.ckpt").exists()
-
-
-@pytest.mark.parametrize("count", ["", "x", "0", "00"])
-def test_a_job_that_was_not_started_again_is_no_requeued_one(
-    base: list[str], count: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("SLURM_RESTART_COUNT", count)
-    (tmp_path / "run").mkdir()
-    for name in ("config.yaml", "metrics.csv"):
-        (tmp_path / "run" / name).write_text("")
-    with pytest.raises(UserMistake, match="already holds a run: continue it with --ckpt_path last"):
-        UntriggerCLI(["fit", *base])
-
-
 def test_a_checkpoint_does_not_change_the_config(base: list[str], tmp_path: Path) -> None:
     UntriggerCLI(["fit", *base, "--trainer.max_epochs", "1"])
     path = tmp_path / "run" / "last.ckpt"

@@ -71,6 +71,19 @@ def test_a_key_given_twice_in_a_file_is_a_mistake(text: str, tmp_path: Path) -> 
         cli.run(["fit", "--config", str(tmp_path / "run.yaml")])
 
 
+def test_a_key_given_twice_in_a_file_that_a_file_names_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "run.yaml").write_text("trainer: parts/trainer.yaml\n")
+    (tmp_path / "parts" / "trainer.yaml").write_text("max_epochs: 1\nmax_epochs: 2\n")
+    with pytest.raises(UserMistake, match=r"parts/trainer.yaml has 'max_epochs' twice in one mapping \(line 2\)"):
+        cli.run(["fit", "--config", str(tmp_path / "run.yaml")])
+
+
+def test_files_that_name_each_other_or_none_are_their_readers_business(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("trainer: run.yaml\nmodel: ../model.yaml\ndata: nowhere.yaml\n")
+    check_said_once(["fit", "--config", str(tmp_path / "run.yaml")])
+
+
 def test_the_same_key_elsewhere_or_in_an_anchor_is_none(tmp_path: Path) -> None:
     text = "base: &base {lr: 1}\na: {<<: *base, lr: 2}\nb: {<<: *base}\nc: &loop {d: *loop}\n"
     (tmp_path / "run.yaml").write_text(text)

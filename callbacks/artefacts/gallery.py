@@ -18,8 +18,9 @@ from .figures import DPI, trigger_gallery
 class TriggerGallery(Callback):
     """Saves ``gallery.png`` in the run folder and, where TensorBoard is a logger, shows it there as ``gallery``.
 
-    It is drawn once a run, from the first batch of the first evaluation, as the model gets it; not in the sanity check,
-    and not where no attack is measured.
+    It is drawn once a run, from the first batch with pictures of the first evaluation, as the model gets it; not in the
+    sanity check, and not where no attack is measured. With several ranks it is drawn by the first one, whose share of
+    a small test set may have none.
 
     Args:
         pictures: Number of pictures, at least 1; they are spread over the batch.
@@ -37,7 +38,7 @@ class TriggerGallery(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Draw the first batch."""
+        """Draw the first batch that has pictures."""
         self._draw(trainer, batch)
 
     on_test_batch_start = on_validation_batch_start
@@ -46,11 +47,11 @@ class TriggerGallery(Callback):
         rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
         if self._drawn or trainer.sanity_checking or rehearsal or not trainer.is_global_zero:
             return
-        self._drawn = True
-        if not batch["triggered"]:
-            return
-        preprocessing = clip_module(trainer).preprocessing
         count = len(batch["image"])
+        if not count or not batch["triggered"]:
+            return
+        self._drawn = True
+        preprocessing = clip_module(trainer).preprocessing
         chosen = torch.linspace(0, count - 1, min(self.pictures, count)).long().tolist()
         classnames = zero_shot_data(trainer).class_prompts.classnames
         figure = trigger_gallery(

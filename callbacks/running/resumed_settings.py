@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,12 +19,24 @@ class ResumedSettings(Callback):
     A checkpoint brings the optimiser's settings along, such as the learning rate and the weight decay, and Lightning
     restores them whatever the module asks for. Where the module's hyperparameters are others than those in the
     checkpoint, its optimisers and schedules get the module's settings back; moments and position in the schedule stay.
+
+    The seed of ``seed_everything`` is compared too: the random generators go on from the checkpoint, but the order of
+    the pairs and the row in ``results.csv`` follow from the seed.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._before: dict[str, Any] = {}
         self._asked: list[list[dict[str, Any]]] = []
+        self._seed_before: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seed that the run was given; None where it was given none."""
+        return {"seed": _seed()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the seed of the checkpoint."""
+        self._seed_before = state_dict["seed"]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what the checkpoint was written with."""
@@ -38,6 +51,8 @@ class ResumedSettings(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare, warn, and give the optimisers back what they were made with."""
+        _compare_seeds(self._seed_before)
+        self._seed_before = None
         now = dict(pl_module.hparams)
         before, self._before = self._before, {}
         changed = [
@@ -62,6 +77,22 @@ class ResumedSettings(Callback):
                 group.update(asked)
                 group["lr"] = rate
         _follow(trainer)
+
+
+def _seed() -> int | None:
+    """What ``seed_everything`` has set."""
+    text = os.environ.get("PL_GLOBAL_SEED")
+    return None if text is None else int(text)
+
+
+def _compare_seeds(before: int | None) -> None:
+    now = _seed()
+    if before is not None and now is not None and now != before:
+        rank_zero_warn(
+            "The run resumes with another seed than that of the checkpoint: "
+            f"seed_everything {now} instead of {before}; the order of the pairs, unless data.seed is given, and the "
+            f"rows in results.csv are those of seed {now}"
+        )
 
 
 def _follow(trainer: Trainer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...contracts import UserMistake
 from ...importing import importing
+from ...own_modules import Imports, import_modules, search_working_folder
 from ...reading import shown, user_path
 from ...run_lock import held_folder
 from ..asked import take_folder
@@ -16,6 +17,7 @@ def detect(
     shards: str | None = None,
     detectors: str | None = None,
     isolation_epochs: int | None = None,
+    imports: Imports = None,
 ) -> None:
     """Rank the training pairs of poisoned models by every detector there is, and say how well each ranks.
 
@@ -39,14 +41,21 @@ def detect(
             configs/pair_detectors/cc3m_rn50.yaml for others unless given.
         isolation_epochs: Epochs of the fresh model that ABL asks for its losses; 0 leaves it out, and with it what
             takes most of the time. As the config says unless given.
+        imports: Modules of your own that are imported first, such as my_study or '[my_study, other]': a run's
+            poison.json names their classes, and imports none.
 
     Raises:
         UserMistake: If a run cannot be ranked, or the folder holds something else.
     """
     with importing():  # they bring open_clip along, which takes seconds
+        from ...slurm_tasks import check_one_task
         from .ranking import rank_pairs, subject_of
         from .table import print_table, write_table
 
+    check_one_task("detect")
+    if imports:
+        search_working_folder()
+        import_modules(imports)
     folder = user_path(out, "folder")
     subjects = [subject_of(user_path(run, "run folder"), shards) for run in dict.fromkeys(runs)]
     names = [subject.name for subject in subjects]

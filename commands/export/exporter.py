@@ -32,6 +32,11 @@ class Exporter(ABC):
         """The tensors of the model, as the library that reads the folder names them."""
         return {bare_name(name): tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
 
+    @property
+    def not_kept(self) -> str:
+        """What the model asks for and the format does not hold, in words; empty where there is nothing."""
+        return ""
+
     @abstractmethod
     def write(self, folder: Path) -> None:
         """Write the model's files into an empty folder."""

@@ -31,3 +31,8 @@ def hand_back(exporter: Exporter, source: Path, target: Path, checks: Checks | N
         f"{target}: {name} for {exporter.library}; read back, embeddings differ by {difference:.1e} at "
         "most, every tensor is the same"
     )
+    if exporter.not_kept:
+        print(
+            f"{target}: {exporter.not_kept}, by which the model asks for its pictures to be resized, is not kept; "
+            "--format open_clip keeps it"
+        )

@@ -14,6 +14,7 @@ from ...lightning_modules.encoders.huggingface import HuggingFaceEncoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
 from .conversion import converted_model, converted_tokenizer
 from .exporter import Exporter
+from .preparation import unusual_preparation
 from .round_trip import ReadBack, read_back
 
 _NAMES = {"clip": ("CLIPModel", "CLIPProcessor"), "siglip": ("SiglipModel", "SiglipProcessor")}
@@ -114,6 +115,11 @@ class ConvertedExporter(_TransformersExporter):
     def __init__(self, encoder: OpenCLIPEncoder, name: str) -> None:
         super().__init__(encoder, name)
         self._model = converted_model(encoder)
+
+    @property
+    def not_kept(self) -> str:
+        """See ``Exporter``."""
+        return unusual_preparation(self.encoder)
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from ...lightning_modules.encoders.identify import open_encoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
 from ...lightning_modules.encoders.visual_prompts import prompted
 from .exporter import Exporter
+from .preparation import unusual_preparation
 from .round_trip import ReadBack, read_back
 
 WEIGHTS = "model.safetensors"
@@ -66,6 +67,11 @@ class OpenCLIPTensorsExporter(_TensorsExporter):
 
     library = "open_clip"
     encoder: OpenCLIPEncoder
+
+    @property
+    def not_kept(self) -> str:
+        """See ``Exporter``."""
+        return unusual_preparation(self.encoder)
 
     @property
     def usage(self) -> str:

@@ -59,16 +59,12 @@ def screen(
     target = _table_path(out, rate, batch_size)
     with importing():  # they bring open_clip along, which takes seconds
         from ...lightning_modules.encoders.identify import open_encoder
-        from .pictures import open_clean, open_pictures
+        from .pictures import opened_pictures
         from .screening import Screening, chosen_texts
         from .table import print_summary, write_table
 
-    source = open_pictures(pictures)
-    trusted = open_clean(clean, source) if clean is not None else None
+    source, trusted = opened_pictures(pictures, clean)
     texts = chosen_texts(source, classes, templates)
-    for given, found in ((pictures, source), (clean, trusted)):
-        if given is not None and found is not None and found.report:
-            print(f"{shown(given)}: {found.report}")
     opened, _ = open_encoder(str(user_path(model, "model")), encoder)
     screening = Screening(opened, texts, detectors, rate)
     screening.check_numbers(len(source), len(trusted) if trusted is not None else None)

@@ -107,6 +107,24 @@ class ShardPictures(PictureSource):
                     yield key, fault
 
 
+def opened_pictures(source: str, clean: str | None) -> tuple[PictureSource, PictureSource | None]:
+    """Find the pictures that are judged and those that are known to be clean, and say what was passed over.
+
+    Args:
+        source: As ``open_pictures`` takes it.
+        clean: Likewise; None where there are none.
+
+    Raises:
+        UserMistake: As ``open_pictures`` and ``open_clean``.
+    """
+    judged = open_pictures(source)
+    trusted = open_clean(clean, judged) if clean is not None else None
+    for given, found in ((source, judged), (clean, trusted)):
+        if given is not None and found is not None and found.report:
+            print(f"{shown(given)}: {found.report}")
+    return judged, trusted
+
+
 def open_pictures(source: str) -> PictureSource:
     """Find pictures.
 

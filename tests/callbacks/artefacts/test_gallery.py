@@ -126,6 +126,23 @@ def test_gallery_is_not_drawn_in_the_sanity_check(run: Any) -> None:
     assert not (run.folder / "gallery.png").exists()
 
 
+@pytest.mark.parametrize("batches", [[[], [0, 1]], [[]]])
+def test_a_rank_without_pictures_draws_the_first_batch_that_has_some_or_none(
+    batches: list[list[int]], run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, gallery = run.Data(), TriggerGallery()
+    trainer = run.trainer(gallery)
+    monkeypatch.setattr(trainer.strategy, "_lightning_module", run.Module())
+    monkeypatch.setattr(trainer, "datamodule", data, raising=False)
+    for index, numbers in enumerate(batches):
+        batch = data._test_batch(numbers or [0])
+        if not numbers:
+            triggered = {name: images[:0] for name, images in batch["triggered"].items()}
+            batch = {"key": [], "image": batch["image"][:0], "label": batch["label"][:0], "triggered": triggered}
+        gallery.on_validation_batch_start(trainer, trainer.lightning_module, batch, index)
+    assert (run.folder / "gallery.png").exists() is (len(batches) > 1)
+
+
 def test_no_attack_leaves_no_gallery(run: Any) -> None:
     run.trainer(TriggerGallery()).validate(run.Module(), datamodule=run.Data({}))
     assert not (run.folder / "gallery.png").exists()

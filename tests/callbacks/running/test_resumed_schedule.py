@@ -66,6 +66,21 @@ def test_a_finished_run_that_is_made_longer_follows_the_longer_schedule(tmp_path
         assert fit(tmp_path, 2) == pytest.approx(planned(range(10, 20), 20))
 
 
+def test_a_finished_run_whose_new_schedule_has_ended_before_is_told_so(tmp_path: Path) -> None:
+    fit(tmp_path, 2, resume=False)
+    reported = r"ends before the checkpoint's step 20: the learning rate is 0 from step 15 on, .*--trainer\.max_epochs"
+    with pytest.warns(UserWarning, match=reported):
+        assert fit(tmp_path, 3, batches=5) == [0] * 5
+
+
+def test_a_finished_run_that_is_to_end_where_it_ended_is_left_alone(tmp_path: Path) -> None:
+    fit(tmp_path, 2, resume=False)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert fit(tmp_path, 2) == []
+    assert not [warning for warning in warned if "schedule of this run" in str(warning.message)]
+
+
 @pytest.mark.parametrize("changed", [{"warmup_steps": 15}, {"batches": 20}])
 def test_another_warm_up_or_number_of_steps_holds_from_the_first_step(changed: dict[str, int], tmp_path: Path) -> None:
     fit(tmp_path, 1, resume=False)

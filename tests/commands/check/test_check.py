@@ -222,3 +222,11 @@ def test_a_config_of_something_else_is_reported(model: str, scraped: str, ubt: A
     path.write_text(path.read_text().replace("class_path: UBT", "class_path: PoisonedCLIP"))
     with pytest.raises(UserMistake):
         check(model, scraped, "answer", ubt=str(path))
+
+
+def test_a_check_is_run_with_one_task_and_leaves_nothing_otherwise(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserMistake, match=r"2 tasks of untrigger check, .*: run it with one task \(srun --ntasks=1\)"):
+        check(model, out="answer")
+    assert not Path("answer").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from planted import ENCODER, TARGET, write_colours
 from untrigger import cli
 from untrigger.contracts import UserMistake
 from untrigger.lightning_cli import UntriggerCLI
+from untrigger.run_folder.manifest import read_plans, write_plans
 
 pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")
 PLAN = {
@@ -128,3 +130,28 @@ def test_what_cannot_be_ranked_is_one_line(runs: Path, quick: str, tmp_path: Pat
     with pytest.raises(UserMistake, match="is a config of PoisonedCLIP; this command takes one of PairDetectors"):
         ask(str(runs / "badnet"), "--out", "wrong", "--detectors", str(runs / "clean.yaml"))
     assert not (Path("wrong") / "badnet" / "last.ckpt").exists(), "it ran first"
+
+
+def test_a_trigger_of_ones_own_is_known_by_the_module_that_imports_names(
+    runs: Path, quick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("corner_of_my_own.py").write_text("from untrigger.datamodules import BadNet\n\nclass Corner(BadNet): ...\n")
+    shutil.copytree(runs / "badnet", tmp_path / "mine")
+    manifest = tmp_path / "mine" / "poison.json"
+    write_plans([replace(plan, trigger_kind="corner_of_my_own.Corner") for plan in read_plans(manifest)], manifest)
+    words = ("mine", "--detectors", quick, "--isolation_epochs", "0")
+    with pytest.raises(UserMistake, match=r"corner_of_my_own\.Corner.* name it in the option imports"):
+        ask(*words)
+    assert ask(*words, "--imports", "corner_of_my_own") == 0
+    assert {row["run"] for row in table("detect/detection.csv")} == {"mine"}
+    with pytest.raises(UserMistake, match=r"imports: .*no_such_module"):
+        ask(*words, "--imports", "no_such_module")
+
+
+def test_it_is_run_with_one_task(runs: Path, quick: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserMistake, match=r"2 tasks of untrigger detect, .*: run it with one task \(srun --ntasks=1\)"):
+        ask(str(runs / "badnet"), "--detectors", quick)
+    assert not Path("detect").exists()
