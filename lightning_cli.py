@@ -70,6 +70,8 @@ _DESCRIPTIONS = {
     "--config RUN/config.yaml --ckpt_path RUN/last.ckpt",
 }
 
+_LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
+
 
 class _Parser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser, with complaints of one line."""
@@ -214,6 +216,8 @@ class UntriggerCLI(LightningCLI):
             check_checkpoint(checkpoint, fits)
         if first and not requeued:
             _check_folder(folder, given, fits)
+            if self.subcommand in _LIMITS and holds_run(Path(folder)):
+                _check_limit(folder, _LIMITS[self.subcommand], trainer)
         self._checkpoint: str | None = checkpoint
 
     def instantiate_classes(self) -> None:
@@ -350,6 +354,20 @@ def _check_folder(folder: str, checkpoint: str | None, fits: bool) -> None:
         raise UserMistake(
             f"{folder} holds a run, whose figures would be replaced by those of other weights: give {resumed}, or "
             "another --trainer.default_root_dir"
+        )
+
+
+def _check_limit(folder: str, limit: str, trainer: Any) -> None:
+    """See that figures of all pictures are not replaced by those of some.
+
+    Raises:
+        UserMistake: If they would be.
+    """
+    asked = trainer[limit]
+    if not (asked is None or (isinstance(asked, float) and asked == 1)):
+        raise UserMistake(
+            f"trainer.{limit} is {asked}, and {folder} holds a run, whose figures of everything would be replaced: "
+            "give another --trainer.default_root_dir"
         )
 
 

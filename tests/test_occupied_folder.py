@@ -54,6 +54,9 @@ def test_what_a_run_has_left_is_not_replaced_by_what_is_of_other_weights(
         for weights in ([], ["--ckpt_path", foreign]):
             with pytest.raises(UserMistake, match=r"holds a run, whose figures .*: give .*run/last.ckpt, or"):
                 UntriggerCLI([command, *base, *weights])
+    for command, limit in (("validate", "limit_val_batches"), ("test", "limit_test_batches")):
+        with pytest.raises(UserMistake, match=rf"trainer\.{limit} is 1, and .*run holds a run, whose figures of every"):
+            UntriggerCLI([command, *base, "--ckpt_path", own, f"--trainer.{limit}", "1"])
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
     UntriggerCLI(["validate", *base, "--ckpt_path", own])
     UntriggerCLI(["validate", *base, "--ckpt_path", foreign, "--trainer.fast_dev_run", "true"])
