@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from .config import CONFIG
+from .curves import METRICS
 from .results import RESULTS
-
-_LOG = "metrics.csv"
 
 
 def holds_run(folder: Path) -> bool:
@@ -15,7 +14,7 @@ def holds_run(folder: Path) -> bool:
 
     The config alone is of one that was refused before it began.
     """
-    left = (folder / RESULTS, folder / _LOG, *folder.glob("*.ckpt"))
+    left = (folder / RESULTS, folder / METRICS, *folder.glob("*.ckpt"))
     return (folder / CONFIG).exists() and any(path.exists() for path in left)
 
 

@@ -158,7 +158,10 @@ def test_a_run_that_resumes_as_it_was_is_told_nothing(fit: Fit, recwarn: pytest.
         (("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "nosuch"), "metric `nosuch`"),
         (("--checkpoint.save_top_k", "-5"), "Invalid value for save_top_k=-5"),
         (("--trainer.callbacks", "LearningRateMonitor"), "Cannot use `LearningRateMonitor`"),
-        (("--trainer.check_val_every_n_epoch", "0"), "cannot work with these options (ZeroDivisionError"),
+        (
+            ("--trainer.check_val_every_n_epoch", "0"),
+            "trainer.check_val_every_n_epoch is 0, not above: to measure nothing",
+        ),
         (("--trainer.strategy", "deepspeed"), "you must have DeepSpeed installed"),
         (("--trainer.max_epochz", "3"), "did you mean trainer.max_epochs?"),
         (("--model.encodre", "x"), "Option 'encodre' is not accepted by PoisonedCLIP; did you mean encoder?"),
