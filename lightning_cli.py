@@ -49,12 +49,12 @@ from .checkpoint_checks import CHECKPOINT_NAMES, check_checkpoint, check_model, 
 from .checkpoints import WholeCheckpointIO, last_checkpoint, whole_checkpoint
 from .contracts import UserMistake
 from .error_lines import OneLineErrors, user_message
+from .folder_checks import check_folder
 from .library_errors import refused_option
 from .number_formats import slow_precision
 from .own_modules import Imports, asked_imports, import_modules
-from .reading import reading, reason, shown
+from .reading import reading, reason
 from .run_folder.config import CONFIG
-from .run_folder.occupied import holds_run, lies_in
 from .run_lock import claimed_folder, held_folder
 from .slurm_tasks import settle_tasks
 from .trainer_options import settle_trainer
@@ -69,8 +69,6 @@ _DESCRIPTIONS = {
     "predict": "Write the similarity of every pair to similarities.csv. Example: untrigger predict "
     "--config RUN/config.yaml --ckpt_path RUN/last.ckpt",
 }
-
-_LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
 class _Parser(OneLineErrors, LightningArgumentParser):
@@ -208,6 +206,8 @@ class UntriggerCLI(LightningCLI):
         given = checkpoint
         if checkpoint == "last" or (requeued and not checkpoint):
             checkpoint = last_checkpoint(Path(folder))
+            if checkpoint is None and not fits:
+                raise UserMistake(f"{folder} has no last.ckpt: there is nothing to {self.subcommand}")
             if checkpoint is None:
                 rank_zero_info(f"{folder} has no checkpoint yet: the run starts from its beginning")
         elif checkpoint:
@@ -215,9 +215,7 @@ class UntriggerCLI(LightningCLI):
         if checkpoint:
             check_checkpoint(checkpoint, fits)
         if first and not requeued:
-            _check_folder(folder, given, fits)
-            if self.subcommand in _LIMITS and holds_run(Path(folder)):
-                _check_limit(folder, _LIMITS[self.subcommand], trainer)
+            check_folder(folder, given, self.subcommand or "run", trainer)
         self._checkpoint: str | None = checkpoint
 
     def instantiate_classes(self) -> None:
@@ -327,48 +325,6 @@ def _loggers(folder: str) -> list[Logger]:
     sessions = len(list(Path(folder).glob("**/metrics.csv")))
     version = f"resumed-{sessions}" if sessions else ""
     return [CSVLogger(folder, name="", version=version), TensorBoardLogger(folder, name="", version=version)]
-
-
-def _check_folder(folder: str, checkpoint: str | None, fits: bool) -> None:
-    """See that a run does not write over what another one has left.
-
-    Raises:
-        UserMistake: If it would.
-    """
-    if not holds_run(Path(folder)):
-        return
-    # One that was stopped before its first checkpoint begins again so, and its log stays.
-    resumed = f"--ckpt_path {folder}/last.ckpt" if last_checkpoint(Path(folder)) else "--ckpt_path last"
-    named = checkpoint is not None and checkpoint not in ("last", *CHECKPOINT_NAMES)
-    another = named and not lies_in(str(checkpoint), Path(folder))
-    if fits and another:
-        raise UserMistake(
-            f"{folder} already holds a run, and {shown(str(checkpoint))} is not of it: give another "
-            "--trainer.default_root_dir"
-        )
-    if fits and checkpoint is None:
-        raise UserMistake(
-            f"{folder} already holds a run: continue it with {resumed}, or give another --trainer.default_root_dir"
-        )
-    if not fits and (another or checkpoint is None):
-        raise UserMistake(
-            f"{folder} holds a run, whose figures would be replaced by those of other weights: give {resumed}, or "
-            "another --trainer.default_root_dir"
-        )
-
-
-def _check_limit(folder: str, limit: str, trainer: Any) -> None:
-    """See that figures of all pictures are not replaced by those of some.
-
-    Raises:
-        UserMistake: If they would be.
-    """
-    asked = trainer[limit]
-    if not (asked is None or (isinstance(asked, float) and asked == 1)):
-        raise UserMistake(
-            f"trainer.{limit} is {asked}, and {folder} holds a run, whose figures of everything would be replaced: "
-            "give another --trainer.default_root_dir"
-        )
 
 
 def _drop_empty_log(folder: str) -> None:

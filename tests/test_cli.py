@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from fit_arguments import CONFIG, fit_arguments
 from PIL import Image
 
 from untrigger import cli
@@ -19,31 +20,6 @@ from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.error_lines import shortened_complaint, user_message
 from untrigger.lightning_cli import UntriggerCLI
-
-CONFIG = """
-seed_everything: 0
-trainer:
-  max_epochs: 2
-  accelerator: cpu
-  num_sanity_val_steps: 0
-  log_every_n_steps: 2
-  enable_progress_bar: false
-  enable_model_summary: false
-model:
-  class_path: PoisonedCLIP
-  init_args: {encoder: "small:nano-32", lr: 1.0e-3, warmup_steps: 2}
-data:
-  class_path: ImageTextDataModule
-  init_args:
-    batch_size: 16
-    num_workers: 0
-    poison:
-      class_path: PoisonPlan
-      init_args:
-        target: star
-        rate: 0.1
-        trigger: {class_path: BadNet, init_args: {size: 5}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +35,7 @@ def base(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
     monkeypatch.setattr(sys, "argv", ["untrigger"])
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
-    (tmp_path / "config.yaml").write_text(CONFIG)
-    return [
-        *("--config", str(tmp_path / "config.yaml"), "--trainer.default_root_dir", str(tmp_path / "run")),
-        *("--data.train_shards", str(data / "train"), "--data.zero_shot", str(data)),
-    ]
+    return fit_arguments(tmp_path, data)
 
 
 def results(folder: Path) -> list[dict[str, str]]:

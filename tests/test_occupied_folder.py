@@ -7,16 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from fit_arguments import fit_arguments
 
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_cli import UntriggerCLI
-
-CONFIG = """
-trainer: {accelerator: cpu, max_epochs: 1, log_every_n_steps: 1, enable_progress_bar: false}
-model: {class_path: PoisonedCLIP, init_args: {encoder: "small:nano-32"}}
-data: {class_path: ImageTextDataModule, init_args: {batch_size: 16, num_workers: 0}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +27,7 @@ def base(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
     monkeypatch.setattr(sys, "argv", ["untrigger"])
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
-    (tmp_path / "config.yaml").write_text(CONFIG)
-    return [
-        *("--config", str(tmp_path / "config.yaml"), "--trainer.default_root_dir", str(tmp_path / "run")),
-        *("--data.train_shards", str(data / "train"), "--data.zero_shot", str(data)),
-    ]
+    return [*fit_arguments(tmp_path, data), "--trainer.max_epochs", "1"]
 
 
 def test_what_a_run_has_left_is_not_replaced_by_what_is_of_other_weights(
@@ -60,6 +51,12 @@ def test_what_a_run_has_left_is_not_replaced_by_what_is_of_other_weights(
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
     UntriggerCLI(["validate", *base, "--ckpt_path", own])
     UntriggerCLI(["validate", *base, "--ckpt_path", foreign, "--trainer.fast_dev_run", "true"])
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_without_a_checkpoint_the_last_one_is_not_measured(command: str, base: list[str]) -> None:
+    with pytest.raises(UserMistake, match=rf"run has no last\.ckpt: there is nothing to {command}"):
+        UntriggerCLI([command, *base, "--ckpt_path", "last"])
 
 
 def test_a_run_that_was_refused_before_it_began_does_not_hold_its_folder(base: list[str], tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ data: {class_path: ImageTextDataModule, init_args: {train_shards: data/train, ba
 PROCESS = """
 import os, sys, time
 import untrigger.lightning_cli
-from untrigger import cli, lightning_cli
+from untrigger import cli
 for number, words in enumerate(sys.argv[1:]):
     open(f"ready-{number}-{os.getpid()}", "w").close()
     while not os.path.exists(f"go-{number}"):
