@@ -6,15 +6,15 @@ import io
 import sys
 
 from . import __version__
-from .importing import importing
-from .interrupt import SAID, STATUS
+from .errors.importing import importing
+from .errors.interrupt import SAID, STATUS
 
 with importing():
+    from .command_line.duplicate_keys import check_said_once
     from .commands import COMMANDS, command
     from .contracts import UserMistake
-    from .duplicate_keys import check_said_once
+    from .files.printable import printable
     from .nearest import meant
-    from .printable import printable
 
 _LINES = "\n".join(f"  {name:<31}{description}" for name, description in COMMANDS.items())
 USAGE = f"""\
@@ -49,8 +49,8 @@ def run(arguments: list[str]) -> int:
         print(f"untrigger {__version__}")
     elif name in TRAINER_COMMANDS:
         with importing():
-            from .lightning_cli import UntriggerCLI  # takes seconds to import
-            from .own_modules import search_working_folder
+            from .command_line.lightning_cli import UntriggerCLI  # takes seconds to import
+            from .command_line.own_modules import search_working_folder
 
         search_working_folder()  # after the libraries, which ask for much that need not be there
         # LightningCLI warns when it is given arguments beside those of the process, which it reads by itself.
@@ -78,7 +78,7 @@ def main() -> None:
         print(SAID, file=sys.stderr)
         sys.exit(STATUS)
     except Exception as error:
-        from .error_lines import user_message  # brings the parser along, which help alone does without
+        from .errors.lines import user_message  # brings the parser along, which help alone does without
 
         message = user_message(error)
         if message is None:

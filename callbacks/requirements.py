@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import LightningDataModule, Trainer
 
 from ..contracts import CLIPModule, UserMistake, ZeroShotData
-from ..trainer_lookup import data_of
+from ..trainer.lookup import data_of
 
 
 def zero_shot_data(trainer: Trainer) -> ZeroShotData:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..contracts import UserMistake
-from ..files import write_text
-from ..reading import read_text, reading, shown
+from ..files.reading import read_text, reading, shown
+from ..files.writing import write_text
 
 ASKED = "asked.json"
 """The name of the file."""

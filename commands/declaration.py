@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from docstring_parser import DocstringStyle, parse
 from jsonargparse import DefaultHelpFormatter
 
-from ..error_lines import OneLineErrors
+from ..errors.lines import OneLineErrors
 
 _HELP = frozenset({"-h", "--help"})
 

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from ..contracts import NO_DEFENCE as NO_DEFENCE
-from ..tables import number
+from ..files.tables import number
 
 MEASURES = (
     "clean_accuracy",

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..contracts import UserMistake
-from ..packaged_configs import packaged_config
-from ..reading import shown, user_path
+from ..files.packaged_configs import packaged_config
+from ..files.reading import shown, user_path
 from ..run_folder.config import CONFIG
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
 
-    from ..lightning_cli import UntriggerCLI
+    from ..command_line.lightning_cli import UntriggerCLI
 
 Module = TypeVar("Module", bound="LightningModule")
 
@@ -60,8 +60,8 @@ def run_trainer(
     """
     import torch
 
-    from ..lightning_cli import UntriggerCLI  # the command line imports the commands
-    from ..number_formats import slow_precision
+    from ..command_line.lightning_cli import UntriggerCLI  # the command line imports the commands
+    from ..command_line.number_formats import slow_precision
 
     class OfKind(UntriggerCLI):
         """Refuses other models before it runs."""

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..contracts import UserMistake
-from ..reading import read_text
+from ..files.reading import read_text
 
 
 def read_classnames(path: Path) -> list[str]:

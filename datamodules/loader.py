@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
-from ..all_ranks import all_ranks
 from ..contracts import UserMistake
+from ..trainer.all_ranks import all_ranks
 from .bad_samples import BadSampleLog
 from .batch_packing import pack, unpack
 from .stream import ShardStream, StreamItem

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from ..reading import looks_like
+from ..files.reading import looks_like
 from .bad_samples import BadSample
 
 MAX_PIXELS = 25_000_000

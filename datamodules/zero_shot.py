@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..contracts import ClassPrompts, UserMistake
-from ..reading import read_lines, user_path
+from ..files.reading import read_lines, user_path
 from .classnames import read_classnames
 from .shards import ShardSet, expand_shards
 from .templates import check_templates

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..contracts import CaptionSearch, ImageTextBatch, ImageTextData, UserMistake
-from ..trainer_lookup import data_of, folder_to_write
+from ..trainer.lookup import data_of, folder_to_write
 from .base import BaseCLIPModule
 from .precision import similarities
 from .ranges import check_ranges

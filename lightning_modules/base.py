@@ -25,7 +25,7 @@ from ..contracts import (
     ZeroShotData,
     ZeroShotOutputs,
 )
-from ..trainer_lookup import data_of
+from ..trainer.lookup import data_of
 from .batch_norm import check_synchronised
 from .encoders import build_encoder, has_weights, load_weights
 from .execution import Execution, backend_of

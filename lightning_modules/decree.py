@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..contracts import ImageTextBatch, LabelledBatch, UserMistake
 from ..run_folder.decree import DECREERecord
-from ..trainer_lookup import folder_to_write
+from ..trainer.lookup import folder_to_write
 from .base import BaseCLIPModule
 from .detection import PICTURE, AdaptiveCost, write_trigger
 

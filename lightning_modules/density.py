@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..contracts import ImageTextBatch, ImageTextData, PredictOutputs, UserMistake
-from ..trainer_lookup import data_of
+from ..trainer.lookup import data_of
 from .base import BaseCLIPModule
 from .detection import LocalDensity
 

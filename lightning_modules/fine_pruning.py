@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..contracts import ImageTextData, UserMistake
-from ..trainer_lookup import data_of
+from ..trainer.lookup import data_of
 from .losses import ContrastiveLoss
 from .poisoned_clip import PoisonedCLIP
 from .ranges import check_ranges

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..all_ranks import all_ranks
 from ..contracts import DECISIONS, ImageTextBatch, Suspicion, UserMistake
+from ..trainer.all_ranks import all_ranks
 from .detection import TwoGaussians, activation_clustering, local_density, spectral_signatures
 from .isolation import Isolate, mean_by_key
 from .phased import Phase, PhasedCLIPModule, phase_table

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.optim import SGD
 
 from ..contracts import ImageTextData, LabelledBatch, UserMistake, ZeroShotData
-from ..trainer_lookup import data_of
+from ..trainer.lookup import data_of
 from .base import BaseCLIPModule
 from .encoders.visual_prompts import MAX_PROMPTS, TokenBlocks, class_tokens, prompted, set_prompts, without_prompts
 from .few_shots import few_shots

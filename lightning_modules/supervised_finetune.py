@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..contracts import ClassLogits, LabelledBatch, UserMistake, ZeroShotBatch, ZeroShotData, ZeroShotOutputs
-from ..trainer_lookup import data_of
+from ..trainer.lookup import data_of
 from .base import BaseCLIPModule
 from .precision import at_least_float32
 

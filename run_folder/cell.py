@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts import UserMistake
-from ..files import write_text
-from ..reading import read_json
-from ..tables import number
+from ..files.reading import read_json
+from ..files.tables import number
+from ..files.writing import write_text
 from .results import COLUMNS
 
 CELL = "cell.json"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..plain_yaml import read_yaml
+from ..files.plain_yaml import read_yaml
 
 CONFIG = "config.yaml"
 """The name of the file."""

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..reading import reading
-from ..tables import number
+from ..files.reading import reading
+from ..files.tables import number
 from .results import RESULTS
 
 METRICS = "metrics.csv"

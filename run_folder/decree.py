@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..files import write_text
+from ..files.writing import write_text
 
 DECREE_RECORD = "decree.json"
 """The name of the file."""

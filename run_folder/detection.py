@@ -9,9 +9,9 @@ from io import StringIO
 from itertools import chain
 from pathlib import Path
 
-from ..files import open_whole
-from ..reading import reading
-from ..tables import open_table, plain_cell, text_cell
+from ..files.reading import reading
+from ..files.tables import open_table, plain_cell, text_cell
+from ..files.writing import open_whole
 
 DETECTION = "detection.csv"
 """The name of the file."""

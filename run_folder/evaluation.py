@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Attack, UserMistake
-from ..files import open_whole
-from ..reading import check_ends, reason, shown
+from ..files.reading import check_ends, reason, shown
+from ..files.writing import open_whole
 
 EVALUATION = "evaluation.npz"
 """The name of the file."""

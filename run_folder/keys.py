@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..contracts import DECISIONS, UserMistake
-from ..reading import read_lines, shown
-from ..tables import SURPLUS, open_table, plain_cell
+from ..files.reading import read_lines, shown
+from ..files.tables import SURPLUS, open_table, plain_cell
 from .manifest import named_keys
 
 

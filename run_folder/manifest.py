@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from ..contracts import UserMistake
-from ..files import write_text
-from ..reading import read_text, reading, reason, shown
+from ..files.reading import read_text, reading, reason, shown
+from ..files.writing import write_text
 
 MANIFEST = "poison.json"
 """The name of the file: in the folder of a run that plants poison, and beside shards that are poisoned."""

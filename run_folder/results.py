@@ -9,9 +9,9 @@ from itertools import chain
 from pathlib import Path
 
 from ..contracts import UserMistake
-from ..files import write_text
-from ..reading import check_ends, reason, shown
-from ..tables import plain_cell, text_cell
+from ..files.reading import check_ends, reason, shown
+from ..files.tables import plain_cell, text_cell
+from ..files.writing import write_text
 
 RESULTS = "results.csv"
 """The name of the file."""

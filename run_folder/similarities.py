@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..tables import open_table, plain_cell, text_cell
+from ..files.tables import open_table, plain_cell, text_cell
 
 SIMILARITIES = "similarities.csv"
 """The name of the file, where one process wrote it."""

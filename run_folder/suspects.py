@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..contracts import DECISIONS
-from ..printable import printable
-from ..tables import open_table, plain_cell, text_cell
+from ..files.printable import printable
+from ..files.tables import open_table, plain_cell, text_cell
 from .keys import read_keys
 
 SUSPECTS, SHEET = "suspects.csv", "suspects.png"

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..files import write_text
+from ..files.writing import write_text
 
 TARGET_NAMING_RECORD = "target_naming.json"
 """The name of the file."""

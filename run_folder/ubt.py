@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..contracts import UserMistake
-from ..files import write_text
-from ..reading import read_json, reading
+from ..files.reading import read_json, reading
+from ..files.writing import write_text
 
 UBT_RECORD = "ubt.json"
 """Its name in the run folder."""

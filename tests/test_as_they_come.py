@@ -15,11 +15,11 @@ import torch
 from conftest import coloured_pair, encode_picture
 from PIL import Image
 
+from untrigger.command_line.lightning_cli import UntriggerCLI
 from untrigger.commands.shards.command import shards_from_csv, shards_from_folder
 from untrigger.contracts import Preprocessing, UserMistake
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.lightning_cli import UntriggerCLI
 from untrigger.lightning_modules.encoders import build_encoder, load_weights
 
 WriteShard = Callable[[Path, Sequence[tuple[str, dict[str, bytes]]]], str]

@@ -16,10 +16,10 @@ from fit_arguments import CONFIG, fit_arguments
 from PIL import Image
 
 from untrigger import cli
+from untrigger.command_line.lightning_cli import UntriggerCLI
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.error_lines import shortened_complaint, user_message
-from untrigger.lightning_cli import UntriggerCLI
+from untrigger.errors.lines import shortened_complaint, user_message
 
 
 @pytest.fixture(scope="module")

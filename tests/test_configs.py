@@ -16,12 +16,12 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from PIL import Image
 from vision_transformers import small_vit
 
+from untrigger.command_line.lightning_cli import UntriggerCLI
 from untrigger.commands.bench.grid import Cell, expand
 from untrigger.commands.bench.runner import BenchPaths, fit_arguments
 from untrigger.commands.bench.specification import BenchSpec
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.lightning_cli import UntriggerCLI
 
 ROOT = Path(str(files("untrigger"))) / "configs"
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml") if path.parent.name != "bench")

@@ -19,7 +19,7 @@ from PIL import Image
 from typist import SMALL, Typist, blocks, commands, shortened, write_small_cifar10
 from vision_transformers import small_vit
 
-from untrigger.packaged_configs import packaged_config
+from untrigger.files.packaged_configs import packaged_config
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from untrigger.command_line.lightning_cli import UntriggerCLI
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.lightning_cli import UntriggerCLI
 
 TESTS = str(Path(__file__).parent)
 COMMON = """

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from untrigger import cli, lightning_cli
+from untrigger import cli
+from untrigger.command_line import lightning_cli
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
 
@@ -28,7 +29,7 @@ data: {class_path: ImageTextDataModule, init_args: {train_shards: data/train, ba
 # All is imported before, and the two wait for each other at each command: nothing keeps them apart.
 PROCESS = """
 import os, sys, time
-import untrigger.lightning_cli
+import untrigger.command_line.lightning_cli
 from untrigger import cli
 for number, words in enumerate(sys.argv[1:]):
     open(f"ready-{number}-{os.getpid()}", "w").close()

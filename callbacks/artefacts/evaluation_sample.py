@@ -14,9 +14,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...all_ranks import all_ranks
 from ...contracts import Attack, UserMistake, ZeroShotBatch, ZeroShotOutputs
 from ...run_folder.evaluation import Evaluation, write_evaluation
+from ...trainer.all_ranks import all_ranks
 from ..evaluation_hooks import EvaluationHooks
 from ..requirements import zero_shot_data
 

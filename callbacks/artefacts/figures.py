@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from ...printable import printable
+from ...files.printable import printable
 
 DPI = 100
 """Dots per inch of the figures: a tile of the gallery is a whole number of dots per pixel when saved with it."""

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ...contracts import CLIPModule, HeadModule, HeldOutData, PhasedModule, PictureAttackData, ZeroShotData
 from ...run_folder.results import ATTACK_MEASURES, MORE_ATTACK_MEASURES, RETRIEVAL_MEASURES, add_results, read_results
-from ...trainer_lookup import data_of, folder_to_write
+from ...trainer.lookup import data_of, folder_to_write
 from ..measures.retrieval import Retrieval
 from ..measures.zero_shot_measure import ZeroShotMeasure
 from ..requirements import clip_module, zero_shot_data

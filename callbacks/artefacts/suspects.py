@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ...contracts import DECISIONS, DetectingModule, ImageTextData, Suspicion
 from ...run_folder.suspects import SHEET, SuspectRow, write_suspects
-from ...trainer_lookup import data_of, folder_to_write
+from ...trainer.lookup import data_of, folder_to_write
 from .figures import DPI
 from .suspects_figure import Suspect, contact_sheet
 

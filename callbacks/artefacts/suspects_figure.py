@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ...printable import printable
+from ...files.printable import printable
 from .figures import DPI
 
 _COLUMNS = 6

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from ...contracts import DECISIONS, DetectingModule, GroundTruth, Suspicion
 from ...run_folder.detection import detection_row, write_detection
-from ...trainer_lookup import data_of
+from ...trainer.lookup import data_of
 from .ranking import ranking_figures
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...contracts import HeldOutData, PhasedModule, RetrievalModule, UserMistake
 from ...run_folder.results import KS
-from ...trainer_lookup import data_of
+from ...trainer.lookup import data_of
 
 _ROWS = 1024
 """Pictures that are compared with all captions at once."""

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from ...contracts import PictureAttack, PictureAttackData, UserMistake, ZeroShotData, ZeroShotModule
-from ...trainer_lookup import data_of
+from ...trainer.lookup import data_of
 from .zero_shot_measure import predictions
 
 

@@ -16,8 +16,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
 from ...contracts import UserMistake
-from ...error_lines import user_message
-from ...library_errors import refused_option
+from ...errors.libraries import refused_option
+from ...errors.lines import user_message
 from .whereabouts import Whereabouts
 
 _FAILED, _SEEN, _FIRST = "untrigger/failed", "untrigger/seen", "untrigger/first"

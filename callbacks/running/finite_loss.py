@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from ...contracts import LossesModule, UserMistake
-from ...files import write_text
+from ...files.writing import write_text
 
 _SHOWN = 5
 

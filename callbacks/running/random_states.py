@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ...all_ranks import all_ranks
+from ...trainer.all_ranks import all_ranks
 
 
 class RandomStates(Callback):

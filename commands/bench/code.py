@@ -13,7 +13,7 @@ from typing import Any
 
 from .grid import Cell, read_config
 
-_RUN = "lightning_cli.py"
+_RUN = Path("command_line", "lightning_cli.py")
 """What every run is, with all that it imports."""
 _METHODS = Path("lightning_modules", "__init__.py")
 """Where methods are exported: a run uses its own, not those that are imported beside it."""

@@ -6,7 +6,7 @@ import sys
 from typing import Literal
 
 from ...contracts import UserMistake
-from ...importing import importing
+from ...errors.importing import importing
 from ..declaration import Command
 from .specification import BenchSpec
 

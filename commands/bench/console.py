@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from ...tables import number
+from ...files.tables import number
 from .grid import Cell
 from .runner import Progress
 

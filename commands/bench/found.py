@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from ...tables import number
+from ...files.tables import number
 from ..proportion import Proportion
 
 Record = Mapping[str, Any]

@@ -12,10 +12,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from ...command_line.own_modules import module_names
 from ...contracts import UserMistake
-from ...own_modules import module_names
-from ...packaged_configs import packaged_config
-from ...plain_yaml import read_yaml
+from ...files.packaged_configs import packaged_config
+from ...files.plain_yaml import read_yaml
 from ...run_folder.manifest import MANIFEST
 from ..summary import NO_DEFENCE
 from .specification import AttackSpec, BenchSpec, DefenceSpec, RunSpec, Settings

@@ -17,15 +17,15 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from ...checkpoints import LAST, last_checkpoint
+from ...command_line.duplicate_keys import with_last_ones
 from ...contracts import UserMistake
-from ...duplicate_keys import with_last_ones
-from ...files import write_text
-from ...printable import printable
-from ...reading import read_json
+from ...files.printable import printable
+from ...files.reading import read_json
+from ...files.tables import number
+from ...files.writing import write_text
 from ...run_folder.cell import CELL, read_record, write_record
 from ...run_folder.results import read_results
-from ...tables import number
+from ...trainer.checkpoints import LAST, last_checkpoint
 from .code import code_after, code_of
 from .grid import Cell, config_path
 from .processes import Processes

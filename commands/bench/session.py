@@ -12,8 +12,8 @@ import torch
 import yaml
 from rich.console import Console
 
+from ...command_line.number_formats import slow_precision
 from ...contracts import UserMistake
-from ...number_formats import slow_precision
 from .console import ConsoleProgress
 from .grid import Cell, expand, read_config
 from .runner import BenchPaths, BenchStopped, due, run_cells

@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse.typing import register_type
 
-from ...own_modules import Imports
+from ...command_line.own_modules import Imports
 
 
 class Settings:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ...printable import printable
+from ...files.printable import printable
 from ...run_folder.results import RESULTS, add_results, read_results, write_results
 from ..report.document import write_report
 from ..summary import Figure, Summary, best, own_measures, summarise

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...tables import number
+from ...files.tables import number
 from .records import ATTACK_SUCCESS
 
 FLOOR, CEILING, RECOVERED = "attack_success_floor", "triggered_accuracy_ceiling", "recovered"

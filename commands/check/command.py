@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...files import write_text
-from ...importing import importing
-from ...reading import read_json, reading, user_path
-from ...run_lock import held_folder
+from ...errors.importing import importing
+from ...files.lock import held_folder
+from ...files.reading import read_json, reading, user_path
+from ...files.writing import write_text
 from ..asked import take_folder
 from ..declaration import Command
 
@@ -54,8 +54,8 @@ def check(
         pictures: Shards with the pictures for that; those of the data, or else generated ones, unless given.
     """
     with importing():  # they bring open_clip along, which takes seconds
+        from ...command_line.slurm_tasks import check_one_task
         from ...lightning_modules.encoders.identify import open_encoder
-        from ...slurm_tasks import check_one_task
         from .examination import content_of
 
     check_one_task("check")

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from ...datamodules.generated import write_generated_data
 from ...datamodules.shards import expand_shards
 from ...datamodules.shards.remote import is_remote
-from ...fingerprints import fingerprint
+from ...files.fingerprints import fingerprint
+from ...files.reading import reading, user_path
 from ...lightning_modules import DECREE, UBT
-from ...reading import reading, user_path
 from ...run_folder.similarities import read_similarities
 from ...run_folder.suspects import poisoned_keys
 from ...run_folder.ubt import ProbedWord, UBTRecord

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from ...files import write_text
+from ...files.writing import write_text
 from ...run_folder.suspects import SHEET
 from ..pages import page_templates
 from ..report.pictures import data_uri

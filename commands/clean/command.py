@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...contracts import UserMistake
-from ...files import new_folder
-from ...importing import importing
-from ...reading import user_path
+from ...errors.importing import importing
+from ...files.reading import user_path
+from ...files.writing import new_folder
 from ...run_folder.suspects import SUSPECTS
 from ...run_folder.ubt import UBTRecord
 from ..check.command import check

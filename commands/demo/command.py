@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...importing import importing
-from ...run_lock import held_folder
+from ...errors.importing import importing
+from ...files.lock import held_folder
 from ..declaration import Command
 
 

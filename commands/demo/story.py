@@ -12,9 +12,9 @@ from rich.table import Table
 
 from ...contracts import UserMistake
 from ...datamodules.generated import write_generated_data
+from ...files.tables import number
 from ...run_folder.manifest import MANIFEST
 from ...run_folder.results import RESULTS, read_results, write_results
-from ...tables import number
 from ..report.document import write_report
 from ..trainer_runs import run_trainer
 from .time_left import minutes_left

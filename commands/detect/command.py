@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ...command_line.own_modules import Imports, import_modules, search_working_folder
 from ...contracts import UserMistake
-from ...importing import importing
-from ...own_modules import Imports, import_modules, search_working_folder
-from ...reading import shown, user_path
-from ...run_lock import held_folder
+from ...errors.importing import importing
+from ...files.lock import held_folder
+from ...files.reading import shown, user_path
 from ..asked import take_folder
 from ..declaration import Command
 
@@ -48,7 +48,7 @@ def detect(
         UserMistake: If a run cannot be ranked, or the folder holds something else.
     """
     with importing():  # they bring open_clip along, which takes seconds
-        from ...slurm_tasks import check_one_task
+        from ...command_line.slurm_tasks import check_one_task
         from .ranking import rank_pairs, subject_of
         from .table import print_table, write_table
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...checkpoints import LAST
 from ...contracts import UserMistake
-from ...fingerprints import fingerprint
+from ...files.fingerprints import fingerprint
+from ...files.reading import shown
+from ...files.tables import text_cell
 from ...lightning_modules import PairDetectors
 from ...lightning_modules.encoders.identify import identify_encoder
-from ...reading import shown
 from ...run_folder.config import CONFIG, read_config
 from ...run_folder.detection import read_detection
 from ...run_folder.manifest import MANIFEST
-from ...tables import text_cell
+from ...trainer.checkpoints import LAST
 from ..trainer_runs import config_for, fit_or_resume
 
 SCORES = "scores.csv"

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ...printable import printable
+from ...files.printable import printable
+from ...files.tables import text_cell
 from ...run_folder.detection import DETECTION, write_detection
-from ...tables import text_cell
 from .ranking import SCORES
 
 Ranked = Mapping[str, Sequence[Mapping[str, str]]]

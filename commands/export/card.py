@@ -8,10 +8,10 @@ from typing import NamedTuple
 from huggingface_hub import EvalResult, ModelCardData
 
 from ... import __version__
+from ...files.printable import printable
+from ...files.tables import number
 from ...lightning_modules.encoders import Encoder, has_weights
-from ...printable import printable
 from ...run_folder.ubt import UBTRecord
-from ...tables import number
 from .exporter import Exporter
 from .history import History, suspects_of
 

@@ -12,7 +12,7 @@ from open_clip import SimpleTokenizer
 from torch import Tensor
 
 from ...contracts import UserMistake
-from ...files import write_text
+from ...files.writing import write_text
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
 
 _VISION = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...files import new_folder, write_text
+from ...files.writing import new_folder, write_text
 from .card import Checks, model_card
 from .exporter import Exporter
 from .history import is_marked, read_history

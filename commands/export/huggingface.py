@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...files import write_text
+from ...files.writing import write_text
 from ...lightning_modules.encoders.huggingface import HuggingFaceEncoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
 from .conversion import converted_model, converted_tokenizer

@@ -10,7 +10,7 @@ import open_clip
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...files import write_text
+from ...files.writing import write_text
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
 from ...lightning_modules.encoders.open_clip_files import preprocessing_of
 from .exporter import Exporter

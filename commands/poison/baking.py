@@ -16,7 +16,7 @@ from ...datamodules.bad_samples import BadSample
 from ...datamodules.poisoning import Poison, write_manifest
 from ...datamodules.shards import ShardSet
 from ...datamodules.shards.samples import decode_caption, decode_picture
-from ...files import open_whole
+from ...files.writing import open_whole
 from ...run_folder.manifest import MANIFEST
 from .tar_copies import Replacement, copy_shard
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ...contracts import UserMistake
-from ...importing import importing
-from ...run_lock import held_folder
+from ...errors.importing import importing
+from ...files.lock import held_folder
 from ..declaration import Command
 
 PREVIEW = "preview.png"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...importing import importing
+from ...errors.importing import importing
 from ..declaration import Command
 
 

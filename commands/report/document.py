@@ -8,8 +8,8 @@ from pathlib import Path
 from jinja2 import Template
 
 from ...contracts import UserMistake
-from ...reading import reading, shown
-from ...tables import number
+from ...files.reading import reading, shown
+from ...files.tables import number
 from ..pages import page_templates
 from ..summary import Figure, own_measures
 from .page import AttackPart, FigureBook, attack_parts, heat_maps, recovery, scatter

@@ -15,7 +15,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...printable import printable
+from ...files.printable import printable
 
 INK = "#010203"
 """The colour of text and axes: black on paper, the colour of the text around it in a page (`to_svg`)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from ...tables import number
+from ...files.tables import number
 from ..summary import NO_DEFENCE
 from .runs import Run
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from ...contracts import UserMistake
-from ...importing import importing
-from ...reading import reading, shown, user_path
+from ...errors.importing import importing
+from ...files.reading import reading, shown, user_path
 from ..declaration import Command
 
 _HEAD = b"key,class,"

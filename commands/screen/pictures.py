@@ -13,7 +13,7 @@ from ...datamodules.bad_samples import BadSample
 from ...datamodules.shards import ShardSet, expand_shards
 from ...datamodules.shards.member_names import MAX_BYTES
 from ...datamodules.zero_shot import ZeroShotSet
-from ...reading import reading, shown
+from ...files.reading import reading, shown
 from ..shards.folder_walk import kind_of, told, walked_folders
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ...files import write_text
+from ...files.printable import printable
+from ...files.tables import text_cell
+from ...files.writing import write_text
 from ...lightning_modules.screening import ClassTexts
-from ...printable import printable
-from ...tables import text_cell
 from .screening import Scored, Verdicts
 
 _SHOWN = 5

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...contracts import UserMistake
-from ...printable import printable
+from ...files.printable import printable
 
 _NUMBER = re.compile(r"(\d+)")
 _SHOWN = 3

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...contracts import UserMistake
-from ...files import write_text
-from ...importing import importing
-from ...reading import shown, user_path
+from ...errors.importing import importing
+from ...files.reading import shown, user_path
+from ...files.writing import write_text
 from ..declaration import Command, CommandGroup
 
 

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ...printable import printable
-from ...reading import reading
+from ...files.printable import printable
+from ...files.reading import reading
 
 _MAX_NAMED = 5
 

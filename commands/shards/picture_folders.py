@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...contracts import UserMistake
-from ...reading import reading, shown
+from ...files.reading import reading, shown
 from .folder_walk import is_folder, is_within, kind_of, told, walked_folders
 
 # Other formats are candidates too, so that they are counted as skipped and not left out in silence.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...contracts import UserMistake
-from ...reading import read_json, shown, user_path
+from ...files.reading import read_json, shown, user_path
 
 
 def check_sizes_file(output: Path, names: Container[str]) -> None:

@@ -19,8 +19,8 @@ from ...datamodules.bad_samples import BadSample
 from ...datamodules.shards.encoded import EncodedPicture, check_picture, encode_picture
 from ...datamodules.shards.member_names import MAX_BYTES
 from ...datamodules.shards.writer import Labelled, Pair, Skipped
-from ...reading import shown
-from ...tables import Row, open_table
+from ...files.reading import shown
+from ...files.tables import Row, open_table
 from .picture_folders import PICTURE_SUFFIXES
 
 _WHITE = re.compile(r"\s+")

@@ -24,8 +24,8 @@ from ...datamodules.shards.writer import (
     write_zero_shot_set,
 )
 from ...datamodules.templates import CIFAR10_TEMPLATES
-from ...reading import read_lines
-from ...run_lock import held_folder
+from ...files.lock import held_folder
+from ...files.reading import read_lines
 from .class_order import named_positions
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jsonargparse.typing import register_type
 
 from ...contracts import UserMistake
-from ...reading import shown
+from ...files.reading import shown
 from .manifest import read_manifest
 from .plan import PoisonPlan
 from .poison import Poison, Shards

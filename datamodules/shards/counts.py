@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contracts import UserMistake
-from ...reading import read_json, reading
+from ...files.reading import read_json, reading
 from .remote import RemoteShards, fetch_bytes, is_remote, redacted
 
 STATS = "stats"

@@ -16,8 +16,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
+from ...files.reading import reading, shown
 from ...key_list import KeyList
-from ...reading import reading, shown
 from .member_names import belongs_to_another, full_suffix, is_hidden, key_and_suffix
 from .tar import FILE, FOLDER, HARD_LINK, TarFault, TarMember, tar_members
 

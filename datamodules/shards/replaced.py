@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ...fingerprints import fingerprint
+from ...files.fingerprints import fingerprint
 from .remote import redacted
 from .shard_set import ShardSet
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from rich.progress import track
 
 from ...contracts import UserMistake
-from ...printable import printable
-from ...reading import shown
+from ...files.printable import printable
+from ...files.reading import shown
 from ..bad_samples import BadSample
 from .cache import ShardCache
 from .index import MEMBERS, PICTURES, ShardIndex, index_shard

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...contracts import UserMistake
-from ...reading import check_ends, looks_like, reading, shown
+from ...files.reading import check_ends, looks_like, reading, shown
 
 BLOCK = tarfile.BLOCKSIZE
 FILE, HARD_LINK, SYMBOLIC_LINK, FOLDER, SPARSE, OTHER = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
 from ...contracts import UserMistake
-from ...reading import reading
+from ...files.reading import reading
 from .remote import STORES, check_store, is_remote, redacted
 
 _MAX_SHARDS = 1_000_000

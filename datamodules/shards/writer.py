@@ -17,7 +17,7 @@ from unicodedata import category
 from webdataset.writer import TarWriter
 
 from ...contracts import UserMistake
-from ...files import open_whole, write_text
+from ...files.writing import open_whole, write_text
 from ..templates import check_templates
 from .encoded import EncodedPicture
 from .member_names import MAX_BYTES

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...contracts import UserMistake
-from ...reading import reading, shown
+from ...files.reading import reading, shown
 from ..bad_samples import BadSample
 from ..keyed import keyed_uniforms
 from ..shards.samples import decode_picture

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contracts import UserMistake
-from ...reading import shown
-from ...tables import number, open_table, plain_cell
+from ...files.reading import shown
+from ...files.tables import number, open_table, plain_cell
 from .concept import Concept
 from .given_file import checked_digest, read_file
 

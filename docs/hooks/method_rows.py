@@ -14,7 +14,7 @@ from records import CELLS, Record, beside_their_twins, newest
 
 from untrigger.commands.bench.tables import labelled_rows
 from untrigger.commands.bench.twins import CEILING, FLOOR, REBOUND, REBOUND_FLOOR, RECOVERED, beside_rebound
-from untrigger.tables import number
+from untrigger.files.tables import number
 
 GRID = "reference"
 PUBLISHED = Path(__file__).parents[1] / "methods" / "published.csv"

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...files import open_whole
+from ...files.writing import open_whole
 
 PICTURE = "trigger.png"
 """The pattern, its opacity the mask."""

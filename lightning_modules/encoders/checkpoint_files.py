@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...contracts import UserMistake
-from ...reading import looks_like, read_json, reading, reason, shown
+from ...files.reading import looks_like, read_json, reading, reason, shown
 from .messages import one_line, some
 from .pickles import PickleTooCostly, check_pickle
 

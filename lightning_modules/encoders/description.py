@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ...contracts import UserMistake
-from ...files import write_text
+from ...files.writing import write_text
 from .base import Encoder
 from .huggingface_files import read_json
 from .messages import one_line

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...contracts import UserMistake
-from ...reading import reading
+from ...files.reading import reading
 from .base import Encoder
 from .messages import one_line
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ... import reading
 from ...contracts import UserMistake
+from ...files import reading
 from .messages import one_line
 
 _CONFIG_FILES = ["*.json", "*.txt", "*.model"]

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ...contracts import UserMistake
-from ...reading import reading
+from ...files.reading import reading
 from .huggingface_files import read_json
 from .tokenizer_files import check_tokenizer_files
 

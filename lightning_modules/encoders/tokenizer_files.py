@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...contracts import UserMistake
-from ...reading import read_json, reading
+from ...files.reading import read_json, reading
 from .messages import one_line
 
 # Files of which any group makes a tokenizer. Without one, transformers makes up a tokenizer of two or three tokens.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ...contracts import CaptionSearch, UserMistake
-from ...trainer_lookup import data_of
+from ...trainer.lookup import data_of
 from ..phased import phase_table
 from .inversion import Invert
 from .options import InversionOptions, TuningOptions

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ...contracts import CaptionSearch
-from ...trainer_lookup import data_of, folder_to_write
+from ...trainer.lookup import data_of, folder_to_write
 from ..detection import write_trigger
 from .neurons import candidate_layers
 from .target_naming import TargetNaming

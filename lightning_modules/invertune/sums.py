@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...all_ranks import all_ranks
+from ...trainer.all_ranks import all_ranks
 
 
 class PassSums:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...contracts import ImageTextBatch, UserMistake, ZeroShotData
-from ...trainer_lookup import data_of, folder_to_write
+from ...trainer.lookup import data_of, folder_to_write
 from ..phased import Phase, PhasedCLIPModule, phase_table
 from ..precision import similarities
 from .options import PatchOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...contracts import ImageTextData, UserMistake
-from ...trainer_lookup import data_of
+from ...trainer.lookup import data_of
 
 
 def check_run(trainer: Any, name: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from ...contracts import ImageTextBatch, ImageTextData, ResumedLoader, UserMistake
-from ...trainer_lookup import data_of
+from ...trainer.lookup import data_of
 from ..base import BaseCLIPModule
 from .check_run import check_run
 from .phase import Phase

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...all_ranks import all_ranks
+from ...trainer.all_ranks import all_ranks
 
 _WAITING = 64
 """Batches that stay on the device before they are looked at."""

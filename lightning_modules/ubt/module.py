@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from ...contracts import Suspicion, UserMistake
 from ...run_folder.keys import read_poisoned_keys
 from ...run_folder.ubt import ProbedWord, UBTRecord
-from ...trainer_lookup import folder_to_write
+from ...trainer.lookup import folder_to_write
 from ..phased import Phase, phase_table
 from ..ranges import check_ranges
 from .captions import CaptionTokens

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ...all_ranks import all_ranks
 from ...contracts import ImageTextBatch, UserMistake
+from ...trainer.all_ranks import all_ranks
 from .captions import CaptionTokens
 from .evidence import Evidence
 from .findings import BENIGN, POISONED

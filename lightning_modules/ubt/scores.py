@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...all_ranks import all_ranks
 from ...key_list import KeyList
+from ...trainer.all_ranks import all_ranks
 
 Scores = npt.NDArray[np.float32]
 """``(N,)``, a number for each pair."""

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from untrigger import number_formats
+from untrigger.command_line import number_formats
 from untrigger.commands.bench.grid import Cell
 from untrigger.commands.bench.session import precision_of, slow_precisions
 from untrigger.commands.trainer_runs import run_trainer
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.packaged_configs import packaged_config
+from untrigger.files.packaged_configs import packaged_config
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ from untrigger.datamodules.shards.tar import tar_members
 from untrigger.datamodules.triggers import GivenPicture, TextOverlay
 from untrigger.datamodules.triggers.picture import Picture
 from untrigger.datamodules.zero_shot import ZeroShotSet
-from untrigger.reading import read_lines
+from untrigger.files.reading import read_lines
 from untrigger.run_folder.keys import read_keys
 from untrigger.run_folder.manifest import content_digest
 

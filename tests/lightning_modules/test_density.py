@@ -9,10 +9,10 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from untrigger.command_line.lightning_cli import UntriggerCLI
 from untrigger.contracts import UserMistake
 from untrigger.datamodules import ImageTextDataModule
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.lightning_cli import UntriggerCLI
 from untrigger.lightning_modules import LocalDensityCLIP
 from untrigger.lightning_modules.detection import LocalDensity
 

@@ -27,7 +27,17 @@ NAMES = {
     *(manifest.MANIFEST, results.RESULTS, similarities.SIMILARITIES, suspects.SUSPECTS, suspects.SHEET, ubt.UBT_RECORD),
     target_naming.TARGET_NAMING_RECORD,
 }
-SOURCES = ("callbacks", "commands", "datamodules", "lightning_modules", "run_folder")
+SOURCES = (
+    "callbacks",
+    "command_line",
+    "commands",
+    "datamodules",
+    "errors",
+    "files",
+    "lightning_modules",
+    "run_folder",
+    "trainer",
+)
 
 
 def named(path: Path) -> set[str]:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, Rate, ResultsWriter, ZeroShotMeasure
 from untrigger.contracts import ClassLogits, UserMistake, ZeroShotData
+from untrigger.files.tables import plain_cell
 from untrigger.run_folder.results import add_results
-from untrigger.tables import plain_cell
 
 HEADER = (
     "dataset,attack,defence,seed,clean_accuracy,attack_success_rate,clean_target_rate,triggered_accuracy,"

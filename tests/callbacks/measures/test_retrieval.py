@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from untrigger.callbacks.measures.retrieval import _Embedded, _hits, _recalls
+from untrigger.command_line.lightning_cli import UntriggerCLI
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.lightning_cli import UntriggerCLI
 
 
 def embedded(seed: int, digits: int = 1) -> _Embedded:

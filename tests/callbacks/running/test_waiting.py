@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from untrigger.callbacks import EndTogether
 from untrigger.contracts import UserMistake
-from untrigger.error_lines import user_message
+from untrigger.errors.lines import user_message
 
 Rank = Callable[[EndTogether, Any], None]
 

@@ -16,7 +16,7 @@ from untrigger.commands.bench.runner import BenchPaths, Progress, due, run_cells
 from untrigger.run_folder.results import COLUMNS, add_results
 
 SOURCES = {
-    "lightning_cli.py": "from . import datamodules, lightning_modules\nfrom .contracts import A\n",
+    "command_line/lightning_cli.py": "from .. import datamodules, lightning_modules\nfrom ..contracts import A\n",
     "contracts.py": "A = 1\n",
     "commands.py": "B = 1\n",
     "datamodules/__init__.py": "from .stream import Stream\n",

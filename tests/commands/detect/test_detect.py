@@ -14,8 +14,8 @@ import yaml
 from planted import ENCODER, TARGET, write_colours
 
 from untrigger import cli
+from untrigger.command_line.lightning_cli import UntriggerCLI
 from untrigger.contracts import UserMistake
-from untrigger.lightning_cli import UntriggerCLI
 from untrigger.run_folder.manifest import read_plans, write_plans
 
 pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from untrigger.command_line.lightning_cli import UntriggerCLI
 from untrigger.commands.report.document import write_report
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.lightning_cli import UntriggerCLI
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from untrigger.checkpoint_checks import check_model
+from untrigger.command_line.checkpoint_checks import check_model
 from untrigger.contracts import UserMistake
 from untrigger.lightning_modules import PoisonedCLIP
 from untrigger.lightning_modules.encoders.traits import check_traits, open_clip_traits, transformers_traits

@@ -1,0 +1,1 @@
+"""LightningCLI as ``untrigger`` has it, and what it checks before anything is built."""

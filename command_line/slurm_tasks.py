@@ -1,0 +1,153 @@
+"""Check the tasks that SLURM or torchrun started against the devices and nodes that a run asks for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+from ..contracts import UserMistake
+
+_SHELLS = 0xFFFFFFF0
+"""Numbers of steps from here on are no steps of tasks: the batch script's, the shell's of ``salloc``."""
+
+
+def settle_tasks(trainer: Mapping[str, Any]) -> bool:
+    """Check that SLURM, or torchrun, started as many tasks as a run asks for.
+
+    Lightning does not look at them where a run asks for one device: each task would be a whole run by itself.
+
+    Args:
+        trainer: The trainer's part of the config.
+
+    Returns:
+        Whether the processes of the run are not SLURM's business, although its variables are there: in a batch script
+        that calls the command without ``srun``, or in a shell that has inherited them.
+
+    Raises:
+        UserMistake: If SLURM or torchrun started another number of tasks, or SLURM none of those that were reserved.
+    """
+    tasks, (devices, nodes) = _number("SLURM_NTASKS"), (_devices(trainer), int(trainer.get("num_nodes") or 1))
+    if devices is None or _has_environment(trainer):
+        return False
+    if TorchElasticEnvironment.detect():
+        _check_torchrun(devices, nodes)
+        return False
+    if not tasks:
+        _check_nodes_are_started(devices, nodes)
+        return False
+    is_shell, asked = SLURMEnvironment.job_name() in ("bash", "interactive"), devices * nodes
+    if not _is_task():
+        if asked > 1 and not is_shell and (tasks > 1 or nodes > 1):
+            raise UserMistake(
+                f"SLURM reserved {tasks} tasks here and started none of them yet: this is the batch script, or a "
+                "shell. Call the command with srun in front; or unset SLURM_NTASKS, if it is to start "
+                f"{devices} processes by itself"
+            )
+        return not is_shell
+    if is_shell:
+        if tasks > 1:
+            raise UserMistake(
+                f"SLURM started {tasks} tasks under the job name {SLURMEnvironment.job_name()!r}, which stands for a "
+                "shell, so that each would be a run of its own: give srun another --job-name"
+            )
+        return False
+    started_on = _number("SLURM_STEP_NUM_NODES") or _number("SLURM_NNODES") or 1
+    if tasks != asked or started_on != nodes:
+        raise UserMistake(
+            f"SLURM started {_tasks(tasks, started_on)}, but trainer.devices and trainer.num_nodes ask for "
+            f"{_tasks(asked, nodes)}: give --trainer.devices {max(tasks // started_on, 1)} --trainer.num_nodes "
+            f"{started_on}, or srun --ntasks-per-node={devices} --nodes={nodes}"
+        )
+    # With --ntasks alone SLURM leaves it out, and a step of fewer tasks inherits that of its job.
+    os.environ["SLURM_NTASKS_PER_NODE"] = str(devices)
+    return False
+
+
+def check_one_task(command: str) -> None:
+    """Check that a command, which starts by itself what it needs, was started once.
+
+    Args:
+        command: Its name.
+
+    Raises:
+        UserMistake: If SLURM or torchrun started it several times.
+    """
+    by_torchrun = TorchElasticEnvironment.detect()
+    count = _number("WORLD_SIZE") if by_torchrun else _number("SLURM_NTASKS") if _is_task() else None
+    if count is not None and count > 1:
+        starter, how = ("torchrun", "without torchrun") if by_torchrun else ("SLURM", "srun --ntasks=1")
+        raise UserMistake(
+            f"{starter} started {count} tasks of untrigger {command}, which would get in each other's way: run it with "
+            f"one task ({how})"
+        )
+
+
+def _check_torchrun(devices: int, nodes: int) -> None:
+    """Check the processes that torchrun started."""
+    started, on_node = _number("WORLD_SIZE"), _number("LOCAL_WORLD_SIZE")
+    if started and started != devices * nodes:
+        each = min(on_node or started, started)
+        raise UserMistake(
+            f"torchrun started {_tasks(started, max(started // each, 1))}, but trainer.devices and trainer.num_nodes "
+            f"ask for {_tasks(devices * nodes, nodes)}: give --trainer.devices {each} --trainer.num_nodes "
+            f"{max(started // each, 1)}, or torchrun --nproc-per-node={devices} --nnodes={nodes}"
+        )
+
+
+def _check_nodes_are_started(devices: int, nodes: int) -> None:
+    """Check that a job of SLURM that has no tasks does not wait for other nodes, unless each is started by hand."""
+    by_hand = not {"NODE_RANK", "GROUP_RANK"}.isdisjoint(os.environ)
+    if nodes > 1 and "SLURM_JOB_ID" in os.environ and not by_hand:
+        raise UserMistake(
+            f"trainer.num_nodes is {nodes}, and in this batch script or shell of SLURM nothing has started the "
+            f"processes on the other nodes: call the command with srun --ntasks-per-node={devices} --nodes={nodes} in "
+            "front"
+        )
+
+
+def _is_task() -> bool:
+    """Whether ``srun`` started this process. A shell under ``--pty`` is a task too, but one of a user's."""
+    step = _number("SLURM_STEP_ID")
+    return step is not None and step < _SHELLS and "SLURM_PTY_PORT" not in os.environ
+
+
+def _devices(trainer: Mapping[str, Any]) -> int | None:
+    """How many a node is asked for; None where Lightning has to say what is wrong with it."""
+    match trainer.get("devices"):
+        case list() as indices:
+            return len(indices)
+        case int() as count if count >= 0:
+            return count or None
+        case str() as text if re.fullmatch(r"\d+", text):
+            return int(text) or None
+        case str() as text if "," in text:
+            return len([part for part in text.split(",") if part.strip()])
+    # All of them; on a CPU one.
+    on_gpu = trainer.get("accelerator") in ("auto", "gpu", "cuda", None)
+    return max(torch.cuda.device_count(), 1) if on_gpu else 1
+
+
+def _has_environment(trainer: Mapping[str, Any]) -> bool:
+    """Whether the user says by a plugin who starts the processes."""
+    plugins = trainer.get("plugins") or []
+    named = [plugin.get("class_path", "") if hasattr(plugin, "get") else str(plugin) for plugin in _listed(plugins)]
+    return any(name.endswith("Environment") for name in named)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _tasks(count: int, nodes: int) -> str:
+    return f"{count} task{'s' * (count != 1)} on {nodes} node{'s' * (nodes != 1)}"
+
+
+def _number(name: str) -> int | None:
+    text = os.environ.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() else None

@@ -1,0 +1,49 @@
+"""Options of Lightning's trainer that mean something else for a command that leaves files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from ..contracts import UserMistake
+
+_OF_A_NOTEBOOK = re.compile(r"ddp_(spawn|fork|notebook)(?=_find_unused_parameters_|$)")
+"""Strategies whose processes are copies of one that continues without what they know."""
+
+
+def settle_trainer(trainer: MutableMapping[str, Any]) -> None:
+    """Settle the options that a run cannot take as they are.
+
+    Processes of ``ddp_spawn`` and its like hand the weights back to the one that made them and nothing else: the clock,
+    the pairs seen and the figures that callbacks keep would be lost. ``ddp`` trains the same and starts the command for
+    each device, so it is used instead.
+
+    Args:
+        trainer: The trainer's part of the config; changed.
+
+    Raises:
+        UserMistake: If an option leaves nothing of what a run is for.
+    """
+    if trainer["accumulate_grad_batches"] < 1:  # Lightning divides by it
+        raise UserMistake(f"trainer.accumulate_grad_batches is {trainer['accumulate_grad_batches']}, not at least 1")
+    for option in ("val_check_interval", "check_val_every_n_epoch"):  # likewise
+        if trainer.get(option) == 0:
+            raise UserMistake(
+                f"trainer.{option} is 0, not above: to measure nothing on the way, give --trainer.limit_val_batches 0"
+            )
+    if trainer["barebones"]:
+        raise UserMistake(
+            "trainer.barebones leaves out what a run is for, its checkpoints, logs and figures: it measures Lightning "
+            "alone. To try a config, give --trainer.fast_dev_run true; to measure speed, see train/samples_per_second "
+            "in metrics.csv"
+        )
+    strategy = trainer["strategy"]
+    if isinstance(strategy, str) and _OF_A_NOTEBOOK.match(strategy):
+        trainer["strategy"] = _OF_A_NOTEBOOK.sub("ddp", strategy)
+        rank_zero_info(
+            f"trainer.strategy is {strategy}, whose processes lose what callbacks keep: {trainer['strategy']} is run, "
+            "which trains the same"
+        )

@@ -1,0 +1,1 @@
+"""What a user is shown of an error, or of Ctrl-C: one line."""

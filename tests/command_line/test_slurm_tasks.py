@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from untrigger.command_line.slurm_tasks import check_one_task, settle_tasks
+from untrigger.contracts import UserMistake
+
+STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}
+TWO = {"SLURM_NTASKS": "2", "SLURM_NNODES": "1"}
+RANKS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+NO_TASKS = {"SLURM_JOB_ID": "5", "SLURM_NNODES": "2"}
+
+
+@pytest.fixture(autouse=True)
+def _no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "TORCHELASTIC_")) or name in RANKS:
+            monkeypatch.delenv(name)
+
+
+def settled(monkeypatch: pytest.MonkeyPatch, said: dict[str, str], devices: Any = 1, **trainer: Any) -> bool:
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "0")  # so that it is put back
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    return settle_tasks({"devices": devices, "num_nodes": 1, "accelerator": "cpu", **trainer})
+
+
+@pytest.mark.parametrize(
+    ("said", "trainer", "reported"),
+    [
+        (
+            {**TWO, **STEP, "SLURM_NTASKS_PER_NODE": "2"},
+            {},
+            r"2 tasks on 1 node, .* ask for 1 task on 1 node: give --trainer.devices 2 --trainer.num_nodes 1",
+        ),
+        ({**TWO, **STEP}, {"devices": "auto"}, "started 2 tasks"),
+        ({**STEP, "SLURM_NTASKS": "1"}, {"devices": 2}, "started 1 task on 1 node, .* ask for 2 tasks on 1 node"),
+        (
+            {**STEP, "SLURM_NTASKS": "4", "SLURM_NNODES": "2"},
+            {"devices": 4},
+            "4 tasks on 2 nodes, .* --trainer.devices 2 --trainer.num_nodes 2",
+        ),
+        ({**STEP, "SLURM_NTASKS": "4", "SLURM_NNODES": "2"}, {"devices": 2}, "ask for 2 tasks on 1 node"),
+        (TWO, {"devices": 2}, "started none of them yet: .* with srun in front"),
+        (TWO, {"devices": [0, 1]}, "with srun in front"),
+        ({"SLURM_NTASKS": "2"}, {"num_nodes": 2}, "with srun in front"),
+        ({**TWO, "SLURM_STEP_ID": "4294967290"}, {"devices": "2"}, "with srun in front"),
+        ({**TWO, **STEP, "SLURM_JOB_NAME": "interactive"}, {"devices": 2}, "give srun another --job-name"),
+        (
+            TORCHRUN,
+            {},
+            r"torchrun started 2 tasks on 1 node, .* ask for 1 task on 1 node: give --trainer.devices 2 "
+            r"--trainer.num_nodes 1, or torchrun --nproc-per-node=1 --nnodes=1",
+        ),
+        ({**TORCHRUN, **TWO, **STEP}, {"devices": "auto"}, "torchrun started 2 tasks"),
+        (TORCHRUN, {"devices": 4}, "ask for 4 tasks on 1 node"),
+        (
+            {**TORCHRUN, "WORLD_SIZE": "4", "GROUP_RANK": "0"},
+            {"devices": 2},
+            "4 tasks on 2 nodes, .* --trainer.devices 2 --trainer.num_nodes 2",
+        ),
+        (NO_TASKS, {"num_nodes": 2}, "num_nodes is 2, .* with srun --ntasks-per-node=1 --nodes=2 in front"),
+    ],
+)
+def test_what_slurm_and_the_config_say_is_compared(
+    said: dict[str, str], trainer: dict[str, Any], reported: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserMistake, match=reported):
+        settled(monkeypatch, said, **trainer)
+
+
+@pytest.mark.parametrize(
+    ("said", "trainer"),
+    [
+        ({}, {"devices": 2}),
+        ({**TWO, **STEP, "SLURM_NTASKS_PER_NODE": "2"}, {"devices": 2}),
+        ({**TWO, **STEP}, {"devices": "0,1"}),  # srun --ntasks=2
+        ({**TWO, **STEP, "SLURM_NTASKS_PER_NODE": "4"}, {"devices": 2}),  # a step of fewer tasks than its job's
+        ({**STEP, "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "bash"}, {"devices": 2}),
+        ({**TWO, "SLURM_JOB_NAME": "interactive"}, {"devices": 2}),  # the shell of salloc
+        ({**TWO, **STEP}, {"plugins": ["LightningEnvironment"]}),
+        (TORCHRUN, {"devices": 2}),
+        ({**TORCHRUN, "WORLD_SIZE": "4"}, {"devices": 2, "num_nodes": 2}),
+        (TORCHRUN, {"plugins": ["LightningEnvironment"]}),
+        (NO_TASKS, {"devices": 2}),
+        ({**NO_TASKS, "NODE_RANK": "1"}, {"num_nodes": 2}),  # each node is started by hand
+    ],
+)
+def test_what_agrees_is_left_alone(
+    said: dict[str, str], trainer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settled(monkeypatch, said, **trainer) is False
+    # Lightning refuses several tasks without it.
+    if {**TWO, **STEP}.items() <= said.items() and "plugins" not in trainer:
+        assert os.environ["SLURM_NTASKS_PER_NODE"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("said", "trainer"),
+    [
+        (TWO, {}),  # a batch script that calls the command for itself, or a shell that has inherited the variable
+        ({"SLURM_NTASKS": "1"}, {"devices": 4}),
+        ({**TWO, **STEP, "SLURM_PTY_PORT": "1"}, {}),
+    ],
+)
+def test_without_a_task_of_slurm_s_a_run_starts_its_own_processes(
+    said: dict[str, str], trainer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settled(monkeypatch, said, **trainer) is True
+
+
+@pytest.mark.parametrize(
+    ("said", "reported"),
+    [
+        ({**TWO, **STEP}, r"SLURM started 2 tasks of untrigger check, .*: run it with one task \(srun --ntasks=1\)"),
+        (TORCHRUN, r"torchrun started 2 tasks of untrigger check, .*: run it with one task \(without torchrun\)"),
+    ],
+)
+def test_a_command_that_was_started_several_times_is_to_be_run_with_one_task(
+    said: dict[str, str], reported: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserMistake, match=reported):
+        check_one_task("check")
+
+
+@pytest.mark.parametrize("said", [{}, TWO, {**STEP, "SLURM_NTASKS": "1"}, {**TWO, **STEP, "SLURM_PTY_PORT": "1"}])
+def test_a_command_that_was_started_once_goes_on(said: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    check_one_task("check")
