@@ -11,6 +11,7 @@ from .errors.interrupt import SAID, STATUS
 
 with importing():
     from .command_line.duplicate_keys import check_said_once
+    from .command_line.one_task import check_one_task
     from .commands import COMMANDS, command
     from .contracts import UserMistake
     from .files.printable import printable
@@ -56,6 +57,7 @@ def run(arguments: list[str]) -> int:
         # LightningCLI warns when it is given arguments beside those of the process, which it reads by itself.
         UntriggerCLI(None if arguments == sys.argv[1:] else arguments)
     elif name in COMMANDS:
+        check_one_task(name)
         with importing():
             chosen = command(name)
         return chosen.run(f"untrigger {name}", arguments[1:])

@@ -12,9 +12,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from ..contracts import UserMistake
-
-_SHELLS = 0xFFFFFFF0
-"""Numbers of steps from here on are no steps of tasks: the batch script's, the shell's of ``salloc``."""
+from .one_task import is_task, number
 
 
 def settle_tasks(trainer: Mapping[str, Any]) -> bool:
@@ -32,7 +30,7 @@ def settle_tasks(trainer: Mapping[str, Any]) -> bool:
     Raises:
         UserMistake: If SLURM or torchrun started another number of tasks, or SLURM none of those that were reserved.
     """
-    tasks, (devices, nodes) = _number("SLURM_NTASKS"), (_devices(trainer), int(trainer.get("num_nodes") or 1))
+    tasks, (devices, nodes) = number("SLURM_NTASKS"), (_devices(trainer), int(trainer.get("num_nodes") or 1))
     if devices is None or _has_environment(trainer):
         return False
     if TorchElasticEnvironment.detect():
@@ -42,7 +40,7 @@ def settle_tasks(trainer: Mapping[str, Any]) -> bool:
         _check_nodes_are_started(devices, nodes)
         return False
     is_shell, asked = SLURMEnvironment.job_name() in ("bash", "interactive"), devices * nodes
-    if not _is_task():
+    if not is_task():
         if asked > 1 and not is_shell and (tasks > 1 or nodes > 1):
             raise UserMistake(
                 f"SLURM reserved {tasks} tasks here and started none of them yet: this is the batch script, or a "
@@ -57,7 +55,7 @@ def settle_tasks(trainer: Mapping[str, Any]) -> bool:
                 "shell, so that each would be a run of its own: give srun another --job-name"
             )
         return False
-    started_on = _number("SLURM_STEP_NUM_NODES") or _number("SLURM_NNODES") or 1
+    started_on = number("SLURM_STEP_NUM_NODES") or number("SLURM_NNODES") or 1
     if tasks != asked or started_on != nodes:
         raise UserMistake(
             f"SLURM started {_tasks(tasks, started_on)}, but trainer.devices and trainer.num_nodes ask for "
@@ -69,28 +67,9 @@ def settle_tasks(trainer: Mapping[str, Any]) -> bool:
     return False
 
 
-def check_one_task(command: str) -> None:
-    """Check that a command, which starts by itself what it needs, was started once.
-
-    Args:
-        command: Its name.
-
-    Raises:
-        UserMistake: If SLURM or torchrun started it several times.
-    """
-    by_torchrun = TorchElasticEnvironment.detect()
-    count = _number("WORLD_SIZE") if by_torchrun else _number("SLURM_NTASKS") if _is_task() else None
-    if count is not None and count > 1:
-        starter, how = ("torchrun", "without torchrun") if by_torchrun else ("SLURM", "srun --ntasks=1")
-        raise UserMistake(
-            f"{starter} started {count} tasks of untrigger {command}, which would get in each other's way: run it with "
-            f"one task ({how})"
-        )
-
-
 def _check_torchrun(devices: int, nodes: int) -> None:
     """Check the processes that torchrun started."""
-    started, on_node = _number("WORLD_SIZE"), _number("LOCAL_WORLD_SIZE")
+    started, on_node = number("WORLD_SIZE"), number("LOCAL_WORLD_SIZE")
     if started and started != devices * nodes:
         each = min(on_node or started, started)
         raise UserMistake(
@@ -109,12 +88,6 @@ def _check_nodes_are_started(devices: int, nodes: int) -> None:
             f"processes on the other nodes: call the command with srun --ntasks-per-node={devices} --nodes={nodes} in "
             "front"
         )
-
-
-def _is_task() -> bool:
-    """Whether ``srun`` started this process. A shell under ``--pty`` is a task too, but one of a user's."""
-    step = _number("SLURM_STEP_ID")
-    return step is not None and step < _SHELLS and "SLURM_PTY_PORT" not in os.environ
 
 
 def _devices(trainer: Mapping[str, Any]) -> int | None:
@@ -146,8 +119,3 @@ def _listed(value: Any) -> list[Any]:
 
 def _tasks(count: int, nodes: int) -> str:
     return f"{count} task{'s' * (count != 1)} on {nodes} node{'s' * (nodes != 1)}"
-
-
-def _number(name: str) -> int | None:
-    text = os.environ.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() else None

@@ -54,11 +54,9 @@ def check(
         pictures: Shards with the pictures for that; those of the data, or else generated ones, unless given.
     """
     with importing():  # they bring open_clip along, which takes seconds
-        from ...command_line.slurm_tasks import check_one_task
         from ...lightning_modules.encoders.identify import open_encoder
         from .examination import content_of
 
-    check_one_task("check")
     folder = user_path(out, "folder")
     _, name = open_encoder(model, encoder)  # a model that cannot be read is reported before anything starts
     given = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}

@@ -48,11 +48,9 @@ def detect(
         UserMistake: If a run cannot be ranked, or the folder holds something else.
     """
     with importing():  # they bring open_clip along, which takes seconds
-        from ...command_line.slurm_tasks import check_one_task
         from .ranking import rank_pairs, subject_of
         from .table import print_table, write_table
 
-    check_one_task("detect")
     if imports:
         search_working_folder()
         import_modules(imports)

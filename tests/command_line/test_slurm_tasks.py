@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from untrigger.command_line.slurm_tasks import check_one_task, settle_tasks
+from untrigger.command_line.slurm_tasks import settle_tasks
 from untrigger.contracts import UserMistake
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}
@@ -112,26 +112,3 @@ def test_without_a_task_of_slurm_s_a_run_starts_its_own_processes(
     said: dict[str, str], trainer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert settled(monkeypatch, said, **trainer) is True
-
-
-@pytest.mark.parametrize(
-    ("said", "reported"),
-    [
-        ({**TWO, **STEP}, r"SLURM started 2 tasks of untrigger check, .*: run it with one task \(srun --ntasks=1\)"),
-        (TORCHRUN, r"torchrun started 2 tasks of untrigger check, .*: run it with one task \(without torchrun\)"),
-    ],
-)
-def test_a_command_that_was_started_several_times_is_to_be_run_with_one_task(
-    said: dict[str, str], reported: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in said.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(UserMistake, match=reported):
-        check_one_task("check")
-
-
-@pytest.mark.parametrize("said", [{}, TWO, {**STEP, "SLURM_NTASKS": "1"}, {**TWO, **STEP, "SLURM_PTY_PORT": "1"}])
-def test_a_command_that_was_started_once_goes_on(said: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in said.items():
-        monkeypatch.setenv(name, value)
-    check_one_task("check")
