@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from ..contracts import Preprocessing, UserMistake
+from ..trainer.seed import run_seed
 from .bad_samples import BadSampleLog
 from .loader import StreamLoader
 from .normaliser import Normaliser
@@ -54,7 +54,7 @@ class ShardDataModule(LightningDataModule):
         if shuffle_window < 1 or not 0 <= max_bad_share <= 1:
             raise UserMistake("data: shuffle_window is at least 1, max_bad_share in [0, 1]")
         self.num_workers, self.shuffle_window, self.max_bad_share = num_workers, shuffle_window, max_bad_share
-        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.seed = run_seed(seed)
         self.allow_pipe, self.counts, self.remote = allow_pipe, counts, remote
         self.preprocessing: Preprocessing | None = None
         self._normaliser: Normaliser | None = None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..contracts import DECISIONS, ImageTextBatch, Suspicion, UserMistake
+from ..trainer.seed import run_seed
 from .isolation import Isolate, chance_level, mean_by_key
 from .losses import PairLosses
 from .losses.gather import mean_over_ranks
@@ -60,7 +61,8 @@ class ABL(PhasedCLIPModule):
         retained_per_isolated: Other pairs for an isolated one, at least 1.
         unlearn_weight: Weight of the ascent beside the descent.
         ceiling: Up to which multiple of the chance level the loss of an isolated pair is raised.
-        seed: Seed of the trapped model's first weights.
+        seed: Seed of the trapped model's first weights, and of the draw of other pairs; the seed of
+            ``seed_everything`` unless given.
         lr: Peak learning rate of the unlearning, before a cosine to zero.
 
     Raises:
@@ -78,7 +80,7 @@ class ABL(PhasedCLIPModule):
         retained_per_isolated: int = 3,
         unlearn_weight: float = 1.0,
         ceiling: float = 1.0,
-        seed: int = 0,
+        seed: int | None = None,
         lr: float = 1e-4,
         **kwargs: Any,
     ) -> None:
@@ -89,9 +91,9 @@ class ABL(PhasedCLIPModule):
             {"isolation_lr": isolation_lr, "unlearn_weight": unlearn_weight, "ceiling": ceiling},
             {"gamma": gamma, "isolated_share": isolated_share},
         )
-        self.isolated_share, self.seed = isolated_share, seed
+        self.isolated_share, self.seed = isolated_share, run_seed(seed)
         self.phases = phase_table(
-            Isolate(isolation_epochs, isolation_lr, gamma, seed, self.isolate),
+            Isolate(isolation_epochs, isolation_lr, gamma, self.seed, self.isolate),
             Unlearn(unlearn_epochs, lr, retained_per_isolated, unlearn_weight, ceiling),
         )
         self.keys: list[str] = []

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ..contracts import CaptionSearch, ImageTextBatch, ImageTextData, UserMistake
 from ..trainer.lookup import data_of, folder_to_write
+from ..trainer.seed import run_seed
 from .base import BaseCLIPModule
 from .precision import similarities
 from .ranges import check_ranges
@@ -62,7 +63,7 @@ class BadCLIP(BaseCLIPModule):
         negative_weight: Weight of the distance from clean pictures in the triplet.
         margin: Margin of the triplet.
         target_pairs: Most pairs of the target that are used.
-        seed: What the patch starts from.
+        seed: What the patch starts from; the seed of ``seed_everything`` unless given.
 
     Raises:
         UserMistake: If an argument is out of range.
@@ -83,7 +84,7 @@ class BadCLIP(BaseCLIPModule):
         negative_weight: float = 1.0,
         margin: float = 1.0,
         target_pairs: int = 2000,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(encoder, init_from, lr, 0.0, betas, _EPS)
         side = self.encoder.image_size
@@ -97,7 +98,7 @@ class BadCLIP(BaseCLIPModule):
         self.image_text_weight, self.image_image_weight = image_text_weight, image_image_weight
         self.negative_weight, self.margin = negative_weight, margin
         self.encoder.requires_grad_(False)
-        noise = torch.randn(3, patch_size, patch_size, generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(3, patch_size, patch_size, generator=torch.Generator().manual_seed(run_seed(seed)))
         self.patch = nn.Parameter((0.5 + 0.25 * noise).clamp(0, 1))
         self._target_keys: frozenset[str] = frozenset()
         self._target_images = self._target_texts = torch.empty(0)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..contracts import ImageTextBatch, LabelledBatch, UserMistake
 from ..run_folder.decree import DECREERecord
 from ..trainer.lookup import folder_to_write
+from ..trainer.seed import run_seed
 from .base import BaseCLIPModule
 from .detection import PICTURE, AdaptiveCost, write_trigger
 
@@ -56,7 +57,7 @@ class DECREE(BaseCLIPModule):
         eps: Added to the denominator of Adam's update.
         threshold: Least mean cosine similarity of a success, in (0, 1).
         patience: Steps without a smaller mask after which it ends, once there is a trigger.
-        seed: What mask and pattern start from.
+        seed: What mask and pattern start from; the seed of ``seed_everything`` unless given.
 
     Raises:
         UserMistake: If an argument is out of range.
@@ -79,7 +80,7 @@ class DECREE(BaseCLIPModule):
         eps: float = 1e-8,
         threshold: float = 0.99,
         patience: int = 35,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(encoder, init_from, lr, 0.0, betas, eps)
         if not 0 < threshold < 1:
@@ -89,7 +90,7 @@ class DECREE(BaseCLIPModule):
         self.threshold, self.patience = threshold, patience
         self.encoder.requires_grad_(False)
         side = self.encoder.image_size
-        start = torch.rand(4, side, side, generator=torch.Generator().manual_seed(seed))
+        start = torch.rand(4, side, side, generator=torch.Generator().manual_seed(run_seed(seed)))
         # As theirs, tanh(logits) / 2 + 1/2: the learning rate is of that.
         self.logits = nn.Parameter(torch.logit(start, eps=_EDGE) / 2)
         self.cost = AdaptiveCost()

@@ -6,6 +6,7 @@ import torch
 
 from ..contracts import ImageTextBatch, ImageTextData, PredictOutputs, UserMistake
 from ..trainer.lookup import data_of
+from ..trainer.seed import run_seed
 from .base import BaseCLIPModule
 from .detection import LocalDensity
 
@@ -27,7 +28,7 @@ class LocalDensityCLIP(BaseCLIPModule):
         init_from: Weights of the model; None where the encoder's name stands for pretrained ones.
         neighbours: k.
         reference_size: Pairs among which neighbours are looked for, drawn at random; all where there are no more.
-        seed: What they are drawn from.
+        seed: What they are drawn from; the seed of ``seed_everything`` unless given.
         channels_last: As in ``BaseCLIPModule``.
         compile: As in ``BaseCLIPModule``.
 
@@ -41,7 +42,7 @@ class LocalDensityCLIP(BaseCLIPModule):
         init_from: str | None = None,
         neighbours: int = 16,
         reference_size: int = 1024,
-        seed: int = 0,
+        seed: int | None = None,
         channels_last: bool = False,
         compile: bool | str = False,
     ) -> None:
@@ -51,7 +52,7 @@ class LocalDensityCLIP(BaseCLIPModule):
                 f"model.neighbours is {neighbours} and model.reference_size {reference_size}: "
                 "it takes at least 1 neighbour and more pairs than neighbours"
             )
-        self.neighbours, self.reference_size, self.seed = neighbours, reference_size, seed
+        self.neighbours, self.reference_size, self.seed = neighbours, reference_size, run_seed(seed)
         self._density: LocalDensity | None = None
         self._indices: dict[str, int] = {}
 

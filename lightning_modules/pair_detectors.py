@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..contracts import DECISIONS, ImageTextBatch, Suspicion, UserMistake
 from ..trainer.all_ranks import all_ranks
+from ..trainer.seed import run_seed
 from .detection import TwoGaussians, activation_clustering, local_density, spectral_signatures
 from .isolation import Isolate, mean_by_key
 from .phased import Phase, PhasedCLIPModule, phase_table
@@ -62,7 +63,8 @@ class PairDetectors(PhasedCLIPModule):
         evidence: UBT's; what UBT takes unless given.
         sampled_pairs: Pairs in which words are looked for.
         min_word_share: Least share of these that a word carries.
-        seed: Seed of the trapped model's first weights, and of the pairs among which neighbours are looked for.
+        seed: Seed of the trapped model's first weights, and of the pairs among which neighbours are looked for;
+            the seed of ``seed_everything`` unless given.
 
     Raises:
         UserMistake: If a parameter is out of range, evidence asks another model than this, or similarities depend on no
@@ -82,7 +84,7 @@ class PairDetectors(PhasedCLIPModule):
         evidence: list[Evidence] | None = None,
         sampled_pairs: int = 2048,
         min_word_share: float = 0.004,
-        seed: int = 0,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -95,9 +97,9 @@ class PairDetectors(PhasedCLIPModule):
         self.evidence = usual_evidence() if evidence is None else evidence
         if copies := [piece.name for piece in self.evidence if piece.models != (POISONED,)]:
             raise UserMistake(f"model.evidence: {copies[0]} asks an overfitted copy, which only UBT makes")
-        self.neighbours, self.reference_size, self.seed = neighbours, reference_size, seed
+        self.neighbours, self.reference_size, self.seed = neighbours, reference_size, run_seed(seed)
         embed = Embed(sampled_pairs, min_word_share)
-        trapped = [Isolate(isolation_epochs, isolation_lr, gamma, seed, self.isolate)] if isolation_epochs else []
+        trapped = [Isolate(isolation_epochs, isolation_lr, gamma, self.seed, self.isolate)] if isolation_epochs else []
         self.phases = phase_table(*trapped, embed)
         self._losses: tuple[list[str], Scores] | None = None
         self.keys: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ def unit_length(features: Tensor) -> Tensor:
 
 
 def similarities(rows: Tensor, columns: Tensor, inverse_temperature: Tensor | None = None) -> Tensor:
-    """The product of every row with every column, whatever precision surrounds it.
+    """The product of every row with every column, whatever precision surrounds it, and so are its gradients.
 
     Under autocast it would be rounded to 8 bits of mantissa (11 in float16), with TF32 its factors to 11, and it is
     then multiplied by up to 100: classes would tie, and gradients of near pairs vanish.
@@ -35,18 +36,43 @@ def similarities(rows: Tensor, columns: Tensor, inverse_temperature: Tensor | No
         ``(B, C)``, float32, or float64 where the features are.
     """
     rows, columns = at_least_float32(rows), at_least_float32(columns)
-    with torch.autocast(rows.device.type, enabled=False), _full_products():
-        if inverse_temperature is not None:
-            rows = at_least_float32(inverse_temperature) * rows
-        return rows @ columns.T
+    if inverse_temperature is not None:
+        rows = at_least_float32(inverse_temperature) * rows
+    product: Tensor = _FullProduct.apply(rows, columns)
+    return product
+
+
+class _FullProduct(torch.autograd.Function):
+    """``rows @ columns.T``, forwards and backwards in the precision of its factors."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, columns)
+        with _full_products(rows.device.type):
+            return rows @ columns.T
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        rows, columns = ctx.saved_tensors
+        with _full_products(rows.device.type):
+            of_rows = gradient @ columns if ctx.needs_input_grad[0] else None
+            return of_rows, gradient.T @ rows if ctx.needs_input_grad[1] else None
 
 
 @contextmanager
-def _full_products() -> Iterator[None]:
-    """Inside, float32 factors are not rounded, as TF32 would."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+def _full_products(device: str) -> Iterator[None]:
+    """Inside, factors are rounded neither by autocast nor as TF32 would."""
     try:
-        yield
+        before, full, put = torch.get_float32_matmul_precision(), "highest", torch.set_float32_matmul_precision
+    except RuntimeError:  # the program has set it by its newer name, and torch lets nobody mix the two
+        before, full, put = torch.backends.cuda.matmul.fp32_precision, "ieee", _put_by_newer_name
+    put(full)
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        put(before)
+
+
+def _put_by_newer_name(precision: str) -> None:
+    torch.backends.cuda.matmul.fp32_precision = precision

@@ -13,6 +13,7 @@ from torch.optim import SGD
 
 from ..contracts import ImageTextData, LabelledBatch, UserMistake, ZeroShotData
 from ..trainer.lookup import data_of
+from ..trainer.seed import run_seed
 from .base import BaseCLIPModule
 from .encoders.visual_prompts import MAX_PROMPTS, TokenBlocks, class_tokens, prompted, set_prompts, without_prompts
 from .few_shots import few_shots
@@ -55,7 +56,7 @@ class RVPT(BaseCLIPModule):
         shots: Labelled pictures of each class; None takes all.
         momentum: Momentum of SGD, in [0, 1). The optimiser also takes ``lr`` and ``weight_decay``, but none of AdamW's
             other arguments.
-        seed: What prompts and pictures are drawn from.
+        seed: What prompts and pictures are drawn from; the seed of ``seed_everything`` unless given.
 
     Raises:
         UserMistake: If a parameter is out of range, or the encoder's image tower can have no prompts or has some.
@@ -69,7 +70,7 @@ class RVPT(BaseCLIPModule):
         repelling_weight: float = 2.0,
         shots: int | None = 16,
         momentum: float = 0.9,
-        seed: int = 0,
+        seed: int | None = None,
         lr: float = 2e-3,
         weight_decay: float = 5e-4,
         **kwargs: Any,
@@ -83,10 +84,10 @@ class RVPT(BaseCLIPModule):
             raise UserMistake(f"model.momentum is {momentum}, not in [0, 1)")
         if self.execution.micro_batch_size is not None:
             raise UserMistake("model.micro_batch_size: RVPT encodes its small batches at once; leave it out")
-        self.repelling_weight, self.shots, self.momentum, self.seed = repelling_weight, shots, momentum, seed
+        self.repelling_weight, self.shots, self.momentum, self.seed = repelling_weight, shots, momentum, run_seed(seed)
         self.encoder.requires_grad_(False)
         blocks = self._blocks(first_blocks)
-        draws = torch.Generator().manual_seed(seed)
+        draws = torch.Generator().manual_seed(self.seed)
         numbers = range(first_blocks, len(blocks.blocks))
         shape = (prompt_length, blocks.width)
         set_prompts(blocks, {number: 0.02 * torch.randn(shape, generator=draws) for number in numbers})

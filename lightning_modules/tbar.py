@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ..contracts import ImageTextBatch, UserMistake
 from ..run_folder.keys import read_poisoned_keys
+from ..trainer.seed import run_seed
 from .losses.gather import mean_over_ranks
 from .phased import Phase, PhasedCLIPModule, among_others, phase_table
 from .precision import similarities
@@ -50,7 +51,7 @@ class TBAR(PhasedCLIPModule):
         coefficient: How many times the task vector is subtracted.
         epochs: How often each triggered pair is seen.
         others_per_given: Other pairs of a batch for a triggered one, at least 1.
-        seed: Seed of the draw of the others.
+        seed: Seed of the draw of the others; the seed of ``seed_everything`` unless given.
         lr: Learning rate of the finetuning, constant.
 
     Raises:
@@ -64,7 +65,7 @@ class TBAR(PhasedCLIPModule):
         coefficient: float = 1.0,
         epochs: int = 2,
         others_per_given: int = 3,
-        seed: int = 0,
+        seed: int | None = None,
         lr: float = 1e-4,
         **kwargs: Any,
     ) -> None:
@@ -77,7 +78,7 @@ class TBAR(PhasedCLIPModule):
             )
         self.given = read_poisoned_keys(given, "model.given")
         self.coefficient = coefficient
-        self.phases = phase_table(Finetune(epochs, lr, others_per_given, seed), Subtract())
+        self.phases = phase_table(Finetune(epochs, lr, others_per_given, run_seed(seed)), Subtract())
         self.vector_length: float | None = None
         """The Euclidean length of the task vector; None before it was subtracted."""
 

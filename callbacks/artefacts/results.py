@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from ...contracts import CLIPModule, HeadModule, HeldOutData, PhasedModule, PictureAttackData, ZeroShotData
 from ...run_folder.results import ATTACK_MEASURES, MORE_ATTACK_MEASURES, RETRIEVAL_MEASURES, add_results, read_results
 from ...trainer.lookup import data_of, folder_to_write
+from ...trainer.seed import run_seed
 from ..measures.retrieval import Retrieval
 from ..measures.zero_shot_measure import ZeroShotMeasure
 from ..requirements import clip_module, zero_shot_data
@@ -158,7 +158,7 @@ class ResultsWriter(Callback):
             "dataset": data.dataset_name,
             "attack": "none",
             "defence": defence,
-            "seed": str(int(os.environ.get("PL_GLOBAL_SEED", 0))),
+            "seed": str(run_seed()),
             "clean_accuracy": self._cell(f"{prefix}clean_accuracy"),
             **dict.fromkeys(ATTACK_MEASURES, ""),
             "seconds": f"{self._elapsed():.1f}",

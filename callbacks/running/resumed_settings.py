@@ -90,8 +90,8 @@ def _compare_seeds(before: int | None) -> None:
     if before is not None and now is not None and now != before:
         rank_zero_warn(
             "The run resumes with another seed than that of the checkpoint: "
-            f"seed_everything {now} instead of {before}; the order of the pairs, unless data.seed is given, and the "
-            f"rows in results.csv are those of seed {now}"
+            f"seed_everything {now} instead of {before}; what is drawn from now on, unless data.seed and "
+            f"model.seed are given, and the rows in results.csv are those of seed {now}"
         )
 
 

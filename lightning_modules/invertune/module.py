@@ -90,7 +90,6 @@ class InverTune(InverTuneState):
         super().__init__(*args, target=target, lr=lr, weight_decay=weight_decay, **kwargs)
         for name in ("inversion", "tuning"):
             self.hparams.pop(name, None)
-        seed = self.patch_options.seed
         if not self.candidates:
             raise UserMistake("InverTune finds neither stages nor blocks in the image tower, whose layers it compares")
         run = {"micro_batch_size": self.execution.micro_batch_size, "compile": self.execution.backend}
@@ -99,10 +98,10 @@ class InverTune(InverTuneState):
                 raise UserMistake(f"model.{name}: InverTune reads what layers answer to a whole batch; leave it out")
         self.phases = phase_table(
             *(self.naming_phases("invert") if target is None else ()),
-            Invert(inversion, seed),
-            Locate(tuning, seed),
-            Tune(tuning, lr, seed),
-            Try(tuning, seed),
+            Invert(inversion, self.seed),
+            Locate(tuning, self.seed),
+            Tune(tuning, lr, self.seed),
+            Try(tuning, self.seed),
         )
 
     def on_fit_start(self) -> None:

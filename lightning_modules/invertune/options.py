@@ -20,7 +20,6 @@ class PatchOptions:
             them away from their own features.
         temperature: Temperature of both terms.
         counted_pairs: Pictures on which the predictions are counted, with the patch and without.
-        seed: What the patch starts from, and which pairs are drawn.
     """
 
     share: float = 0.03
@@ -30,7 +29,6 @@ class PatchOptions:
     caption_weight: float = 5.0
     temperature: float = 0.1
     counted_pairs: int = 2000
-    seed: int = 0
 
     def __post_init__(self) -> None:
         counts = ("epochs", "steps", "counted_pairs")

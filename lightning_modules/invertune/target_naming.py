@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ...contracts import ImageTextBatch, UserMistake, ZeroShotData
 from ...trainer.lookup import data_of, folder_to_write
+from ...trainer.seed import run_seed
 from ..phased import Phase, PhasedCLIPModule, phase_table
 from ..precision import similarities
 from .options import PatchOptions
@@ -60,16 +61,23 @@ class TargetNaming(PhasedCLIPModule):
     Args:
         args: See ``BaseCLIPModule``.
         patch: How the patch is learnt.
+        seed: What is drawn from it: the patch's start, and pairs; the seed of ``seed_everything`` unless given.
         kwargs: See ``BaseCLIPModule``; the rate and the other parameters of its optimiser have no effect here.
     """
 
     is_defence: ClassVar[bool | None] = False
 
-    def __init__(self, *args: Any, patch: PatchOptions = PatchOptions(), **kwargs: Any) -> None:  # noqa: B008
+    def __init__(
+        self,
+        *args: Any,
+        patch: PatchOptions = PatchOptions(),  # noqa: B008  # frozen
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         # An object would make a checkpoint that is more than tensors and plain data.
         self.hparams.pop("patch", None)
-        self.patch_options = patch
+        self.patch_options, self.seed = patch, run_seed(seed)
         self.phases = phase_table(*self.naming_phases(None))
         self.patch: Tensor | None = None
         """``(3, P, P)`` in [0, 1], on the CPU; None before it is learnt."""
@@ -94,7 +102,7 @@ class TargetNaming(PhasedCLIPModule):
             then: The name of the phase that follows; None where the run is over.
         """
         options = self.patch_options
-        return LearnPatch(options), Count(options.counted_pairs, options.seed, then)
+        return LearnPatch(options, self.seed), Count(options.counted_pairs, self.seed, then)
 
     def on_fit_start(self) -> None:
         """Check that there are classes.
@@ -167,11 +175,12 @@ class LearnPatch(Phase[TargetNaming]):
 
     Args:
         options: How.
+        seed: What the patch starts from, and which pairs are drawn.
     """
 
-    def __init__(self, options: PatchOptions) -> None:
+    def __init__(self, options: PatchOptions, seed: int) -> None:
         super().__init__("patch", options.epochs)
-        self.options = options
+        self.options, self.seed = options, seed
         self._pixels: SoughtPixels | None = None
         self._resumed: Mapping[str, Any] | None = None
 
@@ -181,13 +190,13 @@ class LearnPatch(Phase[TargetNaming]):
 
     def select(self, module: TargetNaming, epoch: int) -> None:
         """Some pairs, others in each epoch."""
-        module.select_some(self.options.steps, self.options.seed + epoch)
+        module.select_some(self.options.steps, self.seed + epoch)
 
     def prepare(self, module: TargetNaming) -> None:
         """Make the patch, or take up the one of a run that was stopped."""
         if self._pixels is None:
             size = patch_side(self.options.share, module.encoder.image_size)
-            noise = torch.rand(3, size, size, generator=torch.Generator().manual_seed(self.options.seed))
+            noise = torch.rand(3, size, size, generator=torch.Generator().manual_seed(self.seed))
             self._pixels = SoughtPixels({"patch": noise}, self.options.lr, module.device)
         if self._resumed is not None:
             self._pixels.load_state_dict(self._resumed)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -51,14 +53,44 @@ def test_products_are_exact_whatever_the_program_allows_and_the_setting_is_left_
         return product(self, other)
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", spy)
+    rows, columns = unit(2, 3, 0, torch.float32), unit(2, 3, 1, torch.float32)
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("high")
-        similarities(unit(2, 3, 0, torch.float32), unit(2, 3, 1, torch.float32))
+        similarities(rows.requires_grad_(), columns.requires_grad_()).sum().backward()
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
-    assert seen == ["highest"]
+    assert seen == ["highest"] * 3  # the gradients too
+
+
+def test_a_program_may_allow_tf32_by_its_newer_name() -> None:
+    code = """
+import torch
+from untrigger.lightning_modules.precision import similarities
+matmul = torch.backends.cuda.matmul
+name, allowed = ("fp32_precision", "tf32") if hasattr(matmul, "fp32_precision") else ("allow_tf32", True)
+setattr(matmul, name, allowed)
+rows = torch.eye(2).requires_grad_()
+similarities(rows, torch.eye(2)).sum().backward()
+print(getattr(matmul, name) == allowed, rows.grad.sum().item())
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["True", "4.0"]
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_gradients_of_similarities_are_those_of_the_product(half: torch.dtype) -> None:
+    parts = [unit(7, 32, 0, torch.float32), unit(5, 32, 1, torch.float32), torch.tensor(100.0)]
+    weights = torch.randn(7, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    rows, columns, scale = (part.double().requires_grad_() for part in parts)
+    (scale * rows @ columns.T * weights).sum().backward()
+    mine = [part.clone().requires_grad_() for part in parts]
+    with torch.autocast("cpu", half):
+        (similarities(mine[0], mine[1], mine[2]) * weights.float()).sum().backward()
+    for found, expected in zip(mine, (rows, columns, scale), strict=True):
+        torch.testing.assert_close(found.grad.double(), expected.grad, rtol=1e-5, atol=1e-3)
+    inputs = [part.double().requires_grad_() for part in parts]
+    assert torch.autograd.gradcheck(similarities, inputs)
 
 
 def batch(clip: BaseCLIPModule) -> dict[str, Any]:

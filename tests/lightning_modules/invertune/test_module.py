@@ -91,8 +91,8 @@ def test_a_run_that_was_resumed_ends_where_the_other_does(
 
 def test_a_given_target_is_taken_in_place_of_the_named_one(planted: Planted, tmp_path: Path) -> None:
     short = InversionOptions(epochs=1, steps=2), TuningOptions(reference_pairs=16, epochs=1, steps=2)
-    seeded = PatchOptions(seed=1 << 33)  # draws of a step are seeded by more than that
-    clip = module(planted, target="sea", patch=seeded, inversion=short[0], tuning=short[1])
+    seed = 1 << 33  # draws of a step are seeded by more than that
+    clip = module(planted, target="sea", seed=seed, inversion=short[0], tuning=short[1])
     assert list(clip.phases) == ["invert", "locate", "tune", "try"]
     data = planted.data(poison=None)
     phased_trainer(tmp_path).fit(clip, data)
