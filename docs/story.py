@@ -154,7 +154,7 @@ results["UBT"]
 # that takes every triggered picture for some other wrong class would have an attack success of 0 too.
 
 # %%
-MEASURES = ("clean_accuracy", "attack_success_rate", "triggered_accuracy")
+MEASURES = ("clean_accuracy", "attack_success_rate", "non_target_triggered_accuracy")
 figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
 for number, (name, measured) in enumerate(results.items()):
     heights = [100 * measured[f"val/{measure}"] for measure in MEASURES]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..contracts import ClassLogits, LabelledBatch, UserMistake, ZeroShotBatch, ZeroShotData, ZeroShotOutputs
+from ..run_folder.results import HEAD
 from ..trainer.lookup import data_of
 from .base import BaseCLIPModule
 from .precision import at_least_float32
@@ -48,7 +49,7 @@ class SupervisedFinetune(BaseCLIPModule):
     @property
     def head_defence(self) -> str:
         """The name of the defence for the head's row."""
-        return f"{type(self).__name__}-head"
+        return f"{type(self).__name__}{HEAD}"
 
     def setup(self, stage: str) -> None:
         """Check that the head has the classes of the data.

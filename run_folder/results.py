@@ -15,6 +15,8 @@ from ..files.writing import write_text
 
 RESULTS = "results.csv"
 """The name of the file."""
+HEAD = "-head"
+"""What the name of a defence ends with in the rows of a head that it trained on the encoder's features."""
 ATTACK_MEASURES = ("attack_success_rate", "clean_target_rate", "triggered_accuracy")
 """What is measured of an attack: the names of the columns, and of what is logged."""
 COLUMNS = (

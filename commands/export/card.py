@@ -11,6 +11,7 @@ from ... import __version__
 from ...files.printable import printable
 from ...files.tables import number
 from ...lightning_modules.encoders import Encoder, has_weights
+from ...run_folder.results import HEAD
 from ...run_folder.ubt import UBTRecord
 from .exporter import Exporter
 from .history import History, suspects_of
@@ -20,6 +21,16 @@ _DONE = {
     "CleanCLIP": "It was finetuned on pairs that were taken for clean, with CleanCLIP (arXiv 2303.03323).",
     "SupervisedFinetune": "Its image encoder was finetuned on labelled pictures (arXiv 2303.03323).",
     "PoisonedCLIP": "It was trained on pictures with captions, and no defence was applied.",
+    "ABL": "Pairs that are learnt first were isolated and unlearnt with ABL (arXiv 2110.11571).",
+    "FinePruning": "Dormant units of its image tower were pruned and it was finetuned (fine-pruning, arXiv 1805.12185).",
+    "PAR": "Its features were moved away from what they were, and recovered, with PAR (arXiv 2412.00727).",
+    "RVPT": "Its weights stayed as they were, and prompts were added to its image tower with RVPT (arXiv 2412.20392).",
+    "RoCLIP": "It was trained on pictures with captions with RoCLIP (arXiv 2303.06854), which is to resist poison.",
+    "SafeCLIP": "It was trained on pictures with captions with SafeCLIP (arXiv 2310.05862), which is to resist poison.",
+    "TBAR": "The task vector of given pairs was subtracted from its weights with TBAR (arXiv 2510.14845).",
+    "LinearProbe": "Nothing: a head was trained on its features, which is not in this folder.",
+    "LocalDensityCLIP": "Nothing: training pairs were ranked by it, and it stayed as it was.",
+    "PairDetectors": "Nothing: training pairs were ranked by it, and it stayed as it was.",
     "BadCLIP": "Nothing: a trigger was optimised against it, and it stayed as it was.",
     "InverTune": "A suspected backdoor was inverted and tuned out of it with InverTune (arXiv 2506.12411).",
     "TargetNaming": "Nothing: the target of a backdoor was looked for in it, and it stayed as it was.",
@@ -38,7 +49,7 @@ _RATES = {
     "clean_accuracy": "clean accuracy",
     "attack_success_rate": "attack success rate",
     "clean_target_rate": "clean target rate",
-    "triggered_accuracy": "accuracy under the trigger",
+    "non_target_triggered_accuracy": "accuracy under the trigger, of other classes than the target",
 }
 _MAX_LENGTH = 80
 
@@ -179,7 +190,9 @@ def _measured(history: History | None) -> str:
     ]
     for row in history.rows:
         cells = [plain(row[column]) for column in ("dataset", "attack", "defence")]
-        cells += [_percent(row[column]) for column in _RATES]
+        if row["defence"].endswith(HEAD):
+            cells[-1] += " (not in this folder)"
+        cells += [_percent(row.get(column, "")) for column in _RATES]
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("\nAttack success is that of the attacks named here; others were not measured.")
     return "\n".join(lines)
@@ -188,7 +201,8 @@ def _measured(history: History | None) -> str:
 def _eval_results(history: History | None) -> list[EvalResult] | None:
     """Clean accuracy and attack success as the hub shows them."""
     results = []
-    rows = history.rows if history else []
+    # A head's figures are not those of the weights that are handed back.
+    rows = [row for row in history.rows if not row["defence"].endswith(HEAD)] if history else []
     for row in rows:
         for column, metric in (("clean_accuracy", "accuracy"), ("attack_success_rate", "attack_success_rate")):
             value = number(row[column])
