@@ -11,7 +11,7 @@ from .invertune import InversionOptions, InverTune, PatchOptions, TargetNaming, 
 from .linear_probe import LinearProbe
 from .pair_detectors import PairDetectors
 from .par import PAR
-from .phased import Phase, PhasedCLIPModule, phase_table
+from .phased import PassScores, Phase, PhasedCLIPModule, phase_table
 from .poisoned_clip import PoisonedCLIP
 from .roclip import RoCLIP
 from .rvpt import RVPT
@@ -62,6 +62,7 @@ __all__ = [
     "OverfittedSimilarity",
     "PairDetectors",
     "Pairs",
+    "PassScores",
     "PatchOptions",
     "Phase",
     "PhasedCLIPModule",

@@ -15,8 +15,8 @@ from .losses import PairLosses
 from .losses.gather import mean_over_ranks
 from .optimisation import warmup_cosine
 from .phased import Phase, PhasedCLIPModule, among_others, phase_table
+from .phased.scores import Scores
 from .ranges import check_ranges
-from .ubt.scores import Scores
 
 
 class ABL(PhasedCLIPModule):

@@ -9,6 +9,7 @@ from ..trainer.lookup import data_of
 from ..trainer.seed import run_seed
 from .base import BaseCLIPModule
 from .detection import LocalDensity
+from .ranges import check_reference
 
 _BLOCK = 256
 
@@ -47,11 +48,7 @@ class LocalDensityCLIP(BaseCLIPModule):
         compile: bool | str = False,
     ) -> None:
         super().__init__(encoder, init_from, channels_last=channels_last, compile=compile)
-        if not 1 <= neighbours < reference_size:
-            raise UserMistake(
-                f"model.neighbours is {neighbours} and model.reference_size {reference_size}: "
-                "it takes at least 1 neighbour and more pairs than neighbours"
-            )
+        check_reference(neighbours, reference_size)
         self.neighbours, self.reference_size, self.seed = neighbours, reference_size, run_seed(seed)
         self._density: LocalDensity | None = None
         self._indices: dict[str, int] = {}

@@ -171,7 +171,7 @@ class FinePruning(PoisonedCLIP):
             channels = 1 if isinstance(module, _BatchNorm) else output.ndim - 1
             others = [dim for dim in range(output.ndim) if dim != channels]
             mean = output.float().clamp(min=0).mean(dim=others)
-            sums[name] = sums.get(name, torch.zeros_like(mean)) + mean
+            sums[name] = sums.get(name, torch.zeros_like(mean)) + len(output) * mean
 
         tower = self.encoder.image_tower
         hooks = [tower.get_submodule(name).register_forward_hook(partial(note, name)) for name in self.layers]
@@ -181,15 +181,14 @@ class FinePruning(PoisonedCLIP):
         finally:
             for hook in hooks:
                 hook.remove()
-        return {name: sums[name] for name in self.layers}
+        return {name: sums[name] / len(pictures) for name in self.layers}
 
     def _loss_of(self, pictures: Tensor, texts: Tensor) -> float:
         """The mean contrastive loss in blocks."""
-        loss, blocks = (
-            ContrastiveLoss(),
-            list(zip(torch.split(pictures, _BLOCK), torch.split(texts, _BLOCK), strict=True)),
-        )
-        found = [loss(self.encode_image(self.normalised(block)), of, self.inverse_temperature) for block, of in blocks]
+        loss, blocks = ContrastiveLoss(), zip(torch.split(pictures, _BLOCK), torch.split(texts, _BLOCK), strict=True)
+        # A shorter last block has fewer captions to choose from, so that its loss is another one.
+        alike = [(block, of) for block, of in blocks if len(of) == min(_BLOCK, len(texts))]
+        found = [loss(self.encode_image(self.normalised(block)), of, self.inverse_temperature) for block, of in alike]
         return float(torch.stack(found).mean())
 
 

@@ -14,8 +14,9 @@ from ..contracts import ImageTextBatch
 from .encoders import build_encoder
 from .losses import PairLosses
 from .losses.gather import mean_over_ranks
+from .optimisation import warmup_cosine
 from .phased import Phase, PhasedCLIPModule
-from .ubt.scores import PassScores, Scores
+from .phased.scores import PassScores, Scores
 
 
 class Isolate(Phase[PhasedCLIPModule]):
@@ -59,7 +60,7 @@ class Isolate(Phase[PhasedCLIPModule]):
 
     def learning_rate(self, module: PhasedCLIPModule, step: int) -> float:
         """A warm-up, then constant."""
-        return self.lr * min(1.0, (step + 1) / max(module.warmup_steps, 1))
+        return self.lr * warmup_cosine(step, module.warmup_steps, None)
 
     def step(self, module: PhasedCLIPModule, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         """The trapped loss of a batch."""

@@ -10,19 +10,18 @@ import torch
 from torch import Tensor
 
 from ..contracts import DECISIONS, ImageTextBatch, Suspicion, UserMistake
-from ..trainer.all_ranks import all_ranks
 from ..trainer.seed import run_seed
 from .detection import TwoGaussians, activation_clustering, local_density, spectral_signatures
 from .isolation import Isolate, mean_by_key
 from .phased import Phase, PhasedCLIPModule, phase_table
+from .phased.rows import PassRows
+from .phased.scores import PassScores, Scores, aligned
 from .precision import similarities
-from .ranges import check_ranges
+from .ranges import check_ranges, check_reference
 from .ubt.evidence import POISONED, Evidence, Pairs
 from .ubt.module import usual_evidence
-from .ubt.sampled_words import words_of_sample
-from .ubt.scores import Scores, aligned
-from .ubt.scoring import has_words
-from .ubt.words import Words
+from .words.sampled_words import words_of_sample
+from .words.words import Words, has_words
 
 
 class PairDetectors(PhasedCLIPModule):
@@ -89,10 +88,11 @@ class PairDetectors(PhasedCLIPModule):
     ) -> None:
         super().__init__(*args, **kwargs)
         check_ranges(
-            {"neighbours": neighbours, "sampled_pairs": sampled_pairs},
+            {"sampled_pairs": sampled_pairs},
             {"isolation_epochs": isolation_epochs, "isolation_lr": isolation_lr},
             {"gamma": gamma, "min_word_share": min_word_share},
         )
+        check_reference(neighbours, reference_size)
         self.hparams.pop("evidence", None)  # objects would make a checkpoint that is more than plain data
         self.evidence = usual_evidence() if evidence is None else evidence
         if copies := [piece.name for piece in self.evidence if piece.models != (POISONED,)]:
@@ -187,8 +187,7 @@ class Embed(Phase[PairDetectors]):
         self.sampled, self.min_share = sampled, min_share
         self._words = Words()
         self._table = self._embeddings = torch.zeros(0)
-        self._keys: list[str] = []
-        self._seen: dict[str, list[Tensor]] = {}
+        self._scores, self._features = PassScores(), PassRows()
 
     def begin(self, module: PairDetectors) -> None:
         """Bring the model back, and find the words."""
@@ -208,7 +207,7 @@ class Embed(Phase[PairDetectors]):
 
     def repeat(self, module: PairDetectors) -> None:
         """Start with nothing: each pair is to be seen once."""
-        self._keys, self._seen = [], {}
+        self._scores, self._features = PassScores(), PassRows()
 
     def step(self, module: PairDetectors, batch: ImageTextBatch, batch_idx: int) -> None:
         """Note what there is to be known of each pair."""
@@ -218,33 +217,28 @@ class Embed(Phase[PairDetectors]):
             pairs = Pairs(*seen, self._embeddings, has)
             own = similarities(pairs.features(), self._embeddings).masked_fill(~has, -2.0).argmax(dim=1)
             word = torch.where(has.any(dim=1), own, -1)
-            values = {"features": pairs.features(), "word": word, "similarity": pairs.similarity()}
+            values = {"word": word, "similarity": pairs.similarity()}
             values |= {piece.name: piece.measure(pairs, POISONED) for piece in module.evidence}
-        self._keys.extend(batch["key"])
-        for name, value in values.items():
-            self._seen.setdefault(name, []).append(value.cpu())
+        self._scores.add(batch["key"], values)
+        self._features.add(pairs.features())
 
     def end(self, module: PairDetectors) -> None:
         """Rank the pairs of all ranks; the run is over."""
-        parts = all_ranks(self._so_far())
-        keys = [key for part in parts for key in part["keys"]]
-        seen = {name: torch.cat([part["seen"][name] for part in parts]) for name in parts[0]["seen"]}
+        keys, seen = self._scores.gather()
+        features = self._features.gather()
         self.repeat(module)
-        features, word = seen.pop("features"), seen.pop("word")
-        module.rank(keys, features, word, {name: value.float().numpy() for name, value in seen.items()})
+        module.rank(list(keys), features, torch.from_numpy(seen.pop("word")).long(), seen)
 
     def state_dict(self) -> dict[str, Any]:
         """The words, and what was seen so far on all ranks."""
-        return {"words": self._words.state_dict(), "ranks": all_ranks(self._so_far())}
+        seen = {"scores": self._scores.state_dict(), "features": self._features.state_dict()}
+        return {"words": self._words.state_dict(), **seen}
 
     def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
         """Resume with this rank's."""
         self._words = Words.of_state(state_dict["words"])
-        part = state_dict["ranks"][rank] if rank < len(state_dict["ranks"]) else {"keys": [], "seen": {}}
-        self._keys, self._seen = list(part["keys"]), {name: [value] for name, value in part["seen"].items()}
-
-    def _so_far(self) -> dict[str, Any]:
-        return {"keys": list(self._keys), "seen": {name: torch.cat(parts) for name, parts in self._seen.items()}}
+        self._scores.load_state_dict(state_dict["scores"], rank)
+        self._features.load_state_dict(state_dict["features"], rank)
 
     def _encoded(self, module: PairDetectors, captions: Sequence[str]) -> Tensor:
         return module.encode_text(module.preprocessing.tokenize(captions).to(module.device))

@@ -27,6 +27,19 @@ def check_ranges(counts: Mapping[str, int], amounts: Mapping[str, float], shares
             raise UserMistake(f"model.{name} is {amount}, not at least 0")
 
 
+def check_reference(neighbours: int, reference_size: int) -> None:
+    """Check how many neighbours are looked for among how many pairs.
+
+    Raises:
+        UserMistake: If it is no neighbour, or the pairs are not more than the neighbours.
+    """
+    if not 1 <= neighbours < reference_size:
+        raise UserMistake(
+            f"model.neighbours is {neighbours} and model.reference_size {reference_size}: it takes at least 1 "
+            "neighbour and more pairs than neighbours"
+        )
+
+
 def check_group(
     options: object, group: str, counts: Sequence[str], amounts: Sequence[str] = (), shares: Sequence[str] = ()
 ) -> None:

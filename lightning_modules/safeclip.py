@@ -16,8 +16,8 @@ from .feature_pool import FeaturePool
 from .losses import ContrastiveLoss, SelfSupervisedLoss
 from .optimisation import warmup_cosine
 from .phased import Phase, PhasedCLIPModule, phase_table
+from .phased.scores import PassScores, Scores
 from .ranges import check_ranges
-from .ubt.scores import PassScores, Scores
 
 _OPTIONS = {"image_view": "data.image_view", "tokens_view": "data.text_view"}
 
@@ -207,7 +207,7 @@ class Unimodal(Phase[SafeCLIP]):
 
     def learning_rate(self, module: SafeCLIP, step: int) -> float:
         """A warm-up, then constant."""
-        return self.lr * min(1.0, (step + 1) / max(module.warmup_steps, 1))
+        return self.lr * warmup_cosine(step, module.warmup_steps, None)
 
     def step(self, module: SafeCLIP, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         """The unimodal loss."""

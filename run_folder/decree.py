@@ -18,7 +18,7 @@ class DECREERecord:
 
     Attributes:
         found: Whether any trigger makes all pictures embed alike.
-        l1_norm: Size of the smallest one, in pixels.
+        l1_norm: Size of the smallest one: its mask summed over pixels and three channels.
         p_l1_norm: The same as a share of the whole picture, in [0, 1].
         cosine: Mean cosine of two pictures with it; None where none was found.
         threshold: The mean cosine from which on pictures count as alike.

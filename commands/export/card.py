@@ -22,7 +22,7 @@ _DONE = {
     "SupervisedFinetune": "Its image encoder was finetuned on labelled pictures (arXiv 2303.03323).",
     "PoisonedCLIP": "It was trained on pictures with captions, and no defence was applied.",
     "ABL": "Pairs that are learnt first were isolated and unlearnt with ABL (arXiv 2110.11571).",
-    "FinePruning": "Dormant units of its image tower were pruned and it was finetuned (fine-pruning, arXiv 1805.12185).",
+    "FinePruning": "Dormant units were removed, and it was finetuned (fine-pruning, arXiv 1805.12185).",
     "PAR": "Its features were moved away from what they were, and recovered, with PAR (arXiv 2412.00727).",
     "RVPT": "Its weights stayed as they were, and prompts were added to its image tower with RVPT (arXiv 2412.20392).",
     "RoCLIP": "It was trained on pictures with captions with RoCLIP (arXiv 2303.06854), which is to resist poison.",

@@ -14,12 +14,12 @@ from ...contracts import ImageTextBatch, UserMistake, ZeroShotData
 from ...trainer.lookup import data_of, folder_to_write
 from ...trainer.seed import run_seed
 from ..phased import Phase, PhasedCLIPModule, phase_table
+from ..phased.sums import PassSums
 from ..precision import similarities
 from .options import PatchOptions
 from .patch import patch_side, with_patch
 from .shift import ClassShift
 from .sought import SoughtPixels
-from .sums import PassSums
 
 
 class TargetNaming(PhasedCLIPModule):

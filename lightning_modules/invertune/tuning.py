@@ -11,10 +11,10 @@ from ...contracts import ImageTextBatch
 from ..frozen import FrozenEncoder
 from ..optimisation import warmup_cosine
 from ..phased import Phase
+from ..phased.sums import PassSums
 from .neurons import halves, higher_cluster, most_changed, relative_change, watched
 from .options import TuningOptions
 from .state import InverTuneState
-from .sums import PassSums
 
 
 class TriedTrigger(Phase[InverTuneState]):

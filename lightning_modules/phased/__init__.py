@@ -3,5 +3,6 @@
 from .mixture import among_others
 from .module import PhasedCLIPModule
 from .phase import Phase, phase_table
+from .scores import PassScores
 
-__all__ = ["Phase", "PhasedCLIPModule", "among_others", "phase_table"]
+__all__ = ["PassScores", "Phase", "PhasedCLIPModule", "among_others", "phase_table"]

@@ -36,21 +36,36 @@ class PhasedCLIPModule(BaseCLIPModule):
             def select(self, module: HalfCLIP, epoch: int) -> None:
                 module.data.select(None, in_order=True)
 
+            def begin(self, module: HalfCLIP) -> None:
+                self.seen = PassScores()
+
+            def repeat(self, module: HalfCLIP) -> None:
+                self.begin(module)
+
             def step(self, module: HalfCLIP, batch: ImageTextBatch, batch_idx: int) -> None:
                 with module.evaluating():
                     images, texts = module(batch)
-                module.similarity |= dict(zip(batch["key"], (images * texts).sum(dim=1).tolist()))
+                self.seen.add(batch["key"], {"similarity": (images * texts).sum(dim=1)})
 
             def end(self, module: HalfCLIP) -> str:
+                keys, values = self.seen.gather()  # of all ranks
+                order = values["similarity"].argsort()
+                module.similar = [keys[index] for index in order[len(order) // 2 :]]
                 return "finetune"
+
+            def state_dict(self) -> dict[str, Any]:
+                return self.seen.state_dict()
+
+            def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
+                self.seen = PassScores()
+                self.seen.load_state_dict(state_dict, rank)
 
 
         class Finetune(Phase["HalfCLIP"]):
             learning, train_mode, evaluated = ("image", "rest"), True, True
 
             def select(self, module: HalfCLIP, epoch: int) -> None:
-                ranked = sorted(module.similarity, key=module.similarity.__getitem__)
-                module.data.select(ranked[len(ranked) // 2 :])
+                module.data.select(module.similar)
 
             def step(self, module: HalfCLIP, batch: ImageTextBatch, batch_idx: int) -> Tensor:
                 return module.loss(*module(batch), module.inverse_temperature)
@@ -63,17 +78,15 @@ class PhasedCLIPModule(BaseCLIPModule):
             def __init__(self, *args: Any, lr: float = 1e-5, **kwargs: Any) -> None:
                 super().__init__(*args, lr=lr, **kwargs)
                 self.phases = phase_table(Score("score"), Finetune("finetune", epochs=3, lr=lr))
-                self.loss, self.similarity = ContrastiveLoss(), {}
+                self.loss, self.similar = ContrastiveLoss(), []
 
             def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
                 super().on_save_checkpoint(checkpoint)
-                checkpoint["similarity"] = self.similarity
+                checkpoint["similar"] = self.similar
 
             def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
                 super().on_load_checkpoint(checkpoint)
-                self.similarity = checkpoint["similarity"]
-
-    (Over several ranks, ``Score`` would gather what they have seen, in ``end`` and when a checkpoint is saved.)
+                self.similar = checkpoint["similar"]
 
     A run needs ``trainer.max_epochs=-1`` and ``trainer.reload_dataloaders_every_n_epochs=1``, and a data module that is
     ``ImageTextData``. Evaluations come at the end of the phases that ask for one, whatever

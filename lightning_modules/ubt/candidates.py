@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .scores import Scores
+from ..phased.scores import Scores
 
 Indices = npt.NDArray[np.int64]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...contracts import UserMistake
+from ..phased.scores import Scores
 from .gentle import GENTLE, Change, grey
-from .scores import Scores
 from .transplants import blurred, detail, recoloured
 
 POISONED, OVERFITTED = "poisoned", "overfitted"

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 
 from ...key_list import KeyList
-from .captions import CaptionTokens
-from .scores import Scores
-from .words import Words
+from ..phased.scores import Scores
+from ..words.captions import CaptionTokens
+from ..words.words import Words
 
 BENIGN, SUSPICIOUS, POISONED = range(3)
 Indices = npt.NDArray[np.int64]

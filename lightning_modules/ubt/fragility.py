@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..phased.scores import Scores
 from .findings import Indices
 from .gentle import Change
-from .scores import Scores
 from .state import UBTState
 
 Margins = npt.NDArray[np.float32]

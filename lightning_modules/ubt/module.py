@@ -13,7 +13,7 @@ from ...run_folder.ubt import ProbedWord, UBTRecord
 from ...trainer.lookup import folder_to_write
 from ..phased import Phase, phase_table
 from ..ranges import check_ranges
-from .captions import CaptionTokens
+from ..words.captions import CaptionTokens
 from .evidence import OVERFITTED, ColourMargin, DetailMargin, Evidence, FlipFragility, OutlineMargin
 from .findings import BENIGN, POISONED, SUSPICIOUS, Findings
 from .options import OverfitOptions, ProbeOptions, RepairOptions

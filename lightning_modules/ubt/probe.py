@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..phased.scores import Scores
 from .candidates import Candidates, candidates
 from .evidence import Evidence
 from .findings import Findings, Indices
-from .scores import Scores
 from .state import UBTState
 from .transplants import BESIDE_THE_OBJECT
 from .unlearn import Pushed, Unlearn, UnlearnWeights

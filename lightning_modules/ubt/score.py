@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ...contracts import ImageTextBatch, UserMistake
 from ...trainer.all_ranks import all_ranks
-from .captions import CaptionTokens
+from ..words.captions import CaptionTokens
+from ..words.sampled_words import words_of_sample
 from .evidence import Evidence
 from .findings import BENIGN, POISONED
-from .sampled_words import words_of_sample
 from .scoring import Scoring
 from .state import UBTState
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ...contracts import ImageTextBatch
 from ..phased import Phase
+from ..phased.scores import PassScores, Scores, aligned
+from ..words.words import has_words
 from .evidence import Evidence, Pairs
-from .scores import PassScores, Scores, aligned
 from .state import UBTState
 
 
@@ -78,16 +79,3 @@ class Scoring(Phase[UBTState]):
     def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
         """Resume with this rank's."""
         self._scores.load_state_dict(state_dict, rank)
-
-
-def has_words(tokens: Tensor, table: Tensor) -> Tensor:
-    """Which captions have which words.
-
-    Args:
-        tokens: Tokens of captions, ``(B, L)`` int64.
-        table: Tokens of the words, ``(W, T)`` int64, padded with -1 (``Words.table``).
-
-    Returns:
-        ``(B, W)``, whether a caption has any of a word's tokens.
-    """
-    return (tokens[:, None, :, None] == table[None, :, None, :]).any(dim=3).any(dim=2)

@@ -16,8 +16,8 @@ from ..frozen import FrozenEncoder
 from ..losses import ForgettingLoss, RetentionLoss
 from ..phased import Phase
 from ..precision import similarities
+from ..words.words import has_words
 from .findings import Indices, sample
-from .scoring import has_words
 from .state import UBTState
 from .transplants import Carrier, partners, transplant
 
@@ -93,7 +93,7 @@ class Unlearn(Phase[UBTState]):
         """The pairs to hold."""
 
     def learning_rate(self, module: UBTState, step: int) -> float:
-        """Warm-up and cosine over the steps of the phase."""
+        """A cosine over the steps of the phase, times a warm-up of the first sixteenth of them."""
         total = self.epochs * self.steps
         return self.lr * min(1.0, 16 * (step + 1) / total) * (1 + math.cos(math.pi * step / total)) / 2
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from ..phased.scores import Scores, otsu
 from .candidates import Indices, Judged
 from .destinations import Counts, exp_entropy, expected_variety, surprise_p
 from .findings import BENIGN, POISONED, SUSPICIOUS
-from .scores import Scores, otsu
 
 _ODD = 0.05
 """Largest p at which a word is worth a probe by itself, whatever the second witness says."""

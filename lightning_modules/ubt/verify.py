@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
+from ..phased.scores import Scores
 from .candidates import Judged, candidates
 from .findings import POISONED, Findings, Indices, Turn
 from .fragility import fragility, margins
 from .probe import Probe, suspicions
-from .scores import Scores
 from .scoring import Scoring
 from .state import UBTState
 from .verdict import (

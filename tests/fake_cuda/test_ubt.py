@@ -25,9 +25,9 @@ from untrigger.lightning_modules import (
     RepairOptions,
     SimilarityGain,
 )
-from untrigger.lightning_modules.ubt.captions import CaptionTokens
 from untrigger.lightning_modules.ubt.findings import POISONED
-from untrigger.lightning_modules.ubt.words import Words
+from untrigger.lightning_modules.words.captions import CaptionTokens
+from untrigger.lightning_modules.words.words import Words
 
 # Where the model before is copied.
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")

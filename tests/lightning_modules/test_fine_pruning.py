@@ -68,10 +68,20 @@ def test_a_unit_s_activity_is_the_mean_of_what_a_relu_would_pass_on(planted: Pla
     outputs: list[Tensor] = []
     layer = clip.encoder.image_tower.get_submodule(name)
     layer.register_forward_hook(lambda *given: outputs.append(given[2].clone()))  # a ReLU follows in place
-    pictures, _ = shown(clip, planted)
+    pictures = shown(clip, planted)[0].repeat(3, 1, 1, 1)[:130]  # more than a block by two
     with torch.no_grad():
         found = clip.eval()._activity(pictures)[name]
-    torch.testing.assert_close(found, outputs[0].relu().mean(dim=(0, 2, 3)))
+    assert [len(output) for output in outputs] == [128, 2]
+    torch.testing.assert_close(found, torch.cat(outputs).relu().mean(dim=(0, 2, 3)))
+
+
+def test_the_loss_is_that_of_whole_blocks(planted: Planted) -> None:
+    clip = module(planted).eval()
+    pictures, tokens = (part.repeat(3, *[1] * (part.ndim - 1))[:130] for part in shown(clip, planted))
+    with torch.no_grad():
+        texts = clip.encode_text(tokens)
+        assert clip._loss_of(pictures, texts) == clip._loss_of(pictures[:128], texts[:128])
+        assert 0 < clip._loss_of(pictures[:7], texts[:7]) < clip._loss_of(pictures[:128], texts[:128])
 
 
 def test_pruning_ends_before_the_loss_rises_beyond_the_tolerance(planted: Planted) -> None:

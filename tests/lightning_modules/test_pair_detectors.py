@@ -148,7 +148,11 @@ def test_a_run_that_was_resumed_in_either_phase_has_the_same_scores(
     [
         ({"gamma": 0.0}, r"model\.gamma is 0\.0, not above 0 and at most 1"),
         ({"isolation_epochs": -1}, r"model\.isolation_epochs is -1, not at least 0"),
-        ({"neighbours": 0}, r"model\.neighbours is 0, not at least 1"),
+        ({"neighbours": 0}, r"model\.neighbours is 0 .*: it takes at least 1 neighbour"),
+        (
+            {"reference_size": 16},
+            r"reference_size 16: .* more pairs than neighbours",
+        ),
         ({"evidence": [OverfittedSimilarity()]}, "OverfittedSimilarity asks an overfitted copy"),
     ],
 )

@@ -22,8 +22,8 @@ from untrigger.lightning_modules.ubt import (
     RandomSuspicion,
     SimilarityGain,
 )
-from untrigger.lightning_modules.ubt.scoring import has_words
 from untrigger.lightning_modules.ubt.transplants import blurred, detail
+from untrigger.lightning_modules.words.words import has_words
 
 BEFORE, AFTER = np.array([0.1, 0.5, 0.3], np.float32), np.array([0.6, 0.4, 0.3], np.float32)
 GENERATOR = torch.Generator().manual_seed(0)

@@ -8,9 +8,9 @@ import torch
 
 from untrigger.key_list import KeyList
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
-from untrigger.lightning_modules.ubt.captions import CaptionTokens
 from untrigger.lightning_modules.ubt.findings import BENIGN, POISONED, SUSPICIOUS, Findings, Turn, most, sample
-from untrigger.lightning_modules.ubt.words import Words
+from untrigger.lightning_modules.words.captions import CaptionTokens
+from untrigger.lightning_modules.words.words import Words
 
 TOKENIZE = SmallTokenizer(32)
 

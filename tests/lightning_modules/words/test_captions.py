@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
-from untrigger.lightning_modules.ubt import captions as module
-from untrigger.lightning_modules.ubt.captions import CaptionTokens
+from untrigger.lightning_modules.words import captions as module
+from untrigger.lightning_modules.words.captions import CaptionTokens
 
 TOKENIZE = SmallTokenizer(32)
 CAPTIONS = ["a red star", "the blue blue ring", "a star on a ring", "!", "red"]

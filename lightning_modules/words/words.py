@@ -114,3 +114,16 @@ def find_words(
         words.spelt.append(" ".join(dict.fromkeys(spelt[token] for token in word)))
         words.examples.append(list(examples)[:_EXAMPLES])
     return words
+
+
+def has_words(tokens: Tensor, table: Tensor) -> Tensor:
+    """Which captions have which words.
+
+    Args:
+        tokens: Tokens of captions, ``(B, L)`` int64.
+        table: Tokens of the words, ``(W, T)`` int64, padded with -1 (``Words.table``).
+
+    Returns:
+        ``(B, W)``, whether a caption has any of a word's tokens.
+    """
+    return (tokens[:, None, :, None] == table[None, :, None, :]).any(dim=3).any(dim=2)

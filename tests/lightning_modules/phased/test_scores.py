@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
-from untrigger.lightning_modules.ubt.captions import CaptionTokens
+from untrigger.lightning_modules.phased.scores import PassScores, aligned, otsu
 from untrigger.lightning_modules.ubt.findings import Findings
-from untrigger.lightning_modules.ubt.scores import PassScores, aligned, otsu
 from untrigger.lightning_modules.ubt.verdict import divide
+from untrigger.lightning_modules.words.captions import CaptionTokens
 
 
 def test_a_pass_gives_what_was_noted_in_order() -> None:

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
-from untrigger.lightning_modules.ubt.captions import CaptionTokens
-from untrigger.lightning_modules.ubt.words import Words, find_words
+from untrigger.lightning_modules.words.captions import CaptionTokens
+from untrigger.lightning_modules.words.words import Words, find_words
 
 TOKENIZE = SmallTokenizer(32)
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
-from untrigger.lightning_modules.ubt.captions import CaptionTokens
-from untrigger.lightning_modules.ubt.localisation import carriers, only, similarity_drops, words_of
+from untrigger.lightning_modules.words.captions import CaptionTokens
+from untrigger.lightning_modules.words.localisation import carriers, only, similarity_drops, words_of
 
 TOKENIZE = SmallTokenizer(32)
 NOTED = CaptionTokens(TOKENIZE)
