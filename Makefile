@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 # For other releases than those of .venv, everything once: fits with the default loggers, UBT, bench, report, export.
-SMOKE := $(addprefix tests/,test_cli.py test_trainer_lookup.py datamodules/test_image_text.py \
+SMOKE := $(addprefix tests/,test_cli.py trainer/test_lookup.py datamodules/test_image_text.py \
 	datamodules/triggers/test_badnet.py callbacks/measures/test_measures.py callbacks/artefacts/test_results.py \
 	lightning_modules/encoders/test_open_clip.py lightning_modules/encoders/test_huggingface.py \
 	lightning_modules/encoders/test_huggingface_tokenizer.py \

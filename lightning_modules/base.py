@@ -25,7 +25,7 @@ from ..contracts import (
     ZeroShotData,
     ZeroShotOutputs,
 )
-from ..trainer.lookup import data_of
+from ..trainer.lookup import data_of, trainer_of
 from .batch_norm import check_synchronised
 from .encoders import build_encoder, has_weights, load_weights
 from .execution import Execution, backend_of
@@ -107,7 +107,8 @@ class BaseCLIPModule(LightningModule):
     @property
     def defence(self) -> str:
         """The name of the class, or ``none`` where the run is no defence; final once the data module is attached."""
-        data = None if self._trainer is None else data_of(self._trainer, PoisonedData)
+        trainer = trainer_of(self)
+        data = None if trainer is None else data_of(trainer, PoisonedData)
         poison = "none" if data is None else data.training_poison
         return type(self).__name__ if self.defends(poison) else NO_DEFENCE
 

@@ -1,13 +1,21 @@
-"""Find the data module and the folder of a run through its trainer."""
+"""Find the trainer of a module, and the data module and the folder of a run through its trainer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TypeVar
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 T = TypeVar("T")
+
+
+def trainer_of(module: LightningModule) -> Trainer | None:
+    """The trainer that a module is attached to; None outside a run, where Lightning's own property raises."""
+    try:
+        return module.trainer
+    except RuntimeError:
+        return None
 
 
 def data_of(trainer: Trainer, kind: type[T]) -> T | None:
