@@ -11,6 +11,14 @@ import numpy.typing as npt
 from ..phased.scores import Scores
 
 Indices = npt.NDArray[np.int64]
+_PART = 4
+"""A word's suspects are at most this part of its pairs, and ordinary ones come from the rest, so that even of a small
+word most pairs are ordinary."""
+_LEAST = 2 * _PART
+"""Pairs that a word needs: of a part of fewer there are not two, one to push and one to judge."""
+_ORDINARY = 256
+"""Ordinary pairs of a word, at most. The variance of a rank test of m suspects and n of them goes with
+(m + n + 1) / (m n): beside 16 suspects, any more would take 6 % off it at most."""
 
 
 class Judged(NamedTuple):
@@ -73,11 +81,11 @@ def candidates(
     judged: list[Judged] = []
     is_doubtful = np.zeros(max((len(scores) for scores in suspicion.values()), default=0), dtype=np.bool_)
     for word, group in groups.items():
-        if len(group) < 8:
+        if len(group) < _LEAST:
             continue
         asked = suspicion if only is None else {only[word]: suspicion[only[word]]}
         rankings = {name: _ranked(group, scores) for name, scores in asked.items()}
-        most = min(count, len(group) // 4)
+        most = min(count, len(group) // _PART)
         role: dict[int, bool] = {}
         # Evidence that pushes comes first, so that it pushes the same pairs whatever else there is.
         for name in sorted(rankings, key=lambda name: name in judged_only):
@@ -89,10 +97,10 @@ def candidates(
         words.append(np.full(len(chosen), word))
         generator = np.random.default_rng((*seed, word))
         for name, ranking in rankings.items():
-            rest = ranking[max(most, len(ranking) // 4) :]
-            others = generator.choice(rest, min(len(rest), 256), replace=False)
+            rest = ranking[max(most, len(ranking) // _PART) :]
+            others = generator.choice(rest, min(len(rest), _ORDINARY), replace=False)
             is_pushed = np.array([role[pair] for pair in ranking[:most].tolist()], dtype=np.bool_)
-            foremost, deeper = ranking[:most], ranking[most : min(2 * most, len(ranking) // 4)]
+            foremost, deeper = ranking[:most], ranking[most : min(2 * most, len(ranking) // _PART)]
             deeper = deeper[[role.get(pair) is not True for pair in deeper.tolist()]]
             judged.append(Judged(word, name, foremost[~is_pushed], np.sort(others), foremost[is_pushed], deeper))
     empty = np.zeros(0, dtype=np.int64)

@@ -16,6 +16,11 @@ from .findings import BENIGN, POISONED, SUSPICIOUS
 
 _ODD = 0.05
 """Largest p at which a word is worth a probe by itself, whatever the second witness says."""
+_PART = 8
+"""Which part of the words is looked at by itself: a backdoor compromises few, and an eighth leaves room for several."""
+_STANDING_OUT, _SUSPECTED = 2, 16
+"""How many at least, of those that stood out in a probe, and of those whose pairs are suspected most: the next after
+the first, and as many as a probe takes at once."""
 
 
 class WordVerdict(NamedTuple):
@@ -170,7 +175,7 @@ def standing_out(fell: Sequence[tuple[int, float, str]]) -> dict[int, str]:
         By word, the piece of evidence whose suspects did, the farthest first.
     """
     ordered = sorted((each for each in fell if each[2]), key=lambda each: (-each[1], each[0]))
-    return {word: evidence for word, _, evidence in ordered[: max(2, -(-len(ordered) // 8))]}
+    return {word: evidence for word, _, evidence in ordered[: max(_STANDING_OUT, -(-len(ordered) // _PART))]}
 
 
 def most_suspected(groups: Sequence[Indices], suspicion: Scores, count: int) -> list[int]:
@@ -189,7 +194,7 @@ def most_suspected(groups: Sequence[Indices], suspicion: Scores, count: int) -> 
         known = suspicion[group][~np.isnan(suspicion[group])]
         means.append(_mean(np.sort(known)[::-1][:count]) if len(known) else -np.inf)
     ordered = np.argsort(-np.array(means), kind="stable")
-    return [int(word) for word in ordered[: max(16, -(-len(groups) // 8))]]
+    return [int(word) for word in ordered[: max(_SUSPECTED, -(-len(groups) // _PART))]]
 
 
 def _gravest(verdict: WordVerdict) -> tuple[bool, float, float]:
