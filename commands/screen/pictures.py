@@ -146,7 +146,12 @@ def open_pictures(source: str) -> PictureSource:
         found: PictureSource = ShardPictures(zero_shot.shards)
         found.classnames, found.templates = zero_shot.class_prompts.classnames, zero_shot.templates
         return found
-    return _of_shards(str(folder)) if any(folder.glob("*.tar")) else FolderPictures(folder)
+    if not any(folder.glob("*.tar")):
+        return FolderPictures(folder)
+    shards = _of_shards(str(folder))
+    if loose := sum(path.suffix.lower() in _SUFFIXES for path in folder.iterdir()):
+        shards.report = f"left out: {loose:,} pictures that lie beside the shards"
+    return shards
 
 
 def open_clean(source: str, judged: PictureSource) -> PictureSource:

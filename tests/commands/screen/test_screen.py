@@ -119,6 +119,14 @@ def test_shards_and_zero_shot_sets_are_pictures_too(scene: Scene) -> None:
     assert len(screened(scene, str(folder / "test" / "0.tar"), "--detectors", "[backdoor_ids]")) == 160
 
 
+def test_pictures_beside_shards_are_told_and_left_out(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(scene.planted.folder / "train", "mixed")
+    for name in ("one.png", "TWO.JPG", "notes.txt"):
+        Path("mixed", name).write_bytes(b"no picture")
+    assert len(screened(scene, "mixed", "--detectors", "[backdoor_ids]")) == 640
+    assert "mixed: left out: 2 pictures that lie beside the shards\n" in capsys.readouterr().out
+
+
 def test_what_cannot_be_read_is_left_out_and_reported(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(scene.others, "some")
     Path("some/060.png").write_bytes(b"no picture")
