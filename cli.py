@@ -12,6 +12,7 @@ from .errors.interrupt import SAID, STATUS
 with importing():
     from .command_line.duplicate_keys import check_said_once
     from .command_line.one_task import check_one_task
+    from .command_line.text_arguments import check_is_text
     from .commands import COMMANDS, command
     from .contracts import UserMistake
     from .files.printable import printable
@@ -31,6 +32,8 @@ Poison CLIP. Then make it forget.
 untrigger COMMAND --help says more of each, with an example.
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+_IN_A_CONFIG = (*TRAINER_COMMANDS, "bench", "check", "clean", "demo", "detect", "export", "shards")
+"""Commands whose arguments become part of a config, which is text; but for ``shards sizes``."""
 
 
 def run(arguments: list[str]) -> int:
@@ -44,6 +47,8 @@ def run(arguments: list[str]) -> int:
     """
     name = arguments[0] if arguments else "--help"
     check_said_once(arguments)
+    if name in _IN_A_CONFIG and arguments[1:2] != ["sizes"]:
+        check_is_text(arguments)
     if name in ("-h", "--help"):
         print(USAGE, end="")
     elif name == "--version":

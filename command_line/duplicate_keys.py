@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -19,6 +20,8 @@ _FILES = (".yaml", ".yml", ".json")
 _NESTED = (".yaml", ".yml")
 """Files that a file names. A JSON file there is a manifest, which can be large and has a reader of its own."""
 _SHOWN = 3
+_DEEPEST, _MOST = 8, 10_000
+"""How deep options of a config are looked for, and how many, so that its size bounds the time."""
 
 
 def check_said_once(arguments: Sequence[str]) -> None:
@@ -44,8 +47,11 @@ def check_said_once(arguments: Sequence[str]) -> None:
                 f"--{name} is given {len(values)} times ({shown}{more}): give it once; a shell makes several options "
                 f"of --{name}=a{{1,2}} unless what follows the = is in quotes"
             )
+        if (value := values[0]).startswith(("{", "[")) and (tree := _composed(value)) is not None:
+            _check_keys(tree, f"--{name}")
     for _, name, value in _options(arguments, files=True):
         _check_file(name, value, set())
+    _check_order(arguments)
 
 
 def with_last_ones(arguments: Sequence[str]) -> list[str]:
@@ -97,18 +103,49 @@ def _check_file(option: str, path: str, seen: set[str]) -> None:
     if not path or real in seen or not os.path.isfile(path):
         return  # its reader has something to say
     seen.add(real)
-    text = read_text(path, f"--{option}")
-    try:
-        # Names and values only: nothing is built from what a file says.
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError):
-        return
+    tree = _composed(read_text(path, f"--{option}"))
     if tree is None:
         return
     _check_keys(tree, path)
     for named in _named_files(tree):
         # The parser looks for it beside the file that names it.
         _check_file(option, os.path.normpath(os.path.join(os.path.dirname(path), named)), seen)
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """YAML's names and values, of which nothing is built; None where it is none, which its reader has to say."""
+    try:
+        tree: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError):
+        return None
+    return tree
+
+
+def _check_order(arguments: Sequence[str]) -> None:
+    """Check that no option stands before a config that says the same, which would undo it in silence."""
+    earlier: dict[str, int] = {}
+    configs = {index: value for index, name, value in _options(arguments, files=True) if name == "config"}
+    for index, name, _ in _options(arguments):
+        earlier.setdefault(name.removesuffix("+"), index)
+    for index, path in configs.items():
+        before = [name for name, place in earlier.items() if place < index]
+        if not before or not os.path.isfile(path) or (tree := _composed(read_text(path, "--config"))) is None:
+            continue
+        said = set(islice(_said(tree), _MOST))
+        if undone := next((name for name in before if name in said), None):
+            raise UserMistake(f"--{undone} stands before --config {path}, which says it again: put --config first")
+
+
+def _said(tree: yaml.Node, above: str = "") -> Iterator[str]:
+    """The options that a config says, as a command line calls them."""
+    if not isinstance(tree, yaml.MappingNode) or above.count(".") > _DEEPEST:
+        return
+    for key, value in tree.value:
+        if isinstance(key, yaml.ScalarNode):
+            name = above if key.value in ("class_path", "init_args") else f"{above}.{key.value}".lstrip(".")
+            if key.value != "init_args":
+                yield name
+            yield from _said(value, name)
 
 
 def _named_files(tree: yaml.Node) -> list[str]:

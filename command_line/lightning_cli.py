@@ -8,11 +8,13 @@ import sys
 import warnings
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from enum import Enum
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -21,7 +23,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 # Imported so that a config and the command line can name their classes alone, without the module.
 from .. import datamodules, lightning_modules  # noqa: F401
@@ -69,6 +71,10 @@ _DESCRIPTIONS = {
     "predict": "Write the similarity of every pair to similarities.csv. Example: untrigger predict "
     "--config RUN/config.yaml --ckpt_path RUN/last.ckpt",
 }
+
+
+# Such as the interval of Lightning's Timer, which no config could be saved with.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_str(str(value.value)))
 
 
 class _Parser(OneLineErrors, LightningArgumentParser):
@@ -288,6 +294,8 @@ class UntriggerCLI(LightningCLI):
         measurable = zero_shot and trainer.limit_val_batches and not trainer.fast_dev_run
         if measurable and results.measured_at != trainer.global_step and not trainer.interrupted:
             trainer.validate(self.model, self.datamodule, verbose=False)
+        if none := [name for name in ("max_epochs", "max_steps", "limit_train_batches") if getattr(trainer, name) == 0]:
+            rank_zero_warn(f"Nothing was trained, as trainer.{none[0]} is 0: the figures are those of the start")
         rank_zero_info(f"Run folder: {self.trainer.default_root_dir}")
 
 

@@ -45,7 +45,7 @@ def import_modules(names: Imports) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise UserMistake(f"imports: {not_imported(name, error.name or '', str(error))}") from error
-        except Exception as error:  # whatever the module does
+        except (Exception, SystemExit) as error:  # whatever the module does
             message = f"{type(error).__name__}: {error}{own_location(error)}"
             raise UserMistake(f"imports: {not_imported(name, '', message)}") from error
 

@@ -36,6 +36,7 @@ def settle_tasks(trainer: Mapping[str, Any]) -> bool:
     if TorchElasticEnvironment.detect():
         _check_torchrun(devices, nodes)
         return False
+    _check_other_launcher(devices, nodes)
     if not tasks:
         _check_nodes_are_started(devices, nodes)
         return False
@@ -77,6 +78,21 @@ def _check_torchrun(devices: int, nodes: int) -> None:
             f"ask for {_tasks(devices * nodes, nodes)}: give --trainer.devices {each} --trainer.num_nodes "
             f"{max(started // each, 1)}, or torchrun --nproc-per-node={devices} --nnodes={nodes}"
         )
+
+
+def _check_other_launcher(devices: int, nodes: int) -> None:
+    """Check what another launcher has set, or an earlier ``export``: Lightning takes its rank for this process's."""
+    said = {name: count for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK") if (count := number(name)) is not None}
+    world, rank, local = (said.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
+    fits = world in (None, devices * nodes) and (rank or 0) < devices * nodes and (local or 0) < devices
+    if fits and not (rank and local is None):
+        return
+    found = ", ".join(f"{name}={count}" for name, count in said.items())
+    raise UserMistake(
+        f"the environment has {found}, as a launcher sets it, but trainer.devices and trainer.num_nodes ask for "
+        f"{_tasks(devices * nodes, nodes)}: give them as many as there are processes, each of which needs RANK and "
+        f"LOCAL_RANK, or unset {', '.join(said)}"
+    )
 
 
 def _check_nodes_are_started(devices: int, nodes: int) -> None:

@@ -222,6 +222,8 @@ class ImageTextDataModule(ShardDataModule):
         self.preprocessing = asked_preprocessing(self.trainer, self.preprocessing)
         if self.held_out is not None:
             self._held_out = ShardSet(self._expanded(self.held_out), "txt", remote=self.remote)
+            self._held_out.check_not_empty()
+            self._bad_samples(self._held_out, "data.held_out", ranks=1)  # tells what is left out
         stage = str(getattr(stage, "value", stage))  # Lightning passes an enumeration
         if stage in ("fit", "predict"):
             if self.train_shards is None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..contracts import UserMistake
+from .bad_samples import BadSample
 from .image_text import ImageTextDataModule
 from .labelled_stream import LabelledStream
 from .order import Order, SequentialOrder
 from .shards import ShardSet
+from .shards.samples import OTHER_CLASSES, decode_json_label
 from .stream import Views
+
+_LOOKED_AT = 256
+"""Labels that are looked at before a run starts, from all over the shards."""
 
 
 class LabelledDataModule(ImageTextDataModule):
@@ -53,10 +59,27 @@ class LabelledDataModule(ImageTextDataModule):
         if self.zero_shot is None:
             raise UserMistake(f"{stage} needs data.zero_shot: labels are indices into its class names")
         super().setup(stage)
+        if stage == "fit" and self.label_field is not None and not self._pairs.shards.remote:
+            self._check_labels(self._pairs.shards, self.label_field)
+
+    def _check_labels(self, shards: ShardSet, field: str) -> None:
+        """Check some labels of the shards against the zero-shot set, before anything is trained on them."""
+        ends = shards.counts.cumsum()
+        some = np.linspace(0, len(shards) - 1, min(len(shards), _LOOKED_AT), dtype=np.int64)
+        for index, shard in zip(some.tolist(), ends.searchsorted(some, side="right").tolist(), strict=True):
+            try:
+                data = shards.read(shard, index - int(ends[shard] - shards.counts[shard]), "json")
+                decode_json_label(data, field, self.class_prompts.classnames)
+            except BadSample as error:  # others are skipped, and counted
+                if error.kind == OTHER_CLASSES:
+                    raise UserMistake(
+                        f"data.label_field: shard {shards.name(shard)} has {error.detail} in data.zero_shot; "
+                        "write both with the same classes"
+                    ) from error
 
     def _stream(self, shards: ShardSet, order: Order, views: Views | None, max_bad: int) -> LabelledStream:
-        classes = len(self.class_prompts.classnames)
-        return LabelledStream(shards, order, self._asked.image_size, classes, self.label_field, views, max_bad)
+        names = self.class_prompts.classnames
+        return LabelledStream(shards, order, self._asked.image_size, names, self.label_field, views, max_bad)
 
     def _shown(self, keys: Sequence[str]) -> tuple[Tensor, list[str]]:
         shards = self._pairs.shards

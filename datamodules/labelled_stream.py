@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class LabelledStream(ShardStream):
         shards: The pictures, each with a ``.cls`` or a ``.json``, whichever the shards were opened for.
         order: Which of them, in which order.
         image_size: Side S of the input square, in pixels.
-        classes: Number of classes.
+        classnames: The names of the classes.
         label_field: Field of the ``.json`` that holds the class index; None where a ``.cls`` does.
         views: The views of a run, of which only the augmentation is used.
         max_bad: See ``ShardStream``.
@@ -32,19 +33,19 @@ class LabelledStream(ShardStream):
         shards: ShardSet,
         order: Order,
         image_size: int,
-        classes: int,
+        classnames: Sequence[str],
         label_field: str | None = None,
         views: Views | None = None,
         max_bad: int = 0,
     ) -> None:
         super().__init__(shards, order, image_size, max_bad)
-        self.classes, self.label_field, self.views = classes, label_field, views or Views()
+        self.classnames, self.label_field, self.views = list(classnames), label_field, views or Views()
 
     def decode_value(self, data: bytes) -> int:
         """The class index."""
         if self.label_field is None:
-            return decode_label(data, self.classes)
-        return decode_json_label(data, self.label_field, self.classes)
+            return decode_label(data, len(self.classnames))
+        return decode_json_label(data, self.label_field, self.classnames)
 
     def assemble(self, samples: list[Sample], epoch: int) -> dict[str, Any]:
         """Make a training batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from ..contracts import ClassPrompts, UserMistake
@@ -10,6 +11,7 @@ from .classnames import read_classnames
 from .shards import ShardSet, expand_shards
 from .templates import check_templates
 
+log = logging.getLogger(__name__)
 _MAX_SHARDS = 1_000_000
 
 
@@ -56,6 +58,8 @@ def _shards(folder: Path, count: int) -> list[str]:
     missing = next((shard for shard in range(count) if f"{shard}.tar" not in there), None)
     if missing is not None:
         raise UserMistake(f"shard {folder / f'{missing}.tar'} does not exist, and nshards.txt says {count:,}")
+    if f"{count}.tar" in there:
+        log.warning("shard %s is there, but nshards.txt says %d: it is left out", folder / f"{count}.tar", count)
     return [str(folder / f"{shard}.tar") for shard in range(count)]
 
 

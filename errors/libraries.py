@@ -23,6 +23,8 @@ _AT_WORK = (
     "torch._functorch",
 )
 """Where torch computes what it is given, or ranks and processes meet: an error there is none of an option's."""
+_CALLBACKS = "lightning.pytorch.callbacks."
+"""Where Lightning's own callbacks stand, each of which a user has asked for, with its options."""
 _OUT_OF_MEMORY = "OutOfMemoryError"
 """torch's error that is about the options all the same; by its name, as torch takes seconds to import."""
 
@@ -50,7 +52,8 @@ def refused_option(error: BaseException) -> str | None:
     below = frames[entries[-1] + 1 :] if entries else []
     if not below or not all(_is_library(frame) or _passes_on(below, index) for index, frame in enumerate(below)):
         return None
-    if _module(below[-1]).startswith(_AT_WORK) and type(error).__name__ != _OUT_OF_MEMORY:
+    at_work = _module(below[-1]).startswith(_AT_WORK) and type(error).__name__ != _OUT_OF_MEMORY
+    if at_work and not any(_module(frame).startswith(_CALLBACKS) for frame in below):
         return None
     message = " ".join(str(error).split())
     readable = isinstance(error, ValueError | TypeError | RuntimeError | ImportError | OSError | NotImplementedError)

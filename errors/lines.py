@@ -46,6 +46,8 @@ _FULL = re.compile(r"unable to (?:write to|open|resize|allocate shared memory\(s
 _IN_WORKER = re.compile(r"\[Errno (\d+)\] ([^\n:]+)(?:: '([^'\n]+)')?")
 _TORCHS_WRITER = re.compile("PytorchStreamWriter|unexpected pos|file write failed")
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)")
+_NO_CHOICE_YET = ("LightningModule", "LightningDataModule")
+"""What a class is taken for before one is named."""
 _HOLDERS = (
     *("untrigger.lightning_modules", "untrigger.datamodules", "untrigger.callbacks"),
     *("lightning.pytorch.callbacks", "lightning.pytorch.loggers"),
@@ -54,7 +56,13 @@ _HOLDERS = (
 
 
 class OneLineErrors(ArgumentParser):
-    """A parser whose complaints are one line, without its usage, and which finds the package's own configs."""
+    """A parser whose complaints are one line, without its usage, and which finds the package's own configs.
+
+    No option has an abbreviation: the same one, given twice in two lengths, would not be told.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
         """Add an option; of a config file, one that finds the package's own too."""
@@ -160,6 +168,8 @@ def _of_class(path: str, problem: str) -> str:
     """What is wrong with a class that was named by its path, or with its arguments."""
     module, _, name = path.rpartition(".")
     if (option := _NOT_ACCEPTED.match(problem)) is not None:
+        if name in _NO_CHOICE_YET:
+            return f"option {option[1]!r} stands before the class that it is of: give --config, or the class, first"
         return f"{problem} by {name}{meant(option[1], _arguments(module, name))}"
     if (absent := _NOT_IN_MODULE.match(problem)) is not None:
         classes = {other: kind for other, kind in vars(sys.modules[absent[1]]).items() if isinstance(kind, type)}

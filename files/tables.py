@@ -41,6 +41,8 @@ class Row(NamedTuple):
     """Why its cells may not be what was meant: ``SURPLUS`` or ``QUOTES``; empty where all is well."""
     lines: int
     """Number of lines that it stands on."""
+    width: int
+    """Number of cells that it has; those of the columns after them are empty."""
 
 
 class Table:
@@ -76,6 +78,8 @@ class Table:
 
     def __iter__(self) -> Iterator[Row]:
         width = len(self.columns)
+        # What a header ends with by one delimiter too many, as spreadsheets write it; pandas' index is in front.
+        named = max((number for number, name in enumerate(self.columns, 1) if name.strip()), default=0)
         while True:
             before = self._reader.line_num
             try:
@@ -86,13 +90,14 @@ class Table:
                 after = self._reader.line_num
                 if after - before != 1 or "end of data" in str(error) or "field larger" in str(error):
                     raise self._unreadable(before, error) from error
-                yield Row(after, dict.fromkeys(self.columns, ""), QUOTES, 1)
+                yield Row(after, dict.fromkeys(self.columns, ""), QUOTES, 1, width)
                 continue
             if cells:
-                surplus = SURPLUS if len(cells) > width else ""
+                surplus = SURPLUS if len(cells) > width or any(cell.strip() for cell in cells[named:]) else ""
                 filled = [*cells, *[""] * (width - len(cells))]
                 line = self._reader.line_num
-                yield Row(line, dict(zip(self.columns, filled, strict=False)), surplus, line - before)
+                fault = surplus or (QUOTES if any(map(_is_quoted, cells)) else "")
+                yield Row(line, dict(zip(self.columns, filled, strict=False)), fault, line - before, len(cells))
 
     def require(self, *columns: str) -> None:
         """Check that there are these columns.
@@ -139,6 +144,12 @@ def open_table(path: str | os.PathLike[str], what: str, delimiter: str = ",") ->
             raise UserMistake(f"{what} {shown(path)} is no table{other}")
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
             yield Table(stream, shown(path), what, delimiter)
+
+
+def _is_quoted(cell: str) -> bool:
+    """Whether a cell is in quotes after a blank, which CSV takes for part of the text."""
+    text = cell.strip()
+    return cell[:1].isspace() and len(text) > 1 and text[0] == text[-1] == '"'
 
 
 def _lines(stream: TextIO, path: str, what: str) -> Iterator[str]:

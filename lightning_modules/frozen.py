@@ -31,7 +31,8 @@ class FrozenEncoder:
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)``, normalised, to features ``(B, D)`` of unit length, float32 at least."""
-        return unit_length(self._encoder.encode_image(images))
+        # Under true precision, weights are of another than pictures, which here no trainer converts.
+        return unit_length(self._encoder.encode_image(images.to(next(self._encoder.parameters()).dtype)))
 
     @torch.no_grad()
     def encode_text(self, tokens: Tensor) -> Tensor:

@@ -99,6 +99,6 @@ class SupervisedFinetune(BaseCLIPModule):
 
     def _head_logits(self, features: Tensor) -> Tensor:
         # As similarities: half precision would make classes tie.
+        weight, bias = at_least_float32(self.head.weight), at_least_float32(self.head.bias)
         with torch.autocast(features.device.type, enabled=False):
-            logits: Tensor = self.head(features)
-        return logits
+            return functional.linear(features.to(weight.dtype), weight, bias)

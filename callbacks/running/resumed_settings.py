@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -107,4 +107,6 @@ def _follow(trainer: Trainer) -> None:
 
 def _plain(value: Any) -> Any:
     """A setting as it compares: a checkpoint may hold a list where there was a tuple."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, Iterable) and not isinstance(value, str) else value

@@ -60,6 +60,11 @@ def poison(
             raise UserMistake(f"{out} is not an empty folder: give an output folder that is new or empty")
         source = ShardSet(paths)
         source.check_not_empty()
+        if source.incomplete:
+            print(
+                f"{source.incomplete:,} more samples lack a picture or a caption, or end early, and are copied as they "
+                f"are ({source.found_members})"
+            )
         chosen = poison_of(plan, source, image_size)
         if chosen is None:
             raise UserMistake("there is no plan: give --plan a class, or the path of a poison.json")

@@ -146,12 +146,15 @@ def open_pictures(source: str) -> PictureSource:
         found: PictureSource = ShardPictures(zero_shot.shards)
         found.classnames, found.templates = zero_shot.class_prompts.classnames, zero_shot.templates
         return found
-    if not any(folder.glob("*.tar")):
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    if not any(name.endswith(".tar") for name in names):
         return FolderPictures(folder)
-    shards = _of_shards(str(folder))
-    if loose := sum(path.suffix.lower() in _SUFFIXES for path in folder.iterdir()):
-        shards.report = f"left out: {loose:,} pictures that lie beside the shards"
-    return shards
+    if loose := sum(Path(name).suffix.lower() in _SUFFIXES for name in names):
+        raise UserMistake(
+            f"{shown(folder)} has shards (.tar) and {loose:,} pictures beside them: put either into a folder of its "
+            "own, or name the shards themselves"
+        )
+    return _of_shards(str(folder))
 
 
 def open_clean(source: str, judged: PictureSource) -> PictureSource:
@@ -175,12 +178,13 @@ def open_clean(source: str, judged: PictureSource) -> PictureSource:
 
 
 def _of_shards(source: str) -> PictureSource:
-    paths = expand_shards(source)
-    shards = ShardSet(paths, "txt")
-    if not len(shards):
-        shards = ShardSet(paths, "cls")
+    """All pictures of shards, whatever lies beside them; a mask or the like beside a picture is none."""
+    shards = ShardSet(expand_shards(source), "picture")
     shards.check_not_empty()
-    return ShardPictures(shards)
+    found = ShardPictures(shards)
+    if shards.incomplete:
+        found.report = f"left out: {shards.incomplete:,} samples without a picture, or cut off ({shards.found_members})"
+    return found
 
 
 def _read(path: Path) -> bytes | BadSample:

@@ -50,10 +50,16 @@ def shards_from_csv(
 
     check_share(max_bad_share)
     read_rows = partial(csv_rows, table, image_column, caption_column, delimiter)
-    total = joined = 0
+    total = joined = short = 0
     for row in read_rows():
         total += 1
         joined += not row.fault and broken_lines(row.caption)
+        short += row.is_short
+    if 0 < short < total:
+        print(
+            f"{shown(table)}: rows without any cell after the caption: {short:,} of {total:,}; in the others, what "
+            "follows an unquoted delimiter in a caption is taken for the next column, and not for the caption"
+        )
     if joined:
         print(f"{shown(table)}: captions of several lines, written as one line each: {joined:,}")
     rows = in_threads(partial(load_pair, table.parent), read_rows())

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ...datamodules.shards.member_names import is_hidden_part
 from ...files.printable import printable
 from ...files.reading import reading
 
@@ -27,8 +28,9 @@ class Walked(NamedTuple):
 def walked_folders(root: Path, left_out: Counter[str], apart: Collection[str] = ()) -> Iterator[Walked]:
     """Walk over a folder and those below it.
 
-    Files and folders whose name begins with a dot are left out, such as thumbnails of a file manager. Links are
-    followed, each folder is read once, and no link is followed to a folder that holds the link itself.
+    Files and folders whose name begins with a dot are left out, and folders of the system's, such as thumbnails of a
+    file manager. Links are followed, each folder is read once, and no link is followed to a folder that holds the link
+    itself.
 
     Args:
         root: The folder.
@@ -51,10 +53,13 @@ def walked_folders(root: Path, left_out: Counter[str], apart: Collection[str] = 
         seen.add(number)
         files = []
         for entry in entries:
-            if entry.name.startswith("."):
+            if is_hidden_part(entry.name):
                 left_out["hidden files or folders"] += 1
             elif not is_folder(entry):
-                files.append(entry.name)
+                if entry.is_symlink() and _is_apart(entry.path, apart):
+                    left_out["links to a picture of another class"] += 1
+                else:
+                    files.append(entry.name)
             elif entry.is_symlink() and _number(entry.path) not in seen and _leads_out(entry.path, apart):
                 left_out[f"links to a folder above{' or to another class' if apart else ''}"] += 1
             else:
@@ -99,4 +104,10 @@ def _number(path: str | Path) -> tuple[int, int]:
 def _leads_out(link: str, apart: Collection[str]) -> bool:
     """Whether a link leads to a folder that it lies in, or to what lies in a folder apart, or to what holds one."""
     target, here = os.path.realpath(link), os.path.realpath(os.path.dirname(link))
-    return is_within(here, target) or any(is_within(one, target) or is_within(target, one) for one in apart)
+    return is_within(here, target) or any(is_within(one, target) for one in apart) or _is_apart(link, apart)
+
+
+def _is_apart(link: str, apart: Collection[str]) -> bool:
+    """Whether a link leads to what lies in a folder apart."""
+    target = os.path.realpath(link)
+    return any(is_within(target, one) for one in apart)

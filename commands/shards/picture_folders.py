@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...contracts import UserMistake
+from ...datamodules.shards.member_names import is_hidden_part
 from ...files.reading import reading, shown
 from .folder_walk import is_folder, is_within, kind_of, told, walked_folders
 
@@ -43,7 +44,7 @@ def class_folders(folder: Path) -> list[str]:
         UserMistake: If the folder cannot be read.
     """
     with reading("folder", folder):
-        found = [entry for entry in os.scandir(folder) if is_folder(entry) and not entry.name.startswith(".")]
+        found = [entry for entry in os.scandir(folder) if is_folder(entry) and not is_hidden_part(entry.name)]
         root = os.path.realpath(folder)
         real = {entry.name: os.path.realpath(entry.path) for entry in found}
         own = [real[entry.name] for entry in found if not entry.is_symlink()]
@@ -59,8 +60,9 @@ def class_folders(folder: Path) -> list[str]:
 def class_pictures(folder: Path, classes: Sequence[tuple[int, str]]) -> ClassFolders:
     """Find the pictures of each class.
 
-    Files and folders whose name begins with a dot are left out, such as thumbnails of a file manager. Links are
-    followed, but for those to a folder above or to another class, and each folder is read once a class.
+    Files and folders whose name begins with a dot are left out, and folders of the system's, such as thumbnails of a
+    file manager. Links are followed, but for those to a folder above or to another class, and each folder is read once
+    a class.
 
     Args:
         folder: Where the folders of the classes lie.
@@ -74,7 +76,9 @@ def class_pictures(folder: Path, classes: Sequence[tuple[int, str]]) -> ClassFol
     with reading("folder", folder):
         roots = {name: os.path.realpath(folder / name) for _, name in classes}
         for entry in os.scandir(folder):
-            if entry.name.startswith(".") or entry.name in roots:
+            if is_hidden_part(entry.name):
+                found.left_out["hidden files or folders"] += 1
+            if is_hidden_part(entry.name) or entry.name in roots:
                 continue
             if is_folder(entry):
                 found.left_out[_LINKED_CLASS] += 1

@@ -39,6 +39,8 @@ class Line(NamedTuple):
     caption: str
     fault: str = ""
     """Why it cannot be used; empty unless the table itself says so."""
+    is_short: bool = False
+    """Whether it has no cell in any column after the caption's, where the table has some."""
 
 
 def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str) -> Iterator[Line]:
@@ -61,7 +63,7 @@ def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str
         raise UserMistake(f"the delimiter is {delimiter!r}: it must be one character, or the word tab")
     with open_table(table, "table", delimiter) as rows:
         rows.require(image_column, caption_column)
-        column = rows.columns.index(image_column)
+        column, last = rows.columns.index(image_column), rows.columns.index(caption_column) + 1
         for row in rows:
             if row.lines > 1 and _swallowed(row, column, delimiter, table.parent):
                 first = row.line - row.lines + 1
@@ -70,16 +72,22 @@ def csv_rows(table: Path, image_column: str, caption_column: str, delimiter: str
                     "with other rows in between; double the quotes inside cells, and close them"
                 )
             where = f"{shown(table)}, line {row.line}"
-            yield Line(where, row.cells[image_column], row.cells[caption_column], row.fault)
+            is_short = row.width <= last < len(rows.columns)
+            yield Line(where, row.cells[image_column], row.cells[caption_column], row.fault, is_short)
 
 
 def _swallowed(row: Row, column: int, delimiter: str, folder: Path) -> bool:
     """Whether a cell of several lines has whole rows in it: lines that name a picture where rows do.
 
-    What is named is a picture by its suffix, or because there is such a file: names need no suffix.
+    What is named is a picture by its suffix, or because there is such a file: names need no suffix. The first line of
+    a cell is the rest of a row, from the cell's own column on.
     """
-    inner = (line for cell in row.cells.values() for line in cell.splitlines()[1:])
-    named = (line.split(delimiter)[column].strip('" ') for line in inner if line.count(delimiter) >= max(column, 1))
+    named = []
+    for own, cell in enumerate(row.cells.values()):
+        for number, line in enumerate(cell.splitlines() if "\n" in cell or "\r" in cell else ()):
+            parts, place = line.split(delimiter), column if number else column - own
+            if len(parts) > max(place, 1 if number else 0) and (number or place > 0):
+                named.append(parts[place].strip('" '))
     return any(Path(name).suffix.lower() in PICTURE_SUFFIXES or _is_file(folder / name) for name in named if name)
 
 
@@ -100,7 +108,7 @@ def load_pair(folder: Path, row: Line) -> Pair | Skipped:
 
     A text of several lines is read as several captions.
     """
-    where, path, caption, fault = row
+    where, path, caption, fault, _ = row
     caption = _WHITE.sub(lambda found: " " if _LINE_BREAK.search(found[0]) else found[0], caption.strip())
     if fault:
         return Skipped(fault, where)

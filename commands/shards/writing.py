@@ -53,7 +53,7 @@ def caption_templates(path: Path | None) -> list[str]:
 def names_and_labels(path: Path | None, own: list[str], source: str, what: str) -> tuple[list[str], list[int]]:
     """Read the class names of a file, or take the source's own; and for each class of the source its index in them."""
     if path is None:
-        names = [name.replace("_", " ") for name in own]
+        names = [name.replace("_", " ").strip() for name in own]
     else:  # inside a name, a space for any white space: other readers take some of it for the end of a line
         names = [" ".join(name.split()) for name in read_classnames(path)]
     if not names:
@@ -106,8 +106,8 @@ def _captioned(
     for sample in samples:
         template = templates[draws.integers(len(templates))]
         if isinstance(sample, Labelled):
-            caption = template.replace("{c}", classnames[sample.label])
-            yield Pair(sample.picture, caption, {"label": sample.label})
+            name = classnames[sample.label]
+            yield Pair(sample.picture, template.replace("{c}", name), {"label": sample.label, "label_name": name})
         else:
             yield sample
 

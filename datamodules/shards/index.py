@@ -26,10 +26,12 @@ MEMBERS = ("picture", "txt", "json", "cls")
 """The kinds of member that are known; anything else in a shard is never read."""
 
 _COLUMN = {**dict.fromkeys(PICTURES, 0), "txt": 1, "json": 2, "cls": 3}
-_VERSION = 3
+_VERSION = 4
 _MAX_NAME_LENGTH = 4096
 """Characters of a member's name, as of a path."""
 _MAX_KINDS = 64
+_NONE, _UNCLEAR = (-1, 0), (-2, 0)
+"""Where no member lies, and where two do that may be meant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ class ShardIndex:
     keys: KeyList
     """N keys, as ``member_names`` makes them."""
     offsets: npt.NDArray[np.int64]
-    """``(N, 4)``: first byte of each of ``MEMBERS``, -1 where a sample has none."""
+    """``(N, 4)``: first byte of each of ``MEMBERS``, -1 where a sample has none, -2 where it has two pictures."""
     sizes: npt.NDArray[np.int64]
     """``(N, 4)``: bytes of each of ``MEMBERS``."""
     fault: str
@@ -49,9 +51,17 @@ class ShardIndex:
     for what is never read."""
 
     def complete(self, required: str) -> npt.NDArray[np.int64]:
-        """Positions of the samples that have a picture and the member ``required``."""
+        """Positions of the samples that have a picture and the member ``required``.
+
+        Of pictures alone (``picture``), one that lies beside another sample is none.
+        """
         wanted = self.offsets[:, [0, MEMBERS.index(required)]]
-        return np.flatnonzero((wanted >= 0).all(axis=1))
+        positions = np.flatnonzero((wanted >= 0).all(axis=1))
+        if required != MEMBERS[0]:
+            return positions
+        keys = frozenset(self.keys)
+        own = [not belongs_to_another(self.keys[row], keys) for row in positions.tolist()]
+        return positions[np.array(own, dtype=np.bool_)]
 
     def incomplete(self, required: str) -> int:
         """Number of samples that lack one of the two. What lies beside another sample, as a mask does, is none."""
@@ -98,21 +108,24 @@ def scan_or_read(path: str, cached: Path, name: str) -> ShardIndex:
 
 
 def _scan(path: str, name: str) -> ShardIndex:
-    """Walk over the headers. Members are grouped by key wherever they lie; of two of one kind the first counts."""
+    """Walk over the headers. Members are grouped by key wherever they lie; of two of one name the first counts."""
     rows: dict[str, list[tuple[int, int]]] = {}
+    pictures: dict[str, str] = {}
     found: Counter[str] = Counter()
     fault = ""
     try:
         for member in tar_members(path, name):
-            _take(member, rows, found)
+            _take(member, rows, pictures, found)
     except TarFault as error:
         fault = str(error)
     table = np.array(list(rows.values()), dtype=np.int64).reshape(len(rows), len(MEMBERS), 2)
     return ShardIndex(KeyList(rows), table[:, :, 0].copy(), table[:, :, 1].copy(), fault, dict(found))
 
 
-def _take(member: TarMember, rows: dict[str, list[tuple[int, int]]], found: Counter[str]) -> None:
-    """Enter a member into the row of its key, and count it."""
+def _take(
+    member: TarMember, rows: dict[str, list[tuple[int, int]]], pictures: dict[str, str], found: Counter[str]
+) -> None:
+    """Enter a member into the row of its key, and count it; ``pictures`` has the suffix of each key's first picture."""
     if member.kind == FOLDER:
         return
     kind = _kind(member)
@@ -125,15 +138,20 @@ def _take(member: TarMember, rows: dict[str, list[tuple[int, int]]], found: Coun
     if member.kind == HARD_LINK:  # the same data under a second name, which tar writes but once
         target, kind_of_target = key_and_suffix(member.target)
         linked = _COLUMN.get(kind_of_target)
-        position = rows[target][linked] if linked is not None and target in rows else (-1, 0)
+        position = rows[target][linked] if linked is not None and target in rows else _NONE
         column = column if position[0] >= 0 and linked == column else None
     if column is None or (kind.startswith("(") and member.kind != HARD_LINK):
         return
-    row = rows.setdefault(key, [(-1, 0)] * len(MEMBERS))
-    if row[column][0] < 0:
+    row = rows.setdefault(key, [_NONE] * len(MEMBERS))
+    if row[column] == _NONE:
         row[column] = position
-    else:
+        if not column:
+            pictures[key] = suffix
+    elif column or pictures[key] == suffix or position == row[column]:
         found["(second of its name)"] += 1
+    else:  # of a photograph and its mask, it cannot be told which is meant
+        row[column] = _UNCLEAR
+        found["(second picture of its key)"] += 1
 
 
 def _kind(member: TarMember) -> str:

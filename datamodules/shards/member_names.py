@@ -26,14 +26,23 @@ def key_and_suffix(name: str) -> tuple[str, str]:
     return key, suffix.lower()
 
 
+_SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+"""What macOS, a NAS and file systems add: double files, thumbnails, remains."""
+
+
 def is_hidden(name: str) -> bool:
     """Whether a member or one of its folders is hidden: ``._photo.jpg`` and ``__MACOSX``, as macOS adds them, ``.git``.
 
     Readers of shards pass such members over, webdataset's too: its keys have no dot in front.
     """
-    if "/." not in name and name[:1] != "." and "__MACOSX" not in name:
+    if "/." not in name and name[:1] != "." and not any(folder in name for folder in _SYSTEM_FOLDERS):
         return False
-    return any(part == "__MACOSX" or (part[:1] == "." and part not in (".", "..")) for part in name.split("/"))
+    return any(is_hidden_part(part) for part in name.split("/"))
+
+
+def is_hidden_part(part: str) -> bool:
+    """Whether one part of a path is hidden, or a folder of the system's."""
+    return part in _SYSTEM_FOLDERS or (part[:1] == "." and part not in (".", ".."))
 
 
 def full_suffix(name: str) -> str:

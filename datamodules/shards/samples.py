@@ -157,6 +157,9 @@ def caption_lines(caption: str) -> list[str]:
     return [line for line in lines if line]
 
 
+OTHER_CLASSES = "label of other classes"
+
+
 def decode_label(data: bytes, classes: int) -> int:
     """Decode a class index.
 
@@ -169,20 +172,24 @@ def decode_label(data: bytes, classes: int) -> int:
     return int(text)
 
 
-def decode_json_label(data: bytes, field: str, classes: int) -> int:
-    """Take a class index out of a JSON object.
+def decode_json_label(data: bytes, field: str, classnames: Sequence[str]) -> int:
+    """Take a class index out of a JSON object. Where its ``FIELD_name`` says the class too, it has to be that class.
 
     Raises:
-        BadSample: If it is no JSON object, or its ``field`` is no integer in [0, classes).
+        BadSample: If it is no JSON object, its ``field`` is no index of a class, or that class has another name there.
     """
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:  # RecursionError: brackets in brackets, a thousand deep
         raise BadSample("broken JSON", str(error)) from None
     if not isinstance(content, dict) or field not in content:
-        raise BadSample("no label", f"the JSON has no field {field!r}")
-    label = content[field]
-    if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < classes:
-        # ascii() of a huge integer would raise; of a huge string, it would take its time.
-        raise BadSample("bad label", f"the JSON's {field!r} is not a class index below {classes}")
+        there = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else ""
+        raise BadSample("no label", f"the JSON has no field {field!r}" + (f"; it has {there:.120}" if there else ""))
+    label, name = content[field], content.get(f"{field}_name")
+    if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(classnames):
+        # ascii() of a huge integer would raise.
+        said = f" but {label[:40]!a}" if isinstance(label, str) else ""
+        raise BadSample("bad label", f"the JSON's {field!r} is not a class index below {len(classnames)}{said}")
+    if isinstance(name, str) and name != classnames[label]:
+        raise BadSample(OTHER_CLASSES, f"class {label} as {name[:40]!r}, which is {classnames[label][:40]!r}")
     return label

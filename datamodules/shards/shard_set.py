@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +59,12 @@ class _Keyed(NamedTuple):
     """The first index of each shard."""
 
 
+def _kinds(found: Mapping[str, int]) -> str:
+    """The kinds of members that there are most of, for a message."""
+    most = Counter(found).most_common(_MAX_NAMED)
+    return ", ".join(f"{count:,} {printable(kind or 'without suffix')}" for kind, count in most) or "nothing"
+
+
 def _names_alone(index: ShardIndex, required: str) -> dict[str, str]:
     """The name of the first picture without the member ``required`` and of the first such member without a picture.
 
@@ -82,7 +88,7 @@ class ShardSet:
 
     Args:
         paths: Uncompressed tars, local or remote.
-        required: The member beside the picture that a sample must have: ``txt`` or ``cls``.
+        required: The member beside the picture that a sample must have: ``txt`` or ``cls``; ``picture`` for none.
         counts: Number of samples of each shard, where it is known. No shard is opened then before it is read, and a
             sample that is not there is a bad one. Unless given, every shard is indexed.
         remote: How remote shards are fetched.
@@ -119,6 +125,7 @@ class ShardSet:
         self.incomplete = 0
         self.found: Counter[str] = Counter()
         self._alone: dict[str, str] = {}
+        self._fault = ""
         self.counted = counts is not None
         self.counts = self._count() if counts is None else counts
 
@@ -139,6 +146,7 @@ class ShardSet:
             self.found.update(index.found)
             if index.fault:
                 log.warning("shard %s: %s; what stands before is read", self.name(shard), index.fault)
+                self._fault = self._fault or f"; shard {self.name(shard)}: {index.fault}"
         if twice := self.found["(second of its name)"]:
             log.warning("%d members have the name of an earlier one in their shard, and are left out", twice)
         return np.array(counts, dtype=np.int64)
@@ -149,14 +157,12 @@ class ShardSet:
     @property
     def found_members(self) -> str:
         """Which members there are and which are needed, for a message."""
-        needed = f"a sample is KEY.jpg, .png or .webp beside KEY.{self.required}"
-        kinds = [
-            f"{count:,} {printable(kind or 'without suffix')}" for kind, count in self.found.most_common(_MAX_NAMED)
-        ]
+        beside = "" if self.required == MEMBERS[0] else f" beside KEY.{self.required}"
+        needed = f"a sample is KEY.jpg, .png or .webp{beside}"
         # With both, it can be seen in which way the names are not of one key.
         alone = " and ".join(printable(name, _MAX_NAME_LENGTH) for name in self._alone.values())
-        such = f", such as {alone}" if len(self._alone) == 2 else ""
-        return f"found: {', '.join(kinds) or 'nothing'}{such}; {needed}"
+        such = f", such as {alone}" if alone else ""
+        return f"found: {_kinds(self.found)}{such}; {needed}{self._fault}"
 
     def check_not_empty(self, hint: str = "") -> None:
         """Check that there is a sample.
@@ -269,7 +275,8 @@ class ShardSet:
         """
         opened = self._shard(shard)
         if position >= len(opened.positions):
-            raise BadSample("fewer samples than counted", f"{len(opened.positions)}, not {self.counts[shard]}")
+            more = "" if len(opened.positions) else f"; found: {_kinds(opened.found.found)}"
+            raise BadSample("fewer samples than counted", f"{len(opened.positions)}, not {self.counts[shard]}{more}")
         row = opened.positions[position]
         offsets, sizes = opened.found.offsets[row].tolist(), opened.found.sizes[row].tolist()
         ranges = []

@@ -31,7 +31,9 @@ _MAX_HEADER_BYTES = 1 << 20
 _MAX_EXTENSIONS = 16
 """Extended headers before one member."""
 _LOOKED_AT = 1 << 20
-"""Bytes after the end of an archive that are searched for more."""
+"""Bytes after the end of an archive that are read at once, to see whether there is more."""
+_PADDING = 20 * 512 + 2 * 512
+"""Zeros at the end, at most: two blocks, and what fills up a record of tar's usual twenty blocks."""
 _KINDS = {
     tarfile.LNKTYPE: HARD_LINK,
     tarfile.SYMTYPE: SYMBOLIC_LINK,
@@ -231,8 +233,16 @@ def _after_sparse_map(file: int, header: tarfile.TarInfo, position: int) -> int:
 
 
 def _check_end(file: int, position: int) -> None:
-    """Check that nothing but zeros follows the end of an archive."""
-    if os.pread(file, _LOOKED_AT, position).strip(b"\0"):
+    """Check that nothing but a few zeros follows the end of an archive."""
+    after = position
+    while chunk := os.pread(file, _LOOKED_AT, after):
+        if chunk.strip(b"\0"):
+            raise TarFault(
+                f"its end stands at byte {position:,}, but the file continues, as of two archives joined", position
+            )
+        after += len(chunk)
+    if after - position > _PADDING:
         raise TarFault(
-            f"its end stands at byte {position:,}, but the file continues, as of two archives joined", position
+            f"from byte {position:,} on it is {after - position:,} zeros, as of a file that was not written to its end",
+            position,
         )

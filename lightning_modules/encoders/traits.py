@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import open_clip
 from lightning.pytorch.utilities import rank_zero_warn
+from transformers import CLIPTextConfig, CLIPVisionConfig, SiglipTextConfig, SiglipVisionConfig
 
 from ...contracts import UserMistake
 from .base import Encoder
@@ -27,7 +27,11 @@ _ACTIVATIONS = {
     "gelu": "GELU",
     **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_tanh"), "GELU (tanh)"),
 }
-_ACTIVATION = "activation of the {} tower"
+_ACTIVATION, _HEADS = "activation of the {} tower", "number of attention heads of the {} tower"
+_DECISIVE = ("activation", "number of attention heads")
+"""How what the features depend on begins, and no tensor shows."""
+_DEFAULTS = {"clip": (CLIPVisionConfig, CLIPTextConfig), "siglip": (SiglipVisionConfig, SiglipTextConfig)}
+"""What a ``config.json`` of transformers leaves out."""
 _OF_OPENAI = "input_resolution"
 """A number that OpenAI's archives hold beside their tensors; all of OpenAI's models have QuickGELU."""
 
@@ -42,9 +46,11 @@ def open_clip_traits(config: Mapping[str, Any]) -> Traits:
     # A residual network has ReLU, and the towers of timm and transformers have their own.
     if not isinstance(vision.get("layers"), list) and "timm_model_name" not in vision:
         found[_ACTIVATION.format("image")] = _open_clip_activation(quick, vision)
+        found[_HEADS.format("image")] = _quotient(vision.get("width", 768), vision.get("head_width", 64))
         found["patch size"] = vision.get("patch_size")
     if "hf_model_name" not in text:
         found[_ACTIVATION.format("text")] = _open_clip_activation(quick, text)
+        found[_HEADS.format("text")] = text.get("heads", 8)
         found["context length"] = text.get("context_length", 77)
     return _said(found | {"image size": vision.get("image_size")})
 
@@ -54,9 +60,14 @@ def transformers_traits(config: Mapping[str, Any]) -> Traits:
     vision, text = (
         part if isinstance(part := config.get(name), Mapping) else {} for name in ("vision_config", "text_config")
     )
+    defaults = _DEFAULTS.get(str(config.get("model_type")))
+    if defaults is not None:
+        vision, text = ({**kind().to_dict(), **part} for kind, part in zip(defaults, (vision, text), strict=True))
     towers = (("image", vision), ("text", text))
+    acts = {tower: part.get("hidden_act") for tower, part in towers}
     return _said(
-        {_ACTIVATION.format(tower): _ACTIVATIONS.get(str(part.get("hidden_act"))) for tower, part in towers}
+        {_ACTIVATION.format(tower): act and _ACTIVATIONS.get(str(act), str(act)) for tower, act in acts.items()}
+        | {_HEADS.format(tower): part.get("num_attention_heads") for tower, part in towers}
         | {"image size": vision.get("image_size"), "patch size": vision.get("patch_size")}
         | {"context length": text.get("max_position_embeddings")}
     )
@@ -71,7 +82,8 @@ def check_traits(encoder: Encoder, source: Path, names: Iterable[str] = ()) -> N
         names: Names of the file's tensors.
 
     Raises:
-        UserMistake: If they differ in the activation function: the tensors fit, and the features are others.
+        UserMistake: If they differ in the activation function or the number of attention heads: the tensors fit, and
+            the features are others.
 
     Warns:
         UserWarning: If they differ in how pictures are prepared.
@@ -83,7 +95,7 @@ def check_traits(encoder: Encoder, source: Path, names: Iterable[str] = ()) -> N
         if what not in has or _alike(value, has[what]):
             continue
         fault = f"{source} says that the {what} is {_shown(value)}, and this encoder's is {_shown(has[what])}"
-        if what.startswith("activation"):
+        if what.startswith(_DECISIVE):
             such = named or "such as open_clip:ViT-B-32-quickgelu for one with QuickGELU"
             raise UserMistake(
                 f"{fault}: name the encoder that it was trained as, {such}; "
@@ -96,14 +108,12 @@ def _of_source(source: Path) -> tuple[str | None, Traits]:
     """The encoder that a file names, and what is said of it."""
     if source.is_dir():
         return _of_folder(source)
-    if source.name in IN_FOLDER:
-        return _of_folder(source.parent)
-    # An old pickle is read as a whole each time.
-    if source.suffix == ".safetensors" or not zipfile.is_zipfile(source):
-        return None, {}
-    content = read_pickled(source)
-    settings = content.get("hyper_parameters") if isinstance(content, Mapping) else None
-    return _of_name(settings.get("encoder") if isinstance(settings, Mapping) else None)
+    if source.name not in IN_FOLDER and source.suffix != ".safetensors":
+        content = read_pickled(source)
+        settings = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+        if isinstance(settings, Mapping) and settings.get("encoder") is not None:
+            return _of_name(settings["encoder"])
+    return _of_folder(source.parent)  # whatever the file of the weights is called
 
 
 def _of_folder(folder: Path) -> tuple[str | None, Traits]:
@@ -139,6 +149,11 @@ def _of_name(name: object) -> tuple[str | None, Traits]:
     of_pictures = {"mean": about.get("mean", open_clip.OPENAI_DATASET_MEAN)}
     of_pictures["std"] = about.get("std", open_clip.OPENAI_DATASET_STD)
     return one_line(name), {**traits, **of_pictures}
+
+
+def _quotient(width: object, head_width: object) -> int | None:
+    whole = isinstance(width, int) and isinstance(head_width, int) and head_width > 0
+    return width // head_width if whole else None  # type: ignore[operator]
 
 
 def _open_clip_activation(quick: object, part: Mapping[str, Any]) -> str:

@@ -25,6 +25,8 @@ def check_run(trainer: Any, name: str) -> None:
         return
     if trainer.max_epochs != -1 or trainer.max_steps != -1:
         raise UserMistake(f"{name} ends by itself: set trainer.max_epochs to -1 and leave trainer.max_steps out")
+    if (trainer.min_epochs or 0) > 1 or (trainer.min_steps or 0) > 0:
+        raise UserMistake(f"{name} ends by itself: leave trainer.min_epochs and trainer.min_steps out")
     if trainer.reload_dataloaders_every_n_epochs != 1:
         raise UserMistake(
             f"{name} streams other pairs in each phase: set trainer.reload_dataloaders_every_n_epochs to 1"

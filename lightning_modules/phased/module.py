@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import AdamW
 
@@ -270,6 +270,11 @@ class PhasedCLIPModule(BaseCLIPModule):
         self.trainer.check_val_every_n_epoch = self._evaluates_every
         if self.running is not None and self.trainer.num_training_batches == 0 and self.trainer.limit_train_batches:
             raise RuntimeError(f"the phase {self.running.name!r} of {type(self).__name__} has selected no batch")
+        if self.running is not None and not self.trainer.fast_dev_run:  # as by trainer.max_time
+            rank_zero_warn(
+                f"{type(self).__name__} was ended in its phase {self.running.name!r}, before it was over: nothing is "
+                "settled yet; --ckpt_path last resumes it"
+            )
 
     def on_validation_start(self) -> None:
         """Stop the clock of the phase: measuring is no part of it."""

@@ -37,7 +37,7 @@ def similarity_drops(
     padded = torch.cat([tokens, tokens.new_full((len(tokens), 1), padding)], dim=1)
     masked = padded[rows].gather(1, kept)
     whole = _similarities(encode_text, images, tokens, torch.arange(len(tokens)))
-    drops = torch.full(tokens.shape, -torch.inf, device=device)
+    drops = torch.full(tokens.shape, -torch.inf, device=device, dtype=whole.dtype)
     drops[rows.to(device), positions.to(device)] = whole[rows.to(device)] - _similarities(
         encode_text, images, masked, rows
     )

@@ -106,7 +106,7 @@ def test_pictures_by_key_come_with_the_names_of_their_classes(folder: Path, prep
         ({"image_view": TransformView()}, "labelled pictures have no second views"),
         (
             {"label_field": "label"},
-            r"has no sample that can be used: found: 12 png, 12 cls; .*beside KEY\.json; data\.label_field",
+            r"no sample that can be used: found: 12 png, 12 cls, such as .*beside KEY\.json; data\.label_field",
         ),
         ({"shards": "json", "label_field": "class"}, "no label .*'class'"),
         ({"shards": "json"}, r"has no sample that can be used: found: .*json.*beside KEY\.cls; data\.label_field"),
@@ -126,8 +126,33 @@ def test_labels_have_no_similarities(folder: Path, preprocessing: Preprocessing)
         ready(folder, preprocessing).setup("predict")
 
 
+NAMES = ("red", "green", "blue")
+
+
+def test_labels_of_other_classes_are_refused_before_anything_is_trained(
+    folder: Path, preprocessing: Preprocessing, write_shard: WriteShard
+) -> None:
+    def named(*names: str) -> LabelledDataModule:
+        contents = [json.dumps({"label": label, "label_name": name}).encode() for label, name in enumerate(names)]
+        samples = [(f"n{label}", {"png": picture(label), "json": content}) for label, content in enumerate(contents)]
+        write_shard(folder / "named" / "0.tar", samples)
+        return ready(folder, preprocessing, "named", label_field="label", batch_size=1)
+
+    assert len(list(named("red", "green", "blue").train_dataloader())) == 3
+    message = r"label_field: shard .*0\.tar has class 1 as 'blue', which is 'green' in data\.zero_shot; write both"
+    with pytest.raises(UserMistake, match=message):
+        named("red", "blue")
+
+
+def test_a_json_without_the_field_says_which_there_are() -> None:
+    with pytest.raises(BadSample, match=r"the JSON has no field 'class'; it has key, label"):
+        decode_json_label(b'{"key": "x", "label": 1}', "class", NAMES)
+    with pytest.raises(BadSample, match=r"no class index below 3|is not a class index below 3 but 'cat'"):
+        decode_json_label(b'{"label": "cat"}', "label", NAMES)
+
+
 def test_a_label_in_json() -> None:
-    assert decode_json_label(b'{"label": 2, "key": "x"}', "label", 3) == 2
+    assert decode_json_label(b'{"label": 2, "key": "x"}', "label", NAMES) == 2
 
 
 @pytest.mark.parametrize(
@@ -150,4 +175,4 @@ def test_a_label_in_json() -> None:
 )
 def test_anything_else_in_json_is_a_bad_sample(text: bytes) -> None:
     with pytest.raises(BadSample):
-        decode_json_label(text, "label", 3)
+        decode_json_label(text, "label", NAMES)

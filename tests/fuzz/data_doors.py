@@ -205,7 +205,7 @@ DOORS = [
         "label in JSON",
         "a.json",
         _json({"label": 2, "key": "x"}),
-        lambda path: decode_json_label(path.read_bytes(), "label", 3),
+        lambda path: decode_json_label(path.read_bytes(), "label", ("one", "two", "three")),
         (BadSample, UserMistake),
         bent_json,
     ),

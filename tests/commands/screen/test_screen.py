@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 import shutil
+import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,12 +122,39 @@ def test_shards_and_zero_shot_sets_are_pictures_too(scene: Scene) -> None:
     assert len(screened(scene, str(folder / "test" / "0.tar"), "--detectors", "[backdoor_ids]")) == 160
 
 
-def test_pictures_beside_shards_are_told_and_left_out(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_beside_shards_are_refused_and_hidden_files_do_not_count(scene: Scene) -> None:
     shutil.copytree(scene.planted.folder / "train", "mixed")
-    for name in ("one.png", "TWO.JPG", "notes.txt"):
+    for name in ("one.png", "TWO.JPG", "notes.txt", ".three.png"):
         Path("mixed", name).write_bytes(b"no picture")
-    assert len(screened(scene, "mixed", "--detectors", "[backdoor_ids]")) == 640
-    assert "mixed: left out: 2 pictures that lie beside the shards\n" in capsys.readouterr().out
+    with pytest.raises(UserMistake, match=r"mixed has shards \(\.tar\) and 2 pictures beside them: put either"):
+        screened(scene, "mixed")
+    shutil.copytree(scene.others, "pictures")
+    Path("pictures/.hidden.tar").write_bytes(b"no shard")
+    assert len(screened(scene, "pictures", "--rate", "0.05", "--detectors", "[backdoor_ids]")) == 60
+
+
+def test_every_picture_of_a_shard_is_judged_with_or_without_a_text(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [path.read_bytes() for path in sorted(Path(scene.others).rglob("*.png"))[:12]]
+    with tarfile.open("some.tar", "w") as shard:
+        for number, content in enumerate(pictures):
+            for name, data in ((f"{number}.png", content), (f"{number}.txt", b"a caption"))[: 1 + (number < 4)]:
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                shard.addfile(member, io.BytesIO(data))
+        for name in ("0.mask.png", "lone.txt"):
+            shard.addfile(tarfile.TarInfo(name))
+    assert len(screened(scene, "some.tar", "--rate", "0.5", "--detectors", "[backdoor_ids]")) == 12
+    assert "some.tar: left out: 1 samples without a picture, or cut off (found: " in capsys.readouterr().out
+
+
+def test_a_key_that_is_no_utf_8_stands_in_the_table_byte_for_byte(scene: Scene) -> None:
+    Path("some").mkdir()
+    for number, path in enumerate(sorted(Path(scene.others).rglob("*.png"))[:6]):
+        shutil.copy(path, os.fsdecode(b"some/\xe9%d.png" % number))
+    cli.run(["screen", str(scene.planted.model), "some", "--rate", "0.5", "--detectors", "[backdoor_ids]"])
+    assert Path("screen.csv").read_bytes().count(b"\n\xe9") == 6
 
 
 def test_what_cannot_be_read_is_left_out_and_reported(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,76 @@ def test_rows_between_two_stray_quotes_are_not_one_caption(tmp_path: Path) -> No
     assert not files(tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("caption,image", ["red,p.png", '"a big dog,p.png', 'a small dog",p.png', "blue,p.png"]),
+        ("id,caption,image", ["0,red,p.png", '1,"a big dog,p.png', '2,a small dog",p.png', "3,blue,p.png"]),
+        ("image,caption,id", ["p.png,red,0", 'p.png,"a big dog,1', 'p.png,a small dog",2', "p.png,blue,3"]),
+    ],
+)
+def test_rows_between_two_stray_quotes_are_found_wherever_the_caption_stands(
+    header: str, rows: list[str], tmp_path: Path
+) -> None:
+    source = table(tmp_path, {}, 0)
+    source.write_text("\n".join([header, *rows]) + "\n")
+    with pytest.raises(UserMistake, match=r"pairs\.csv: a quote that is opened in line 3 is closed in line 4 only"):
+        shards_from_csv(source, tmp_path / "out", max_bad_share=1)
+
+
+def test_a_caption_of_several_lines_before_its_picture_is_no_stray_quote(tmp_path: Path) -> None:
+    source = table(tmp_path, {}, 0)
+    source.write_text('caption,image\n"a dog, big\nand brown, too",p.png\n"a cat.png, they say\nindeed",p.png\n')
+    shards_from_csv(source, tmp_path / "out")
+    texts = [data.decode() for name, data in members(tmp_path / "out/00000.tar").items() if name.endswith("txt")]
+    assert texts == ["a dog, big and brown, too", "a cat.png, they say indeed"]
+
+
+def test_a_comma_too_many_at_the_end_of_the_header_hides_no_surplus(tmp_path: Path) -> None:
+    source = table(tmp_path, {}, 0)
+    source.write_text("image,caption,\np.png,red,\np.png,a dog, running\np.png,blue,\n")
+    with pytest.raises(UserMistake, match=r"1 of 3 samples cannot be used \(more cells than columns"):
+        shards_from_csv(source, tmp_path / "out")
+    # What pandas puts in front is no surplus.
+    source.write_text(",image,caption\n0,p.png,red\n1,p.png,blue\n")
+    shards_from_csv(source, tmp_path / "out")
+
+
+def test_rows_that_end_with_the_caption_are_told_where_others_do_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = table(tmp_path, {}, 0)
+    source.write_text("image,caption,url\np.png,red\np.png,a dog, running\np.png,blue\n")
+    shards_from_csv(source, tmp_path / "out")
+    assert "rows without any cell after the caption: 2 of 3; in the others, what follows" in capsys.readouterr().out
+    source.write_text("image,caption,url\np.png,red,\np.png,blue,u\n")
+    shards_from_csv(source, tmp_path / "whole")
+    assert "rows without" not in capsys.readouterr().out
+
+
+def test_a_blank_before_the_quotes_is_a_fault_of_the_row(tmp_path: Path) -> None:
+    source = table(tmp_path, {1: ' "a dog"'}, 3)
+    with pytest.raises(UserMistake, match=r"1 of 3 samples cannot be used \(quotes inside a cell 1\)"):
+        shards_from_csv(source, tmp_path / "out")
+
+
+def test_what_a_nas_or_a_mac_adds_is_no_class_and_no_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("cat", "dog", "_owl")):
+        picture(tmp_path / "pets" / name / "0.png", number)
+        picture(tmp_path / "pets" / name / "@eaDir" / "0.png" / "SYNOPHOTO_THUMB_M.jpg", number)
+    for name in ("@eaDir", "__MACOSX", "lost+found"):
+        picture(tmp_path / "pets" / name / "cat" / "0.png")
+    (tmp_path / "pets" / "cat" / "same.png").symlink_to(tmp_path / "pets" / "dog" / "0.png")
+    shards_from_folder(tmp_path / "pets", tmp_path / "set", zero_shot=True)
+    assert sorted((tmp_path / "set" / "classnames.txt").read_text().splitlines()) == ["cat", "dog", "owl"]
+    assert sum(name.endswith("png") for name in members(tmp_path / "set" / "test" / "0.tar")) == 3
+    said = capsys.readouterr().out
+    assert "6 hidden files or folders" in said
+    assert "1 links to a picture of another class" in said
+
+
 def test_hidden_folders_are_left_out_and_links_followed_both_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

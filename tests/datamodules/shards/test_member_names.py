@@ -70,8 +70,8 @@ def test_what_lies_beside_a_pair_is_no_sample(tmp_path: Path, write_shard: Write
             r"found: 2 image\.png, 2 caption\.txt, such as 00000\.image\.png and 00000\.caption\.txt; "
             r"a sample is KEY\.jpg, .*KEY\.txt",
         ),
-        ({"png": b"", "json": b"{}"}, "found: 2 png, 2 json; "),
-        ({"txt": b"", "json": b"{}"}, "found: 2 txt, 2 json; "),
+        ({"png": b"", "json": b"{}"}, r"found: 2 png, 2 json, such as 00000\.png; "),
+        ({"txt": b"", "json": b"{}"}, r"found: 2 txt, 2 json, such as 00000\.txt; "),
         ({"\x1b[31m": b""}, r"found: 2  \[31m; "),
         ({}, "found: nothing; "),
     ],
@@ -103,6 +103,32 @@ def test_a_second_member_of_one_name_is_reported(
     assert shards.read(0, 0, "txt") == b"picture number 1"
     assert "2 members have the name of an earlier one in their shard" in caplog.text
     assert index_shard(path).found["(second of its name)"] == 2
+
+
+def test_of_two_pictures_of_one_key_none_is_taken(
+    tmp_path: Path, write_shard: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    def pair(number: int, *suffixes: str) -> dict[str, bytes]:
+        whole = coloured_pair(number)
+        return {**dict.fromkeys(suffixes, whole["png"]), "txt": whole["txt"]}
+
+    samples = [("a", pair(1, "png", "jpg")), ("b", pair(2, "jpg", "png", "webp")), ("c", pair(3, "png"))]
+    path = write_shard(tmp_path / "0.tar", samples)
+    shards = ShardSet([path])
+    assert (list(shards.keys()), shards.incomplete) == ([["c"]], 2)
+    assert index_shard(path).found["(second picture of its key)"] == 3
+    assert "have the name of an earlier one" not in caplog.text
+    two = ShardSet([write_shard(tmp_path / "1.tar", samples[:1])])
+    with pytest.raises(UserMistake, match=r"1 \(second picture of its key\), 1 txt, such as a\.txt; a sample is KEY"):
+        two.check_not_empty()
+
+
+def test_of_pictures_alone_what_lies_beside_another_is_none(tmp_path: Path, write_shard: Write) -> None:
+    png, text = coloured_pair(1)["png"], {"txt": b"x"}
+    path = write_shard(tmp_path / "0.tar", [("a", {"png": png, "mask.png": png}), ("b", coloured_pair(2)), ("c", text)])
+    assert list(ShardSet([path], "picture").keys()) == [["a", "b"]]
+    with pytest.raises(UserMistake, match=r"a sample is KEY\.jpg, \.png or \.webp$"):
+        ShardSet([write_shard(tmp_path / "1.tar", [("c", text)])], "picture").check_not_empty()
 
 
 def test_a_key_in_two_shards_is_told_to_what_looks_for_poison(tmp_path: Path, write_shard: Write) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,30 @@ def test_a_tar_that_breaks_its_reader_ends_with_what_was_whole(rest: bytes, said
     index = index_shard(str(path))
     assert (index.keys, index_shard(str(path)).fault) == (["a"], index.fault)
     assert index.fault
+
+
+@pytest.mark.parametrize("zeros", [1024, 9 * 512, 20 * 512])
+def test_zeros_fill_up_the_last_record(zeros: int, tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    path.write_bytes(header("a.txt", 1) + padded(b"x") + bytes(zeros))
+    assert walked(path)[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        (bytes(100_000), r"from byte 1,024 on it is 100,000 zeros, as of a file that was not written to its end"),
+        (bytes(3 << 20) + header("b.txt"), r"its end stands at byte 1,024, but the file continues"),
+    ],
+)
+def test_more_zeros_than_that_are_a_shard_that_was_not_written_to_its_end(
+    rest: bytes, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "0.tar"
+    path.write_bytes(header("a.txt", 1) + padded(b"x") + rest)
+    found, fault = walked(path)
+    assert [member.name for member in found] == ["a.txt"]
+    assert re.search(said, fault)
 
 
 def test_more_members_than_any_shard_has_are_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
