@@ -33,7 +33,9 @@ _DECISIVE = ("activation", "number of attention heads")
 _DEFAULTS = {"clip": (CLIPVisionConfig, CLIPTextConfig), "siglip": (SiglipVisionConfig, SiglipTextConfig)}
 """What a ``config.json`` of transformers leaves out."""
 _OF_OPENAI = "input_resolution"
-"""A number that OpenAI's archives hold beside their tensors; all of OpenAI's models have QuickGELU."""
+"""A number that OpenAI's archives hold beside their tensors."""
+_OPENAI: tuple[None, Traits] = (None, {_ACTIVATION.format("text"): "QuickGELU"})
+"""What all of OpenAI's models have; a residual network has no activation to choose."""
 
 
 def open_clip_traits(config: Mapping[str, Any]) -> Traits:
@@ -88,10 +90,9 @@ def check_traits(encoder: Encoder, source: Path, names: Iterable[str] = ()) -> N
     Warns:
         UserWarning: If they differ in how pictures are prepared.
     """
-    said = {_ACTIVATION.format("text"): "QuickGELU"} if _OF_OPENAI in names else {}
-    named, described = _of_source(source)
+    named, described = _OPENAI if _OF_OPENAI in names else _of_source(source)
     has = encoder.traits
-    for what, value in {**said, **described}.items():
+    for what, value in described.items():
         if what not in has or _alike(value, has[what]):
             continue
         fault = f"{source} says that the {what} is {_shown(value)}, and this encoder's is {_shown(has[what])}"

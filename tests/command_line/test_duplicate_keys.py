@@ -95,3 +95,35 @@ def test_the_same_key_elsewhere_or_in_an_anchor_is_none(tmp_path: Path) -> None:
 def test_of_options_that_were_put_together_the_last_one_counts() -> None:
     parts = ["--model.lr", "1", "--trainer.devices=1", "--model.lr", "-2", "--data.x", "null", "--trainer.devices=2"]
     assert with_last_ones(parts) == ["--model.lr", "-2", "--data.x", "null", "--trainer.devices=2"]
+
+
+@pytest.mark.parametrize("value", ["{max_epochs: 1, max_epochs: 2}", "[{max_epochs: 1, max_epochs: 2}]"])
+def test_a_key_given_twice_in_an_argument_is_a_mistake(value: str) -> None:
+    with pytest.raises(UserMistake, match=r"--trainer has 'max_epochs' twice in one mapping \(line 1\)"):
+        check_said_once(["fit", "--trainer", value])
+
+
+@pytest.mark.parametrize(
+    ("options", "undone"),
+    [
+        (["--trainer.max_epochs", "2"], "trainer.max_epochs"),
+        (["--seed_everything=3", "--model.lr", "1"], "model.lr"),
+        (["--model.init_args.lr", "1"], "model.lr"),
+        (["--model", "PoisonedCLIP"], "model"),
+    ],
+)
+def test_an_option_before_a_config_that_says_the_same_is_a_mistake(
+    options: list[str], undone: str, tmp_path: Path
+) -> None:
+    text = "trainer: {max_epochs: 1}\nmodel: {class_path: PoisonedCLIP, init_args: {lr: 0.1}}\n"
+    (tmp_path / "run.yaml").write_text(text)
+    config = ["--config", str(tmp_path / "run.yaml")]
+    with pytest.raises(UserMistake, match=rf"--{undone} stands before --config .*run\.yaml, which says it again: put"):
+        check_said_once(["fit", *options, *config])
+    check_said_once(["fit", *config, *options])
+    check_said_once(["fit", "--trainer.devices", "1", *config, *options])
+
+
+def test_options_have_no_abbreviations() -> None:
+    with pytest.raises(UserMistake, match=r"trainer\.max_epoch\b"):
+        cli.run(["fit", "--trainer.max_epoch", "2", "--model", "PoisonedCLIP", "--data", "ImageTextDataModule"])

@@ -112,3 +112,36 @@ def test_without_a_task_of_slurm_s_a_run_starts_its_own_processes(
     said: dict[str, str], trainer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert settled(monkeypatch, said, **trainer) is True
+
+
+@pytest.mark.parametrize(
+    ("said", "trainer"),
+    [
+        ({"RANK": "1", "WORLD_SIZE": "2"}, {}),
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, {}),
+        ({"LOCAL_RANK": "1"}, {}),
+        ({"RANK": "1"}, {"devices": 2}),
+        ({"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}, {"devices": 2}),
+        ({"LOCAL_RANK": "2"}, {"devices": 2, "num_nodes": 2}),
+    ],
+)
+def test_ranks_of_a_launcher_that_the_run_does_not_ask_for_are_told(
+    said: dict[str, str], trainer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ", ".join(f"{name}={said[name]}" for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK") if name in said)
+    with pytest.raises(UserMistake, match=f"the environment has {found}, as a launcher sets it, but .*, or unset"):
+        settled(monkeypatch, said, **trainer)
+
+
+@pytest.mark.parametrize(
+    ("said", "trainer"),
+    [
+        ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, {"devices": 2}),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, {}),
+        ({"WORLD_SIZE": "4", "NODE_RANK": "1", "LOCAL_RANK": "0"}, {"devices": 2, "num_nodes": 2}),
+    ],
+)
+def test_a_launcher_s_ranks_that_agree_are_taken(
+    said: dict[str, str], trainer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settled(monkeypatch, said, **trainer) is False

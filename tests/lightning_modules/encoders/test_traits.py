@@ -68,6 +68,43 @@ def test_folders_and_archives_of_another_activation_are_refused(tmp_path: Path) 
         check_traits(Asked(), tmp_path / "ViT-B-32.pt", ["visual.proj", "input_resolution"])  # type: ignore[arg-type]
 
 
+def test_whatever_the_file_is_called_its_config_lies_beside_it(tmp_path: Path) -> None:
+    beside = folder(tmp_path / "transformers", config=HF)
+    (beside / "epoch_3.safetensors").write_bytes(b"")
+    torch.save({"state_dict": {}}, beside / "epoch_3.pt")
+    old = {"state_dict": {}, "hyper_parameters": {"encoder": "open_clip:ViT-B-32-quickgelu"}}
+    torch.save(old, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    for source in (beside / "epoch_3.safetensors", beside / "epoch_3.pt", tmp_path / "old.ckpt"):
+        with pytest.raises(UserMistake, match="is QuickGELU, and this encoder's is GELU"):
+            check_traits(Asked(), source)  # type: ignore[arg-type]
+
+
+def test_what_a_config_leaves_out_is_the_library_s_default(tmp_path: Path) -> None:
+    bare = {"model_type": "clip", "vision_config": {}, "text_config": {}}
+    with pytest.raises(UserMistake, match="activation of the image tower is QuickGELU, and this encoder's is GELU"):
+        check_traits(Asked(), folder(tmp_path / "clip", config=bare))  # type: ignore[arg-type]
+    check_traits(Asked(**transformers_traits(HF)), tmp_path / "clip")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tower", ["vision", "text"])
+def test_another_number_of_heads_or_an_unknown_activation_is_refused(tower: str, tmp_path: Path) -> None:
+    has = Asked(**transformers_traits(HF))
+    for name, changed, said in (
+        ("heads", {"num_attention_heads": 4}, "number of attention heads of the .* tower is 4, and this encoder's is"),
+        ("relu", {"hidden_act": "relu"}, "activation of the .* tower is relu, and this encoder's is QuickGELU"),
+    ):
+        config = {**HF, f"{tower}_config": {**HF[f"{tower}_config"], **changed}}  # type: ignore[dict-item]
+        with pytest.raises(UserMistake, match=said):
+            check_traits(has, folder(tmp_path / name, config=config))  # type: ignore[arg-type]
+
+
+def test_open_clip_s_heads_are_those_of_its_widths() -> None:
+    wide = {"vision_cfg": {"layers": 2, "width": 1280, "head_width": 80}, "text_cfg": {"heads": 16}}
+    found = open_clip_traits(wide)
+    assert [found[f"number of attention heads of the {tower} tower"] for tower in ("image", "text")] == [16, 16]
+    assert open_clip_traits(VIT)["number of attention heads of the image tower"] == 12
+
+
 @pytest.mark.parametrize(
     ("said", "reported"),
     [

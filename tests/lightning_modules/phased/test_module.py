@@ -376,6 +376,8 @@ def test_a_checkpoint_of_another_kind_or_with_other_phases_is_reported(run: Run,
     ("options", "message"),
     [
         ({"max_epochs": 3}, r"Loop ends by itself: set trainer\.max_epochs to -1"),
+        ({"min_epochs": 30}, r"Loop ends by itself: leave trainer\.min_epochs and trainer\.min_steps out"),
+        ({"min_steps": 3}, r"Loop ends by itself: leave trainer\.min_epochs and trainer\.min_steps out"),
         ({"reload_dataloaders_every_n_epochs": 0}, r"Loop streams other pairs in each phase"),
     ],
 )
