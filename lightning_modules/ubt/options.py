@@ -39,8 +39,8 @@ class ProbeOptions:
         lr: Peak learning rate of it; a third of it where words that stand out are probed by themselves.
         significance: Largest p value at which a word is found, corrected for the number of tests.
         min_moved: Least share of the suspects of a found word that go to other words, of those that were not pushed.
-        min_variety: Least number of words (as the exponential of an entropy) to which they go. Odd pictures of a word
-            go to one neighbour, or to two; under a trigger there is anything.
+        min_variety: Number of words (as the exponential of an entropy) to more than which they go. Odd pictures of a
+            word go to one neighbour, or to two; under a trigger there is anything.
         min_fragility: Least loss of the lead that the suspects of a found word have over ordinary pairs (an ROC AUC)
             when pictures are gently changed; see ``fragility``. Benign ones lead as they show their word well.
         certain: Largest p value at which a word is found even without that; a thousand times as large where the word

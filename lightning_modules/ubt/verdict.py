@@ -16,6 +16,8 @@ from .findings import BENIGN, POISONED, SUSPICIOUS
 
 _ODD = 0.05
 """Largest p at which a word is worth a probe by itself, whatever the second witness says."""
+_TIE = 1e-9
+"""What a variety of a whole number of words may be off by."""
 _PART = 8
 """Which part of the words is looked at by itself: a backdoor compromises few, and an eighth leaves room for several."""
 _STANDING_OUT, _SUSPECTED = 2, 16
@@ -68,7 +70,7 @@ class Judgement(NamedTuple):
     min_moved: float
     """Least share of the judged pairs that have moved."""
     min_variety: float
-    """Least variety; with few words, at most half of the other ones."""
+    """What the variety has to be above; with few words, half of the other ones is enough."""
 
 
 def judge(
@@ -139,7 +141,7 @@ def _verdict(
     moved, others_moved = int(gone.sum()), int(others_gone.sum())
     p = min(1.0, surprise_p(gone, len(mine) - moved, others_gone, len(ordinary) - others_moved) * tests)
     variety, share = exp_entropy(gone), moved / max(len(mine), 1)
-    found = p <= asked.significance and share >= asked.min_moved and variety >= least_variety(asked, words)
+    found = p <= asked.significance and share >= asked.min_moved and _is_varied(variety, asked, words)
     if found and variety_share:
         found = variety >= variety_share * expected_variety(frequencies, word, moved)
     others_share, fallen = others_moved / max(len(ordinary), 1), _mean(fall[mine])
@@ -148,8 +150,13 @@ def _verdict(
 
 
 def least_variety(asked: Judgement, words: int) -> float:
-    """Least variety that speaks of a backdoor: with few words, at most half of the other ones."""
+    """The variety from which on suspects are odd: with few words, at most half of the other ones."""
     return min(asked.min_variety, (words - 1) / 2)
+
+
+def _is_varied(variety: float, asked: Judgement, words: int) -> bool:
+    """Whether suspects went to more words than odd pictures of one do, which go to a neighbour, or to two alike."""
+    return variety > asked.min_variety + _TIE or (words - 1) / 2 <= min(variety, asked.min_variety)
 
 
 def accused(verdicts: Iterable[Mapping[str, Any]], least: float) -> dict[int, str]:

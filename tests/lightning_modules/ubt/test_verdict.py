@@ -13,6 +13,7 @@ from untrigger.lightning_modules.ubt.options import ProbeOptions
 from untrigger.lightning_modules.ubt.verdict import (
     Judgement,
     WordVerdict,
+    _is_varied,
     accused,
     divide,
     judge,
@@ -270,6 +271,22 @@ def test_significance_and_variety_are_what_is_asked() -> None:
         (verdict.p * 1.01, 4.1, set()),
     ):
         assert found(probed.judge(significance=significance, min_variety=variety)) == expected
+
+
+@pytest.mark.parametrize(("to", "expected"), [([0, 1], set()), ([0, 1, 2], {3})])
+def test_two_neighbours_alike_are_no_variety(to: list[int], expected: set[int]) -> None:
+    """As the demo's hearts went on a processor without bfloat16: half of them, to two words, with a p of 6e-8."""
+    probed = Probed()
+    probed.move(3, (to * 8)[:12])
+    assert probed.judge()[3].variety == pytest.approx(len(to))
+    assert found(probed.judge()) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "variety", "expected"), [(3, 1.0, True), (3, 0.9, False), (5, 2.0, True), (9, 2.0, False)]
+)
+def test_of_few_words_half_of_the_others_is_enough(words: int, variety: float, expected: bool) -> None:
+    assert _is_varied(variety, Judgement(0.001, 0.5, 2.0), words) is expected
 
 
 def test_at_chance_hardly_a_word_is_found() -> None:
