@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
@@ -176,6 +177,31 @@ def test_what_is_refused_is_one_line_wherever_it_is_raised(options: tuple[str, .
         fit(*options, "--trainer.limit_train_batches", "1") if "val_check" not in options[0] else fit(*options)
     assert reported in str(mistake.value)
     assert "\n" not in str(mistake.value)
+
+
+def test_what_a_callback_of_lightning_s_cannot_do_is_no_fault_of_the_package(fit: Fit) -> None:
+    pruning = ("--trainer.callbacks.pruning_fn", "l1_unstructured", "--trainer.callbacks.amount", "0.5")
+    with pytest.raises(UserMistake, match="view size is not compatible"):
+        fit("--trainer.callbacks", "ModelPruning", *pruning, "--model.channels_last", "true")
+
+
+def test_a_setting_that_is_one_of_an_enumeration_is_saved_as_its_word(fit: Fit) -> None:
+    run = fit("--trainer.callbacks", "Timer", "--trainer.callbacks.duration", "00:00:10:00", "--trainer.max_steps", "1")
+    saved = yaml.safe_load((Path(run.trainer.default_root_dir) / "config.yaml").read_text())
+    assert saved["trainer"]["callbacks"][0]["init_args"]["interval"] == "step"
+
+
+@pytest.mark.parametrize("limit", ["max_epochs", "max_steps", "limit_train_batches"])
+def test_a_run_that_trains_nothing_says_so(limit: str, fit: Fit) -> None:
+    with pytest.warns(
+        UserWarning, match=rf"Nothing was trained, as trainer\.{limit} is 0: the figures are those"
+    ):
+        fit(f"--trainer.{limit}", "0")
+
+
+def test_an_option_before_its_class_is_told_to_come_later(fit: Fit) -> None:
+    with pytest.raises(UserMistake, match=r"option 'lr' stands before the class that it is of: give --config, or the"):
+        UntriggerCLI(["fit", "--model.lr", "1", "--model", "PoisonedCLIP", "--data", "ImageTextDataModule"])
 
 
 @pytest.mark.parametrize("option", ["val_check_interval", "check_val_every_n_epoch"])
