@@ -228,5 +228,5 @@ def test_a_check_is_run_with_one_task_and_leaves_nothing_otherwise(model: str, m
     for name, value in {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserMistake, match=r"2 tasks of untrigger check, .*: run it with one task \(srun --ntasks=1\)"):
-        check(model, out="answer")
+        cli.run(["check", model, "--out", "answer"])
     assert not Path("answer").exists()
