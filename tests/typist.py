@@ -42,7 +42,8 @@ SHORT_PHASED = {
 """For runs that end by themselves, by the folder of their configs."""
 SERVER = """
 import json, os, sys
-from untrigger import cli, lightning_cli
+from untrigger import cli
+from untrigger.command_line import lightning_cli
 from untrigger.commands import bench, check, clean, demo, detect, export, poison, report, screen, shards
 for line in sys.stdin:
     job = json.loads(line)
