@@ -51,8 +51,9 @@ def test_a_row_has_the_mean_of_its_runs_and_what_their_twins_have(tmp_path: Path
     record(grid, "patch-seed2-0123abcf", 0.9)
     record(grid, "patch-seed1--UBT-0123abcd", 0.6, defence="UBT")  # of the method before, by its age
     head, _, line = [each for each in hook("records").section(grid).splitlines() if each.startswith("|")]
-    assert head == "| attack | defence | runs | clean accuracy | attack success | its floor | recovered |"
-    assert line == "| patch | none | 2 | 80.0 | 50.0 | 50.0 | 87.5 |"
+    columns = "clean accuracy | attack success | its floor | accuracy under the trigger | recovered"
+    assert head == f"| attack | defence | runs | {columns} |"
+    assert line == "| patch | none | 2 | 80.0 | 50.0 | 50.0 | 40.0 | 87.5 |"
 
 
 def test_of_a_cell_with_other_settings_the_last_counts(tmp_path: Path) -> None:

@@ -193,9 +193,7 @@ def test_a_setting_that_is_one_of_an_enumeration_is_saved_as_its_word(fit: Fit) 
 
 @pytest.mark.parametrize("limit", ["max_epochs", "max_steps", "limit_train_batches"])
 def test_a_run_that_trains_nothing_says_so(limit: str, fit: Fit) -> None:
-    with pytest.warns(
-        UserWarning, match=rf"Nothing was trained, as trainer\.{limit} is 0: the figures are those"
-    ):
+    with pytest.warns(UserWarning, match=rf"Nothing was trained, as trainer\.{limit} is 0: the figures are those"):
         fit(f"--trainer.{limit}", "0")
 
 

@@ -13,11 +13,9 @@ from untrigger.lightning_modules.ubt.options import ProbeOptions
 from untrigger.lightning_modules.ubt.verdict import (
     Judgement,
     WordVerdict,
-    _is_varied,
     accused,
     divide,
     judge,
-    least_variety,
     most_suspected,
     standing_out,
 )
@@ -282,13 +280,6 @@ def test_two_neighbours_alike_are_no_variety(to: list[int], expected: set[int]) 
     assert found(probed.judge()) == expected
 
 
-@pytest.mark.parametrize(
-    ("words", "variety", "expected"), [(3, 1.0, True), (3, 0.9, False), (5, 2.0, True), (9, 2.0, False)]
-)
-def test_of_few_words_half_of_the_others_is_enough(words: int, variety: float, expected: bool) -> None:
-    assert _is_varied(variety, Judgement(0.001, 0.5, 2.0), words) is expected
-
-
 def test_at_chance_hardly_a_word_is_found() -> None:
     generator, accused = np.random.default_rng(0), 0
     for _ in range(40):
@@ -399,8 +390,3 @@ def test_a_word_is_accused_by_what_is_odd_and_went_to_more_than_its_neighbour() 
     verdicts = [said(3, 0.05, 2.0), said(4, 0.051, 5.0), said(5, 1e-6, 1.9), said(6, 1e-6, 4.0, "flip")]
     assert accused(verdicts, 2.0) == {3: "detail", 6: "flip"}
     assert accused(verdicts, 1.9) == {3: "detail", 5: "detail", 6: "flip"}
-
-
-@pytest.mark.parametrize(("words", "expected"), [(3, 1.0), (5, 2.0), (50, 2.0)])
-def test_of_few_words_suspects_need_not_go_to_more_than_half(words: int, expected: float) -> None:
-    assert least_variety(Judgement(0.001, 0.5, 2.0), words) == expected
