@@ -270,7 +270,8 @@ class PhasedCLIPModule(BaseCLIPModule):
         self.trainer.check_val_every_n_epoch = self._evaluates_every
         if self.running is not None and self.trainer.num_training_batches == 0 and self.trainer.limit_train_batches:
             raise RuntimeError(f"the phase {self.running.name!r} of {type(self).__name__} has selected no batch")
-        if self.running is not None and not self.trainer.fast_dev_run:  # as by trainer.max_time
+        rehearsal: bool = self.trainer.fast_dev_run  # type: ignore[attr-defined]  # a connector sets it
+        if self.running is not None and not rehearsal:  # ended as by trainer.max_time
             rank_zero_warn(
                 f"{type(self).__name__} was ended in its phase {self.running.name!r}, before it was over: nothing is "
                 "settled yet; --ckpt_path last resumes it"
