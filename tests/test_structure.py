@@ -9,19 +9,9 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from package_folders import PACKAGE
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = (
-    "callbacks",
-    "command_line",
-    "commands",
-    "datamodules",
-    "errors",
-    "files",
-    "lightning_modules",
-    "run_folder",
-    "trainer",
-)
 MOST_LINES, MOST_OF_A_FUNCTION, MOST_ARGUMENTS = 400, 60, 12
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from package_folders import PACKAGE
+
 import untrigger
 from untrigger.run_folder import (
     cell,
@@ -21,23 +23,12 @@ from untrigger.run_folder import (
     ubt,
 )
 
-PACKAGE = Path(untrigger.__file__).parent
+ROOT = Path(untrigger.__file__).parent
 NAMES = {
     *(cell.CELL, config.CONFIG, curves.METRICS, decree.DECREE_RECORD, detection.DETECTION, evaluation.EVALUATION),
     *(manifest.MANIFEST, results.RESULTS, similarities.SIMILARITIES, suspects.SUSPECTS, suspects.SHEET, ubt.UBT_RECORD),
     target_naming.TARGET_NAMING_RECORD,
 }
-SOURCES = (
-    "callbacks",
-    "command_line",
-    "commands",
-    "datamodules",
-    "errors",
-    "files",
-    "lightning_modules",
-    "run_folder",
-    "trainer",
-)
 
 
 def named(path: Path) -> set[str]:
@@ -47,6 +38,6 @@ def named(path: Path) -> set[str]:
 
 
 def test_every_file_is_named_once() -> None:
-    paths = [*PACKAGE.glob("*.py"), *(path for folder in SOURCES for path in (PACKAGE / folder).rglob("*.py"))]
+    paths = [*ROOT.glob("*.py"), *(path for folder in PACKAGE for path in (ROOT / folder).rglob("*.py"))]
     found = [(name, path.parent.name) for path in paths for name in named(path)]
     assert sorted(found) == sorted((name, "run_folder") for name in NAMES)
