@@ -8,7 +8,7 @@ import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, CompactProgressBar, SamplesPerSecond
+from untrigger.callbacks import SamplesPerSecond
 
 
 class _Clock(Callback):
@@ -47,36 +47,3 @@ def test_accumulated_batches_all_count(run: Any, clock: _Clock) -> None:
     trainer = run.trainer(clock, SamplesPerSecond(), accumulate_grad_batches=2)
     trainer.fit(run.Module(), datamodule=run.Data(train_batches=8))
     assert trainer.callback_metrics["train/samples_per_second"] == 8
-
-
-def test_progress_bar_shows_short_names(run: Any, clock: _Clock) -> None:
-    bar = CompactProgressBar()
-    trainer = run.trainer(
-        clock, SamplesPerSecond(), CleanAccuracy(), AttackSuccessRate(), bar, enable_progress_bar=True,
-        logger=CSVLogger(run.folder),
-    )  # fmt: skip
-    trainer.fit(run.Module(), datamodule=run.Data(train_batches=3))
-    shown = bar.get_metrics(trainer, trainer.lightning_module)
-    # SGD with 0.1 on w^2: w = 1, 0.8, 0.64 at the three steps.
-    assert shown == {"loss": "0.410", "samples/s": "8", "CA": "57.1%", "ASR": "60.0%"}
-
-
-def test_progress_bar_says_which_of_several_runs_this_is(run: Any) -> None:
-    bar = CompactProgressBar(label="2/3", leave=True)
-    run.trainer(bar, enable_progress_bar=True, max_epochs=1).fit(run.Module(), datamodule=run.Data(train_batches=1))
-    assert bar._get_train_description(0).startswith("2/3 Epoch 0/0")
-
-
-def test_progress_bar_reads_figures_twice_a_second_at_most(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("untrigger.callbacks.running.progress.perf_counter", lambda: now)
-    bar = CompactProgressBar()
-    trainer = run.trainer(bar, enable_progress_bar=True)
-    trainer.training = True
-    trainer.progress_bar_metrics["train/loss"] = 1.0
-    assert bar.get_metrics(trainer, run.Module()) == {"loss": "1.000"}
-    trainer.progress_bar_metrics["train/loss"] = 2.0
-    now = 0.4
-    assert bar.get_metrics(trainer, run.Module()) == {"loss": "1.000"}
-    now = 0.6
-    assert bar.get_metrics(trainer, run.Module()) == {"loss": "2.000"}
