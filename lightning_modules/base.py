@@ -133,16 +133,11 @@ class BaseCLIPModule(LightningModule):
     @property
     def scales(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel, for pictures in [0, 1]: ``(3, 1, 1)`` each, on the device."""
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32).to(self.device, non_blocking=True)
-            for values in (self.encoder.mean, self.encoder.std)
-        )
-        return mean.view(3, 1, 1), std.view(3, 1, 1)
+        return self.encoder.scales
 
     def normalised(self, pictures: Tensor) -> Tensor:
         """Normalise pictures ``(N, 3, S, S)`` uint8 for the encoder: float32, the same shape, on its device."""
-        mean, std = self.scales
-        return (pictures.to(self.device, non_blocking=True).float() / 255 - mean) / std
+        return self.encoder.normalised(pictures)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Encode normalised pictures ``(B, 3, S, S)`` to features ``(B, D)`` of unit length, float32 at least."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...contracts import Preprocessing
@@ -51,6 +52,20 @@ class Encoder(nn.Module, ABC):
             "mean": self.mean,
             "std": self.std,
         }
+
+    @property
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation per channel, for pictures in [0, 1]: ``(3, 1, 1)`` each, on the device."""
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32).to(self.logit_scale.device, non_blocking=True)
+            for values in (self.mean, self.std)
+        )
+        return mean.view(3, 1, 1), std.view(3, 1, 1)
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """Normalise pictures ``(N, 3, S, S)`` uint8: float32, the same shape, on the encoder's device."""
+        mean, std = self.scales
+        return (pictures.to(mean.device, non_blocking=True).float() / 255 - mean) / std
 
     @property
     @abstractmethod

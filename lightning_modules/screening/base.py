@@ -38,12 +38,10 @@ class FrozenCLIP:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.device = encoder, encoder.logit_scale.device
-        mean, std = (torch.tensor(values, device=self.device) for values in (encoder.mean, encoder.std))
-        self._mean, self._std = mean.view(3, 1, 1), std.view(3, 1, 1)
 
     def normalised(self, pictures: Tensor) -> Tensor:
         """Normalise pictures ``(B, 3, S, S)`` uint8 for the encoder."""
-        return (pictures.to(self.device).float() / 255 - self._mean) / self._std
+        return self.encoder.normalised(pictures)
 
     @torch.no_grad()
     def images(self, pictures: Tensor) -> Tensor:
