@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .grid import Cell, read_config
+from .own_code import own_code
+from .syntax import syntax_of, tree_of
 
 _RUN = Path("command_line", "lightning_cli.py")
 """What every run is, with all that it imports."""
@@ -34,8 +36,8 @@ def code_of(cell: Cell) -> str:
 def code_after(cell: Cell, before: Iterable[str]) -> str:
     """The digest of a cell that starts from others which are finished.
 
-    It covers what `untrigger` runs and the methods that the cell's config and arguments name. Another method, a command
-    beside the trainer, a comment or a docstring changes nothing.
+    It covers what `untrigger` runs, the methods that the cell's config and arguments name, and classes of one's own in
+    the working folder. Another method, a command beside the trainer, a comment or a docstring changes nothing.
 
     Args:
         cell: A cell of a grid.
@@ -44,8 +46,10 @@ def code_after(cell: Cell, before: Iterable[str]) -> str:
     Returns:
         Eight hexadecimal digits.
     """
-    words = frozenset(word.rpartition(".")[2] for word in (*_texts(read_config(cell.config)), *cell.arguments))
-    parts = [package_code(Path(str(files("untrigger"))), words), *sorted(before)]
+    texts = [*_texts(read_config(cell.config)), *cell.arguments]
+    words = frozenset(word.rpartition(".")[2] for word in texts)
+    package = Path(str(files("untrigger")))
+    parts = [package_code(package, words), own_code(Path.cwd(), package, texts), *sorted(before)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:8]
 
 
@@ -68,7 +72,7 @@ def package_code(package: Path, names: frozenset[str]) -> str:
         used |= _closure(path)
     digest = hashlib.sha256()
     for path in sorted(used | set((package / "datamodules").rglob("*.txt"))):
-        content = _syntax(path) if path.suffix == ".py" else path.read_text(encoding="utf-8")
+        content = syntax_of(path) if path.suffix == ".py" else path.read_text(encoding="utf-8")
         digest.update(f"{path.relative_to(package).as_posix()}\n{content}\n".encode())
     return digest.hexdigest()
 
@@ -113,14 +117,14 @@ def _imports(path: Path) -> list[Path]:
             # Of a package that passes a name on, only the file that the name is from.
             passed_on = [_exports(package)[name.name] for package in packages if name.name in _exports(package)]
             found += passed_on or _modules(module / name.name) or packages
-    for node in ast.walk(_tree(path)):  # what is imported by its name, as text
+    for node in ast.walk(tree_of(path)):  # what is imported by its name, as text
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"\.[\w.]+", node.value):
             found += _modules(_module_path(path, 1, node.value[1:]))
     return found
 
 
 def _statements(path: Path) -> list[ast.ImportFrom]:
-    return [node for node in ast.walk(_tree(path)) if isinstance(node, ast.ImportFrom) and node.level]
+    return [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom) and node.level]
 
 
 def _module_path(path: Path, level: int, module: str | None) -> Path:
@@ -130,27 +134,3 @@ def _module_path(path: Path, level: int, module: str | None) -> Path:
 
 def _modules(path: Path) -> list[Path]:
     return [file for file in (path.with_suffix(".py"), path / "__init__.py") if path.name and file.is_file()]
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def _syntax(path: Path) -> str:
-    return repr(_plain(_tree(path)))
-
-
-def _plain(value: Any) -> Any:
-    """A syntax tree as plain data, without strings that stand alone and what is only there in some releases."""
-    if isinstance(value, ast.AST):
-        fields = {name: _plain(part) for name, part in ast.iter_fields(value)}
-        return type(value).__name__, [(name, part) for name, part in fields.items() if part not in (None, [])]
-    if isinstance(value, list):
-        return [_plain(part) for part in value if not _is_text(part)]
-    return value
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, ast.Expr) and isinstance(value.value, ast.Constant) and isinstance(value.value.value, str)

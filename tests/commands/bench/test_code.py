@@ -11,8 +11,10 @@ import pytest
 from untrigger.commands.bench import runner
 from untrigger.commands.bench.code import code_after, code_of, package_code
 from untrigger.commands.bench.grid import Cell
+from untrigger.commands.bench.own_code import own_code
 from untrigger.commands.bench.processes import Processes
 from untrigger.commands.bench.runner import BenchPaths, Progress, due, run_cells
+from untrigger.commands.bench.syntax import syntax_of, tree_of
 from untrigger.run_folder.results import COLUMNS, add_results
 
 SOURCES = {
@@ -152,3 +154,46 @@ def test_a_resumed_run_is_of_the_code_that_it_began_with(paths: BenchPaths, monk
     run_cells([poisoned], paths, 1, Progress())
     assert json.loads(paths.record(poisoned).read_text())["code"] == "earlier"
     assert paths.stale(poisoned)
+
+
+def test_own_classes_count_with_what_they_import(tmp_path: Path) -> None:
+    """A trigger's, a method's and an imported module's file, and their helpers; nothing else, and not the package."""
+    own = {
+        "my_study.py": "from helpers.paint import grey\nclass Corner: ...\n",
+        "helpers/__init__.py": "",
+        "helpers/paint.py": "from . import shades\ngrey = shades.GREY\n",
+        "helpers/shades.py": "GREY = 255\n",
+        "registered.py": "A = 1\n",
+        "unrelated.py": "B = 1\n",
+        "trainer/__init__.py": "C = 1\n",
+    }
+    texts = ["ubt/cifar10.yaml", "--trainer.max_epochs", "2", "--imports", '["registered"]']
+    texts += ["--data.poison", '{"class_path": "PoisonPlan", "init_args": {"trigger": "my_study.Corner"}}']
+
+    def code(changes: dict[str, str]) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name, text in (own | changes).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        return own_code(folder, folder / "trainer", texts)
+
+    before = code({})
+    for name in ("my_study.py", "helpers/paint.py", "helpers/shades.py", "registered.py"):
+        assert code({name: own[name] + "D = 2\n"}) != before, name
+        assert code({name: own[name] + "# a comment\n"}) == before, name
+    for name in ("unrelated.py", "trainer/__init__.py"):
+        assert code({name: own[name] + "D = 2\n"}) == before, name
+    assert own_code(tmp_path / "0", tmp_path, texts) == ""
+    assert code({"my_study.py": "def broken(:\n"}) != before  # told when a run imports it
+
+
+def test_an_own_class_makes_a_cell_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my_study.py").write_text("class Corner:\n    grey = 255\n")
+    asked = ["--data.poison.trigger", "my_study.Corner"]
+    cell = Cell("a", "none", 0, "a", "poisoned_clip/cifar10.yaml", tuple(asked), {})
+    before = code_of(cell)
+    Path("my_study.py").write_text("class Corner:\n    grey = 10\n")
+    tree_of.cache_clear()
+    syntax_of.cache_clear()
+    assert code_of(cell) != before
