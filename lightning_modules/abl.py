@@ -60,7 +60,7 @@ class ABL(PhasedCLIPModule):
         unlearn_epochs: How often each isolated pair is seen.
         retained_per_isolated: Other pairs for an isolated one, at least 1.
         unlearn_weight: Weight of the ascent beside the descent.
-        ceiling: Up to which multiple of the chance level the loss of an isolated pair is raised.
+        ceiling: Up to which multiple of the logarithm of the batch size the loss of an isolated pair is raised.
         seed: Seed of the trapped model's first weights, and of the draw of other pairs; the seed of
             ``seed_everything`` unless given.
         lr: Peak learning rate of the unlearning, before a cosine to zero.

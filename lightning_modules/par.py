@@ -44,7 +44,7 @@ class PAR(BaseCLIPModule):
 
     Args:
         threshold: Mean squared distance up to which a tower is pushed, in [0, 4].
-        perturbation_weight: Weight of the two distances together, times two; the paper's is 1/2 for each.
+        perturbation_weight: Weight of each of the two distances; the paper's is 1/2.
         recovery_share: Learning rate in the middle of the run, as a share of ``lr``.
         frozen_batch_norm: Whether batch norm keeps the statistics of the poisoned model, and uses them.
         local_loss: See ``ContrastiveLoss``.

@@ -71,7 +71,7 @@ class SupervisedFinetune(BaseCLIPModule):
             UserMistake: If it has none.
         """
         if "label" not in names:
-            raise UserMistake("SupervisedFinetune needs labelled pictures: use LabelledDataModule as data")
+            raise UserMistake(f"{type(self).__name__} needs labelled pictures: use LabelledDataModule as data")
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """The cross entropy of the head on a batch."""

@@ -34,9 +34,9 @@ class LocalDensity:
 
     - *k-distance*: d_k(x), the distance to the k-th nearest neighbour.
     - *SLOF* (Schubert et al. 2014): the mean over the k nearest neighbours y of d_k(x) / d_k(y).
-    - *DAO* (Anderberg et al., arXiv 2401.05453): the mean over them of ``(d_k(x) / d_k(y)) ** LID(y)``, where LID is
-      the maximum-likelihood estimate of the local intrinsic dimensionality,
-      ``-1 / mean(log(d_i / d_k))`` over the k nearest.
+    - *DAO* (Anderberg et al., arXiv 2401.05453): the logarithm of the mean over them of
+      ``(d_k(x) / d_k(y)) ** LID(y)``, where LID is the maximum-likelihood estimate of the local intrinsic
+      dimensionality, ``-1 / mean(log(d_i / d_k))`` over the k nearest.
 
     Neighbours are looked for in the reference alone. So a reference with fewer than k poisoned pictures shows them
     as outliers; in one with more, they are each other's neighbours, and a dense cluster scores low. The authors' is a

@@ -14,10 +14,11 @@ from torch.optim import AdamW
 from ...contracts import ImageTextBatch, ImageTextData, ResumedLoader, UserMistake
 from ...trainer.lookup import data_of
 from ..base import BaseCLIPModule
+from ..optimisation import adamw
 from .check_run import check_run
 from .phase import Phase
 from .progress import Clock, Progress
-from .towers import tower_groups
+from .towers import TOWERS, tower_groups
 
 Value = TypeVar("Value")
 _NEVER = 1 << 30
@@ -199,8 +200,7 @@ class PhasedCLIPModule(BaseCLIPModule):
 
     def configure_optimizers(self) -> AdamW:
         """AdamW over both towers, each with a learning rate of its own: zero where it does not learn."""
-        groups = tower_groups(self.encoder, self.weight_decay)
-        return AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
+        return adamw(tower_groups(self.encoder, self.weight_decay), 0.0, self.betas, self.eps)
 
     def on_fit_start(self) -> None:
         """Look at the trainer and the data, enter the first phase, and select what the first epoch streams."""
@@ -355,6 +355,11 @@ class PhasedCLIPModule(BaseCLIPModule):
             self._enter(successor)
 
     def _learn(self, phase: Phase[Any], loss: Tensor, pairs: int) -> None:
+        if not phase.learning:
+            raise RuntimeError(
+                f"the phase {phase.name!r} of {type(self).__name__} gives a loss, and nothing learns from it: name the "
+                f"towers in its `learning`, of {', '.join(TOWERS)}"
+            )
         self.log_losses(loss, pairs, **self._parts)
         self._parts = {}
         optimizer = self.optimizers()

@@ -111,8 +111,8 @@ def phase_table(*phases: Phase[Any]) -> dict[str, Phase[Any]]:
     """Phases by name, in the given order; a run starts with the first.
 
     Raises:
-        ValueError: If there is none, two have the same name, or one has no epoch or lets something learn that there is
-            not.
+        ValueError: If there is none, two have the same name, or one has no epoch, learns at a rate of 0, or lets
+            something learn that there is not.
     """
     if not phases:
         raise ValueError("a run needs a phase")
@@ -122,6 +122,8 @@ def phase_table(*phases: Phase[Any]) -> dict[str, Phase[Any]]:
     for phase in phases:
         if phase.epochs < 1:
             raise ValueError(f"phase {phase.name} has {phase.epochs} epochs: leave it out")
+        if phase.learning and not phase.lr and type(phase).learning_rate is Phase.learning_rate:
+            raise ValueError(f"phase {phase.name} lets {', '.join(phase.learning)} learn at a rate of 0: give it lr")
         if unknown := set(phase.learning) - set(TOWERS):
             raise ValueError(f"phase {phase.name} lets {', '.join(sorted(unknown))} learn: there are {TOWERS}")
     return table

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...contracts import UserMistake
-from ..precision import similarities
+from ..precision import similarities, unit_length
 from .base import ClassTexts, FrozenCLIP, PictureDetector
 
 _UNRELATED = (
@@ -61,7 +61,8 @@ class BDetCLIP(PictureDetector):
             benign.append(model.texts(texts.filled(template)))
             spoilt = f"{template.rstrip('.')}, {_UNRELATED[index % len(_UNRELATED)]}"
             malignant.append(model.texts(texts.filled(spoilt)))
-        self.difference = torch.stack(benign).mean(dim=0) - torch.stack(malignant).mean(dim=0)
+        means = (unit_length(torch.stack(texts).mean(dim=0)) for texts in (benign, malignant))
+        self.difference = next(means) - next(means)
         """``(C, D)``, what the mean text of each class loses."""
 
     def score(self, pictures: Tensor, features: Tensor) -> Tensor:

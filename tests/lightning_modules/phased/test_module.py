@@ -351,11 +351,21 @@ def test_a_table_holds_phases_that_can_run() -> None:
     with pytest.raises(ValueError, match="two phases have the same name: score, score"):
         phase_table(Scoring("score"), Scoring("score"))
     without, wrong = Scoring("score"), Scoring("score")
-    without.epochs, wrong.learning = 0, ("image", "text")
+    without.epochs, wrong.learning, wrong.lr = 0, ("image", "text"), 1e-3
     with pytest.raises(ValueError, match="score has 0 epochs"):
         phase_table(without)
     with pytest.raises(ValueError, match="score lets text learn"):
         phase_table(wrong)
+    wrong.learning, wrong.lr = ("image",), 0.0
+    with pytest.raises(ValueError, match="score lets image learn at a rate of 0: give it lr"):
+        phase_table(wrong)
+
+
+def test_a_loss_from_which_nothing_learns_is_told(folder: Path, tmp_path: Path) -> None:
+    module = loop()
+    module.phases["learn"].learning = ()
+    with pytest.raises(RuntimeError, match="the phase 'learn' of Loop gives a loss, and nothing learns"):
+        trainer(tmp_path).fit(module, data(folder))
 
 
 def test_a_checkpoint_of_another_kind_or_with_other_phases_is_reported(run: Run, folder: Path, tmp_path: Path) -> None:
