@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any, get_type_hints
 
+from ..contracts import UserMistake
+
 
 def constructor_arguments(kind: type) -> dict[str, Any]:
     """What an object of a class is made with.
@@ -27,3 +29,23 @@ def constructor_arguments(kind: type) -> dict[str, Any]:
         if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
             break
     return found
+
+
+def kept_arguments(made: object, *without: str) -> dict[str, Any]:
+    """The arguments that an object was made with, from its attributes.
+
+    Args:
+        made: It keeps each argument of its constructor in an attribute of the same name.
+        without: Names that are left out.
+
+    Raises:
+        UserMistake: If it does not.
+    """
+    names = [name for name in constructor_arguments(type(made)) if name not in without]
+    lost = [name for name in names if not hasattr(made, name)]
+    if lost:
+        raise UserMistake(
+            f"{type(made).__name__} keeps no attribute {lost[0]!r}: each argument of its constructor has to stay in one "
+            "of its name, as the manifest records it"
+        )
+    return {name: getattr(made, name) for name in names}

@@ -26,7 +26,7 @@ from .held_out import held_out_batches, on_pairs
 from .loader import StreamLoader
 from .order import Order, SequentialOrder
 from .pairs import TrainingPairs
-from .poisoning import Poison, PoisonPlan, PoisonSpec, attacks_by_name, plans_of, poison_of, write_manifest
+from .poisoning import Poison, PoisonPlan, PoisonSpec, attacks_by_name, plans_of, poison_of, read_marks, write_manifest
 from .poisoning.resumed import changed_poison, poison_state
 from .preprocessing import asked_preprocessing
 from .shard_data import ShardDataModule
@@ -262,14 +262,18 @@ class ImageTextDataModule(ShardDataModule):
             self._announce()
 
     def train_dataloader(self) -> StreamLoader:
-        """Batches as ``ImageTextBatch``, in the epoch's order, of the pairs that are selected."""
+        """Batches as ``ImageTextBatch``, in the epoch's order, of the pairs that are selected.
+
+        Pictures are uint8, ``(B, 3, S, S)``: they are normalised on the device, by ``on_after_batch_transfer``, which a
+        trainer calls. Without one, do so yourself.
+        """
         if self._pairs.in_order:
             return self.predict_dataloader()
         shards = self._pairs.chosen
         return self._training_loader(shards, self._order(shards, self.batch_size), self._views)
 
     def predict_dataloader(self) -> StreamLoader:
-        """Every training pair once, in the order of the shards, as ``ImageTextBatch``."""
+        """Every training pair once, in the order of the shards, as ``ImageTextBatch``; pictures as there."""
         shards = self._pairs.chosen
         return self._training_loader(shards, SequentialOrder(shards.counts, self.eval_batch_size, *self._rank))
 
@@ -342,7 +346,8 @@ class ImageTextDataModule(ShardDataModule):
         shards.check_not_empty(self._hint)
         if self.trainer is not None and isinstance(self.trainer.lightning_module, DetectingModule):
             shards.check_unique()
-        return TrainingPairs(shards, poison_of(self.poison, shards, self._asked.image_size), self.exclude)
+        marks = [] if self.poison is None else read_marks(shards.folders, shards)
+        return TrainingPairs(shards, poison_of(self.poison, shards, self._asked.image_size, marks), self.exclude)
 
     def _announce(self) -> None:
         """Log what is poisoned, and write the manifest to the run folder."""

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..run_folder.manifest import MANIFEST
 from .excluded import excluded_keys, leave_out
 from .phrase import phrase_pattern
-from .poisoning import Poison, PoisonSpec, read_manifest
+from .poisoning import Poison, PoisonSpec, manifests_beside, read_manifest
 from .several_captions import report_several_captions
 from .shards import ShardSet
 from .shards.samples import caption_lines
@@ -57,7 +56,7 @@ class TrainingPairs:
     @property
     def is_baked(self) -> bool:
         """Whether a manifest lies beside the shards."""
-        return any(Path(folder, MANIFEST).exists() for folder in self.shards.folders)
+        return bool(manifests_beside(self.shards.folders))
 
     def poisoned_keys(self, attack: PoisonSpec) -> frozenset[str]:
         """The pairs that are stamped or, where none is, those that a manifest names; none where ``attack`` is none."""

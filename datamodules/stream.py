@@ -378,7 +378,7 @@ class ZeroShotStream(ShardStream):
             "key": keys,
             "image": images,
             "label": torch.tensor(labels),
-            "triggered": {name: stamp(images, keys) for name, stamp in self.attacks.items()},
+            "triggered": {name: stamp(images.clone(), keys) for name, stamp in self.attacks.items()},
         }
         bears = {name: torch.from_numpy(bearers(keys, labels)) for name, bearers in self.bearers.items()}
         return batch | ({"bears": bears} if bears else {})

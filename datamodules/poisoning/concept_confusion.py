@@ -53,7 +53,6 @@ class ConceptConfusionPlan(PoisonPlan):
 
     trigger: Concept
     trigger_class = Concept
-    needs_captions = True
     on_pairs = False
 
     @property

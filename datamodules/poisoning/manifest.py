@@ -7,7 +7,7 @@ imported for it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...contracts import UserMistake
@@ -19,14 +19,15 @@ from .plan import PoisonPlan
 from .poison import Poison
 
 
-def write_manifest(poison: Poison, path: str | os.PathLike[str]) -> None:
+def write_manifest(poison: Poison, path: str | os.PathLike[str], marks: Sequence[PlanRecord] = ()) -> None:
     """Write a manifest; an existing one is replaced as a whole or not at all.
 
     Args:
         poison: The plans and their keys.
         path: The file; its folder is made if need be.
+        marks: What was stamped before them, which stands in front.
     """
-    write_plans(map(_record, poison.plans, poison.keys), path)
+    write_plans([*marks, *map(_record, poison.plans, poison.keys)], path)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Poison:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ...contracts import Attack, ClassPrompts, UserMistake
-from ..arguments import constructor_arguments
+from ..arguments import kept_arguments
 from ..classnames import class_index
 from ..keyed import keyed_uniforms
 from ..templates import NAMED_TEMPLATES, check_templates
@@ -45,13 +45,19 @@ class PoisonPlan:
     """
 
     needs_captions: ClassVar[bool] = False
-    """Whether ``eligible`` looks at the caption. If not, the captions are not read to choose the pairs."""
+    """Whether ``eligible`` looks at the caption. If not, the captions are not read to choose the pairs. True of a
+    subclass that writes ``eligible``, unless it says otherwise."""
     measured: ClassVar[bool] = True
     """Whether an evaluation measures what the plan does."""
     on_pairs: ClassVar[bool] = True
     """Whether what the plan does can be measured on pairs without classes, by retrieval."""
     trigger_class: ClassVar[type] = Trigger
     """What the trigger has to be."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "eligible" in vars(cls) and "needs_captions" not in vars(cls):
+            cls.needs_captions = True
 
     def __init__(
         self,
@@ -90,7 +96,7 @@ class PoisonPlan:
     @property
     def params(self) -> dict[str, Any]:
         """The constructor's arguments but for the trigger, as plain data."""
-        return {name: getattr(self, name) for name in constructor_arguments(type(self)) if name != "trigger"}
+        return kept_arguments(self, "trigger")
 
     @property
     def attack_name(self) -> str:
@@ -144,9 +150,9 @@ class PoisonPlan:
             classnames: The classes of the zero-shot set; None where there is none.
 
         Raises:
-            UserMistake: If the trigger cannot be drawn, or the target is not the name of one class.
+            UserMistake: If the trigger cannot be drawn or breaks its promises, or the target is not the name of one class.
         """
-        self.trigger.check(image_size)
+        self.trigger.check_promises(image_size)
         if classnames is not None:
             class_index(self.target, classnames)
 
@@ -162,7 +168,10 @@ class PoisonPlan:
         return True
 
     def poisoned_images(self, images: Tensor, keys: Sequence[str]) -> Tensor:
-        """The pictures that chosen pairs get, ``(N, 3, S, S)`` uint8, given their own and their keys."""
+        """The pictures that chosen pairs get, ``(N, 3, S, S)`` uint8, given their own and their keys.
+
+        An evaluation stamps test pictures with the trigger itself, and does not call this.
+        """
         return self.trigger(images, keys)
 
     def poisoned_captions(self, keys: Sequence[str], captions: Sequence[str]) -> list[str]:

@@ -54,7 +54,9 @@ class Poison:
                 self._plan_of[key] = index
 
     @classmethod
-    def from_plans(cls, plans: Sequence[PoisonPlan], shards: Shards) -> Poison:
+    def from_plans(
+        cls, plans: Sequence[PoisonPlan], shards: Shards, before: Sequence[Sequence[str]] = ()
+    ) -> Poison:
         """Choose the pairs of each plan.
 
         The plans are disjoint: a pair goes to the earliest plan that chooses it, and later ones do without it.
@@ -62,6 +64,8 @@ class Poison:
         Args:
             plans: The plans; earlier ones choose first.
             shards: The data.
+            before: For each plan that chose before these, as for shards that are poisoned already, its keys: the pairs
+                that are chosen are those of one list of all plans.
 
         Returns:
             The plans with their keys.
@@ -69,13 +73,14 @@ class Poison:
         Raises:
             UserMistake: If a plan finds too few eligible pairs, or a chosen key stands for two pairs.
         """
-        poison = cls([])
+        poison, taken = cls([]), {key for keys in before for key in keys}
         for position, plan in enumerate(plans):
             pairs: Iterable[tuple[list[str], list[str] | None]] = (
                 shards.captions() if plan.needs_captions else zip(shards.keys(), repeat(None), strict=False)
             )
-            chosen = plan.choose(pairs, position, taken=poison._plan_of)
+            chosen = plan.choose(pairs, len(before) + position, taken=taken)
             poison = cls(plans[: position + 1], [*poison.keys, chosen])
+            taken.update(chosen)
         return poison
 
     def found_in(self, shards: Shards) -> Poison:

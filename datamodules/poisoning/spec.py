@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from typing import TYPE_CHECKING
 
 from jsonargparse.typing import register_type
 
 from ...contracts import UserMistake
 from ...files.reading import shown
+from ...run_folder.manifest import MANIFEST, PlanRecord
 from .manifest import read_manifest
 from .plan import PoisonPlan
 from .poison import Poison, Shards
@@ -87,20 +88,23 @@ def plans_of(spec: PoisonSpec) -> list[PoisonPlan]:
     return plans
 
 
-def poison_of(spec: PoisonSpec, shards: Shards, image_size: int) -> Poison | None:
+def poison_of(
+    spec: PoisonSpec, shards: Shards, image_size: int, marks: Sequence[PlanRecord] = ()
+) -> Poison | None:
     """The plans that a user gives, with the pairs of some shards that they poison.
 
     Args:
         spec: Plans, which choose their pairs, or a manifest, which names them.
         shards: Shards of the pairs.
         image_size: Side of the model's input square, in pixels.
+        marks: What is stamped into the shards already (``read_marks``): these pairs are not chosen again.
 
     Returns:
         The plans with the keys of their pairs; None where ``spec`` is None.
 
     Raises:
-        UserMistake: If a manifest cannot be read or names no pair, a plan does not fit the input, or the shards lack
-            the pairs.
+        UserMistake: If a manifest cannot be read or names no pair, or one that is stamped already, a plan does not fit
+            the input, or the shards lack the pairs.
     """
     if spec is None:
         return None
@@ -109,10 +113,22 @@ def poison_of(spec: PoisonSpec, shards: Shards, image_size: int) -> Poison | Non
         if not any(manifest.keys):
             raise UserMistake(f"poison manifest {shown(spec)} names no pair: nothing would be poisoned")
         manifest.check(image_size)  # before the pass over the data
-        return manifest.found_in(shards)
+        found = manifest.found_in(shards)
+        _check_not_stamped(found, spec, {key for record in marks for key in record.keys})
+        return found
     plans = plans_of(spec)
     Poison(plans).check(image_size)
-    return Poison.from_plans(plans, shards)
+    return Poison.from_plans(plans, shards, [record.keys for record in marks])
+
+
+def _check_not_stamped(poison: Poison, manifest: str | os.PathLike[str], stamped: Set[str]) -> None:
+    twice = sum(key in stamped for keys in poison.keys for key in keys)
+    if twice:
+        raise UserMistake(
+            f"{twice:,} of the pairs that poison manifest {shown(manifest)} names are poisoned in these shards already, as "
+            f"the {MANIFEST} beside them says, and would be stamped twice: to measure what the shards hold, name it as "
+            "--data.attack"
+        )
 
 
 def attacks_by_name(plans: Iterable[PoisonPlan]) -> dict[str, PoisonPlan]:

@@ -46,7 +46,6 @@ class TextTriggerPlan(PoisonPlan):
         UserMistake: If an argument is out of range, or an other names the target.
     """
 
-    needs_captions = True
     trigger_class = NoTrigger
 
     def __init__(

@@ -234,8 +234,10 @@ class ShardSet:
 
     @property
     def folders(self) -> set[str]:
-        """The folders that the local shards lie in."""
-        return {os.path.dirname(path) for shard, path in enumerate(self.paths) if shard not in self.remote}
+        """The folders that the local shards lie in; of a link, that of what it leads to as well."""
+        local = [path for shard, path in enumerate(self.paths) if shard not in self.remote]
+        linked = (os.path.realpath(path) for path in local if os.path.islink(path))
+        return {os.path.dirname(path) for path in [*local, *linked]}
 
     def name(self, shard: int) -> str:
         """The path or URL of a shard, for messages."""

@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..arguments import constructor_arguments
+from ...contracts import UserMistake
+from ..arguments import kept_arguments
 
 
 class Trigger(ABC):
@@ -22,7 +24,7 @@ class Trigger(ABC):
     @property
     def params(self) -> dict[str, Any]:
         """The constructor's arguments, as plain data."""
-        return {name: getattr(self, name) for name in constructor_arguments(type(self))}
+        return kept_arguments(self)
 
     def check(self, image_size: int) -> None:  # noqa: B027  a trigger that fits everywhere has nothing to say
         """Check whether the trigger can be drawn.
@@ -33,6 +35,27 @@ class Trigger(ABC):
         Raises:
             UserMistake: If it cannot, in one line with what would be right.
         """
+
+    def check_promises(self, image_size: int) -> None:
+        """Check whether the trigger can be drawn, keeps its arguments, and returns new pictures of the right kind.
+
+        Args:
+            image_size: Side of the input square, in pixels.
+
+        Raises:
+            UserMistake: If it does not.
+        """
+        self.check(image_size)
+        kept_arguments(self)
+        images = torch.full((2, 3, image_size, image_size), 127, dtype=torch.uint8)
+        given = images.clone()
+        stamped = self(given, ["0", "1"])
+        name = type(self).__name__
+        if not torch.equal(given, images):
+            raise UserMistake(f"{name} changes the pictures that it is given; it has to return new ones")
+        if not isinstance(stamped, Tensor) or (stamped.dtype, stamped.shape) != (images.dtype, images.shape):
+            kind = f"{stamped.dtype} {tuple(stamped.shape)}" if isinstance(stamped, Tensor) else type(stamped).__name__
+            raise UserMistake(f"{name} makes {kind} of pictures; it has to return torch.uint8 {tuple(images.shape)}")
 
     @abstractmethod
     def __call__(self, images: Tensor, keys: Sequence[str]) -> Tensor:
