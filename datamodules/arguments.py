@@ -45,7 +45,7 @@ def kept_arguments(made: object, *without: str) -> dict[str, Any]:
     lost = [name for name in names if not hasattr(made, name)]
     if lost:
         raise UserMistake(
-            f"{type(made).__name__} keeps no attribute {lost[0]!r}: each argument of its constructor has to stay in one "
-            "of its name, as the manifest records it"
+            f"{type(made).__name__} keeps no attribute {lost[0]!r}: each argument of its constructor has to stay in "
+            "one of its name, as the manifest records it"
         )
     return {name: getattr(made, name) for name in names}

@@ -8,16 +8,12 @@ import torch
 from torch import Tensor
 
 from ..contracts import HeldOutBatch, Preprocessing
+from .measured import on_pairs
 from .order import SequentialOrder
 from .phrase import phrase_pattern
 from .poisoning import PoisonPlan
 from .shards import ShardSet
 from .stream import ImageTextStream
-
-
-def on_pairs(plans: Mapping[str, PoisonPlan], image_size: int) -> dict[str, PoisonPlan]:
-    """Of some plans, by name, those that are measured on pairs: not on given pictures, nor by classes alone."""
-    return {name: plan for name, plan in plans.items() if plan.on_pairs and plan.given_pictures(image_size) is None}
 
 
 def held_out_batches(

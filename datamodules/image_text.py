@@ -22,11 +22,12 @@ from ..contracts import (
 )
 from ..run_folder.manifest import MANIFEST
 from .classnames import class_index
-from .held_out import held_out_batches, on_pairs
+from .held_out import held_out_batches
 from .loader import StreamLoader
+from .measured import attacks_on_classes, attacks_on_pairs, on_pairs
 from .order import Order, SequentialOrder
 from .pairs import TrainingPairs
-from .poisoning import Poison, PoisonPlan, PoisonSpec, attacks_by_name, plans_of, poison_of, read_marks, write_manifest
+from .poisoning import PoisonPlan, PoisonSpec, check_apart, poison_of, read_marks, write_manifest
 from .poisoning.resumed import changed_poison, poison_state
 from .preprocessing import asked_preprocessing
 from .shard_data import ShardDataModule
@@ -231,18 +232,9 @@ class ImageTextDataModule(ShardDataModule):
             self._training = self._read_pairs(self.train_shards)
         if stage != "predict" and self.zero_shot is not None:
             self._evaluation = ZeroShotSet(self.zero_shot)
-            plans = plans_of(self.attack)
-            Poison(plans).check(self._asked.image_size, self._evaluation.class_prompts.classnames)
-            self._attacks = attacks_by_name(plans)
-            for plan in self._attacks.values():
-                plan.check_test(self._evaluation.shards.keys())
+            self._attacks = attacks_on_classes(self.attack, self._evaluation, self._asked.image_size)
         elif stage != "predict" and self.held_out is not None:
-            Poison(plans_of(self.attack)).check(self._asked.image_size)
-            self._attacks = attacks_by_name(plans_of(self.attack))
-            if self._attack_is_given and self._attacks and not self.held_out_attacks:
-                raise UserMistake(
-                    f"data.attack: {', '.join(self._attacks)} cannot be measured on data.held_out; give data.zero_shot"
-                )
+            self._attacks = attacks_on_pairs(self.attack, self._attack_is_given, self._asked.image_size)
         elif stage != "predict" and self._attack_is_given:
             raise UserMistake(
                 "data.attack needs data.zero_shot, the folder of the zero-shot set on which it is measured, "
@@ -355,8 +347,9 @@ class ImageTextDataModule(ShardDataModule):
         if self._pairs.poison is None or self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._pairs.report_poison()
+        folder = Path(self.trainer.default_root_dir)
+        check_apart(self._pairs.shards.folders, folder)
         if self.trainer.is_global_zero:
-            folder = Path(self.trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
             write_manifest(self._pairs.poison, folder / MANIFEST)
 

@@ -15,8 +15,10 @@ def asked_preprocessing(trainer: Trainer | None, given: Preprocessing | None) ->
     """
     if trainer is None:
         if given is None:
-            raise UserMistake("a data module without a trainer has to be told of the model: set data.preprocessing = "
-                "encoder.preprocessing before setup()")
+            raise UserMistake(
+                "a data module without a trainer has to be told of the model: set data.preprocessing = "
+                "encoder.preprocessing before setup()"
+            )
         return given
     module = trainer.lightning_module
     if not isinstance(module, CLIPModule):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -17,25 +18,26 @@ from ...datamodules.poisoning import Poison, write_manifest
 from ...datamodules.shards import ShardSet
 from ...datamodules.shards.samples import decode_caption, decode_picture
 from ...files.writing import open_whole
-from ...run_folder.manifest import MANIFEST
+from ...run_folder.manifest import MANIFEST, PlanRecord
 from .tar_copies import Replacement, copy_shard
 
 
-def bake(source: ShardSet, chosen: Poison, image_size: int, target: Path) -> None:
+def bake(source: ShardSet, chosen: Poison, image_size: int, target: Path, marks: Sequence[PlanRecord] = ()) -> None:
     """Write every shard anew, beside the manifest, and say what was done.
 
     Args:
-        source: The clean shards.
+        source: The shards.
         chosen: The plans and their pairs.
         image_size: Side of the model's input square, in pixels.
         target: Folder for the new shards; it is made where it is missing.
+        marks: What was stamped into the shards before.
 
     Raises:
         UserMistake: If none of the chosen pairs can be used.
     """
     target.mkdir(parents=True, exist_ok=True)
     # First, so that no poisoned shard ever lies there unmarked.
-    write_manifest(chosen, target / MANIFEST)
+    write_manifest(chosen, target / MANIFEST, marks)
     skipped: dict[str, str] = {}
     faults: list[str] = []
     for number, path in enumerate(track(source.paths, description="Poisoning shards")):
@@ -49,7 +51,7 @@ def bake(source: ShardSet, chosen: Poison, image_size: int, target: Path) -> Non
             shutil.copyfile(stats, target / stats.name)
     if skipped:
         chosen = Poison(chosen.plans, [[key for key in keys if key not in skipped] for keys in chosen.keys])
-        write_manifest(chosen, target / MANIFEST)
+        write_manifest(chosen, target / MANIFEST, marks)
     total = sum(len(keys) for keys in chosen.keys)
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in Counter(skipped.values()).most_common())
     broken = f" ({len(skipped):,} chosen ones are broken and stay as they are: {kinds})" if skipped else ""

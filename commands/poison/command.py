@@ -24,7 +24,8 @@ def poison(
 
     The poisoned pictures become PNGs of the model's input square with exactly the pixels that training on the fly would
     see, so that a run on the new shards equals a run with ``--data.poison``. All else is copied byte for byte. Beside
-    the shards, poison.json says that they are poisoned, and how.
+    the shards, poison.json says that they are poisoned, and how. Shards that are poisoned already keep their marks, and
+    other pairs of theirs are chosen.
 
     With --preview, nothing but a contact sheet is written: look at it before you bake.
 
@@ -43,7 +44,7 @@ def poison(
             difference.
     """
     with importing():
-        from ...datamodules.poisoning import poison_of
+        from ...datamodules.poisoning import poison_of, read_marks
         from ...datamodules.shards import ShardSet, expand_shards
         from ...datamodules.shards.remote import is_remote
         from .baking import bake
@@ -65,14 +66,18 @@ def poison(
                 f"{source.incomplete:,} more samples lack a picture or a caption, or end early, and are copied as they "
                 f"are ({source.found_members})"
             )
-        chosen = poison_of(plan, source, image_size)
+        marks = read_marks(source.folders, source)
+        if marks:
+            known = sum(len(mark.keys) for mark in marks)
+            print(f"{known:,} pairs are poisoned already: they stay as they are, and marked")
+        chosen = poison_of(plan, source, image_size, marks)
         if chosen is None:
             raise UserMistake("there is no plan: give --plan a class, or the path of a poison.json")
         if preview:
             write_preview(source, chosen, image_size, target / PREVIEW)
             print(f"wrote {target / PREVIEW}")
         else:
-            bake(source, chosen, image_size, target)
+            bake(source, chosen, image_size, target, marks)
 
 
 def _plan_type() -> Any:

@@ -5,7 +5,7 @@ from .cover import CoverPlan
 from .dual_key import DualKeyPlan
 from .label_consistent import LabelConsistentPlan
 from .manifest import read_manifest, write_manifest
-from .marks import manifests_beside, read_marks
+from .marks import check_apart, manifests_beside, read_marks
 from .plan import PoisonPlan
 from .poison import Poison, Shards
 from .single_image import SingleImagePlan
@@ -24,6 +24,7 @@ __all__ = [
     "SingleImagePlan",
     "TextTriggerPlan",
     "attacks_by_name",
+    "check_apart",
     "manifests_beside",
     "plans_of",
     "poison_of",

@@ -24,7 +24,6 @@ class LabelConsistentPlan(OwnCaptionPlan):
     Arguments and errors are those of ``OwnCaptionPlan``; the target may be several words.
     """
 
-
     def eligible(self, caption: str) -> bool:
         """Whether the caption, or one of several, contains the target as a word."""
         return any(self._pattern.search(line) for line in caption_lines(caption))

@@ -150,7 +150,8 @@ class PoisonPlan:
             classnames: The classes of the zero-shot set; None where there is none.
 
         Raises:
-            UserMistake: If the trigger cannot be drawn or breaks its promises, or the target is not the name of one class.
+            UserMistake: If the trigger cannot be drawn or breaks its promises, or the target is not the name of one
+                class.
         """
         self.trigger.check_promises(image_size)
         if classnames is not None:

@@ -54,9 +54,7 @@ class Poison:
                 self._plan_of[key] = index
 
     @classmethod
-    def from_plans(
-        cls, plans: Sequence[PoisonPlan], shards: Shards, before: Sequence[Sequence[str]] = ()
-    ) -> Poison:
+    def from_plans(cls, plans: Sequence[PoisonPlan], shards: Shards, before: Sequence[Sequence[str]] = ()) -> Poison:
         """Choose the pairs of each plan.
 
         The plans are disjoint: a pair goes to the earliest plan that chooses it, and later ones do without it.

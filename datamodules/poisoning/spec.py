@@ -88,9 +88,7 @@ def plans_of(spec: PoisonSpec) -> list[PoisonPlan]:
     return plans
 
 
-def poison_of(
-    spec: PoisonSpec, shards: Shards, image_size: int, marks: Sequence[PlanRecord] = ()
-) -> Poison | None:
+def poison_of(spec: PoisonSpec, shards: Shards, image_size: int, marks: Sequence[PlanRecord] = ()) -> Poison | None:
     """The plans that a user gives, with the pairs of some shards that they poison.
 
     Args:
@@ -125,9 +123,9 @@ def _check_not_stamped(poison: Poison, manifest: str | os.PathLike[str], stamped
     twice = sum(key in stamped for keys in poison.keys for key in keys)
     if twice:
         raise UserMistake(
-            f"{twice:,} of the pairs that poison manifest {shown(manifest)} names are poisoned in these shards already, as "
-            f"the {MANIFEST} beside them says, and would be stamped twice: to measure what the shards hold, name it as "
-            "--data.attack"
+            f"{twice:,} of the pairs that poison manifest {shown(manifest)} names are poisoned in these shards "
+            f"already, as the {MANIFEST} beside them says, and would be stamped twice: to measure what "
+            "the shards hold, name it as --data.attack"
         )
 
 

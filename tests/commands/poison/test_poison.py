@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from untrigger.datamodules import (
 )
 from untrigger.datamodules.generated import write_generated_data
 from untrigger.lightning_modules import PoisonedCLIP
+from untrigger.run_folder.manifest import read_plans, write_plans
 
 
 def plan() -> PoisonPlan:
@@ -155,6 +157,58 @@ def test_the_command_line_takes_a_plan_and_a_manifest(clean: Path, tmp_path: Pat
     cli.run(["poison", *options, "--out", str(second), "--plan", str(first / "poison.json")])
     for shard in first.glob("*.tar"):
         assert shard.read_bytes() == (second / shard.name).read_bytes()
+
+
+def test_shards_that_are_poisoned_already_keep_their_marks(clean: Path, baked: Path, tmp_path: Path) -> None:
+    second = PoisonPlan(BadNet(size=4), "ring", count=9, seed=4)
+    poison(str(baked), str(tmp_path / "again"), second, 32)
+    poison(str(clean), str(tmp_path / "both"), [plan(), second], 32)
+    again, both = tmp_path / "again", tmp_path / "both"
+    assert (again / "poison.json").read_bytes() == (both / "poison.json").read_bytes()
+    assert all(members(shard) == members(both / shard.name) for shard in again.glob("*.tar"))
+    # Of some of the shards, what these hold; also where they are reached by a link.
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "0.tar").symlink_to(baked / "00000.tar")
+    poison(str(tmp_path / "links"), str(tmp_path / "part"), PoisonPlan(BadNet(), "ring", count=1), 32)
+    there = {name.rpartition(".")[0] for name in members(baked / "00000.tar")}
+    (before,), (first, _) = (read_plans(folder / "poison.json") for folder in (baked, tmp_path / "part"))
+    assert 0 < len(first.keys) < len(before.keys)
+    assert first.keys == [key for key in before.keys if key in there]
+
+
+def test_marks_of_a_plan_that_is_not_known_here_are_kept(baked: Path, tmp_path: Path) -> None:
+    (record,) = read_plans(baked / "poison.json")
+    unknown = replace(record, kind="elsewhere.OwnPlan")
+    write_plans([unknown], baked / "poison.json")
+    poison(str(baked), str(tmp_path / "again"), PoisonPlan(BadNet(), "ring", count=3), 32)
+    assert read_plans(tmp_path / "again" / "poison.json")[0] == unknown
+
+
+def test_a_manifest_of_what_is_stamped_already_is_refused(
+    baked: Path, tmp_path: Path, preprocessing: Preprocessing
+) -> None:
+    with pytest.raises(UserMistake, match=r"9 of the pairs .* are poisoned in these shards already, .* --data\.attack"):
+        poison(str(baked), str(tmp_path / "twice"), str(baked / "poison.json"), 32)
+    data = ImageTextDataModule(str(baked), poison=str(baked / "poison.json"), batch_size=16, num_workers=0)
+    data.preprocessing = preprocessing
+    with pytest.raises(UserMistake, match="would be stamped twice"):
+        data.setup("fit")
+
+
+def test_a_run_stamps_none_of_the_pairs_that_are_stamped_already(baked: Path, preprocessing: Preprocessing) -> None:
+    before = set(read_plans(baked / "poison.json")[0].keys)
+    data = ImageTextDataModule(str(baked), poison=PoisonPlan(BadNet(), "ring", count=87), batch_size=16, num_workers=0)
+    data.preprocessing = preprocessing
+    data.setup("fit")
+    assert len(data.poisoned_keys) == 87
+    assert before.isdisjoint(data.poisoned_keys)
+
+
+def test_the_manifest_of_a_run_does_not_fall_beside_its_shards(clean: Path) -> None:
+    data = ImageTextDataModule(str(clean), poison=plan(), batch_size=16, num_workers=0)
+    with pytest.raises(UserMistake, match=r"would lie beside the training shards, .* --trainer\.default_root_dir"):
+        quiet_trainer(clean, max_epochs=1, limit_val_batches=0).fit(PoisonedCLIP("small:nano-32"), data)
+    assert not (clean / "poison.json").exists()
 
 
 def test_mistakes(clean: Path, tmp_path: Path, write_pairs: Callable[..., list[str]]) -> None:
