@@ -60,7 +60,7 @@ def check(
     folder = user_path(out, "folder")
     _, name = open_encoder(model, encoder)  # a model that cannot be read is reported before anything starts
     given = {"model": model, "shards": shards, "encoder": name, "ubt": ubt, "invert": invert, "pictures": pictures}
-    asked = given | {"content": content_of(model, shards, pictures)}
+    asked = given | {"content": content_of(model, ubt, shards, pictures)}
     with held_folder(folder, "--out"):
         take_folder(folder, asked, "check of the same model and data")
         if (answer := _answer(folder)) is not None:

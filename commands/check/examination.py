@@ -83,11 +83,12 @@ class Subject:
         return ["--model.encoder", self.encoder, *weights]
 
 
-def content_of(model: str, *shards: str | None) -> list[str]:
-    """What shows that a model or shards are others under the same name; shards on a server have no more than that.
+def content_of(model: str, config: str | None, *shards: str | None) -> list[str]:
+    """What shows that a model, a config or shards are others under the same name; shards on a server have no more.
 
     Args:
         model: Path of the model.
+        config: Path of the config that it is examined by; None for one of the package's.
         shards: Shards, as ``--data.train_shards`` takes them; None where there are none.
 
     Returns:
@@ -98,7 +99,11 @@ def content_of(model: str, *shards: str | None) -> list[str]:
     """
     paths = [path for spec in shards if spec is not None for path in expand_shards(spec) if not is_remote(path)]
     with reading("model", model):
-        return [fingerprint(user_path(model, "model")), *map(fingerprint, paths)]
+        found = [fingerprint(user_path(model, "model")), *map(fingerprint, paths)]
+    if config is not None:
+        with reading("config", config):
+            found.append(fingerprint(user_path(config, "config")))
+    return found
 
 
 def examine_pairs(subject: Subject, shards: str, config: str | None) -> Pairs:

@@ -17,6 +17,7 @@ from ...datamodules.bad_samples import BadSample
 from ...datamodules.classnames import read_classnames
 from ...datamodules.shards.samples import decode_picture
 from ...datamodules.templates import NAMED_TEMPLATES
+from ...files.printable import printable
 from ...lightning_modules.encoders.base import Encoder
 from ...lightning_modules.screening import (
     BackdoorIDS,
@@ -43,8 +44,8 @@ class Scored:
     """Index of the class that the model takes each picture for; -1 where there are no classes."""
     scores: dict[str, list[float]] = field(default_factory=dict)
     """By detector, the more suspicious the higher."""
-    unreadable: list[BadSample] = field(default_factory=list)
-    """Why pictures were left out."""
+    unreadable: list[tuple[str, BadSample]] = field(default_factory=list)
+    """The keys of pictures that could not be scored, and why."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ class Screening:
                 with torch.no_grad():
                     found.scores[detector.name] += detector.score(pictures, features).tolist()
         if not found.keys:
-            first = str(found.unreadable[0])
-            raise UserMistake(f"none of the {len(source):,} pictures can be read; the first: {first:.200}")
+            first = told(found.unreadable[0])
+            raise UserMistake(f"none of the {len(source):,} pictures can be read; the first: {first}")
         return found
 
     def judged(self, scored: Scored, reference: Scored | None) -> Verdicts:
@@ -173,12 +174,18 @@ class Screening:
                 squares.append(decode_picture(data, self._size))
                 keys.append(key)
             except BadSample as fault:
-                found.unreadable.append(fault)
+                found.unreadable.append((key, fault))
             if len(keys) == size:
                 yield keys, _stacked(squares)
                 keys, squares = [], []
         if keys:
             yield keys, _stacked(squares)
+
+
+def told(unreadable: tuple[str, BadSample]) -> str:
+    """A picture that could not be scored and the reason, for a message."""
+    key, fault = unreadable
+    return f"{printable(key, 100)}, {printable(str(fault), 200)}"
 
 
 def _stacked(squares: Sequence[npt.NDArray[np.uint8]]) -> Tensor:

@@ -13,13 +13,13 @@ from ...files.printable import printable
 from ...files.tables import text_cell
 from ...files.writing import write_text
 from ...lightning_modules.screening import ClassTexts
-from .screening import Scored, Verdicts
+from .screening import Scored, Verdicts, told
 
 _SHOWN = 5
 
 
 def write_table(path: Path, scored: Scored, verdicts: Verdicts, texts: ClassTexts | None) -> None:
-    """Write a row for each picture, the most suspicious first."""
+    """Write a row for each picture, the most suspicious first; those that could not be scored come last."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     figures = [name for detector in scored.scores for name in (f"{detector}_score", f"{detector}_p")]
@@ -34,6 +34,9 @@ def write_table(path: Path, scored: Scored, verdicts: Verdicts, texts: ClassText
         ]
         flagged = "yes" if verdicts.flagged[index] else "no"
         writer.writerow([text_cell(scored.keys[index]), name, *cells, f"{verdicts.p[index]:.6g}", flagged])
+    empty = [""] * (len(figures) + 2)
+    for key, _ in scored.unreadable:
+        writer.writerow([text_cell(key), *empty, "unreadable"])
     write_text(path, text.getvalue())
 
 
@@ -46,8 +49,8 @@ def print_summary(path: Path, scored: Scored, verdicts: Verdicts, reference: Sco
 
     for what, seen in (("clean pictures", reference), ("pictures", scored)):
         if seen is not None and seen.unreadable:
-            first = printable(str(seen.unreadable[0]), 200)
-            say(f"{len(seen.unreadable):,} {what} cannot be read and are left out; the first: {first}")
+            count_of = f"{len(seen.unreadable):,} {what} cannot be read and are not scored"
+            say(f"{count_of}; the first: {told(seen.unreadable[0])}")
     if reference is not None:
         most = f"{rate * count:.1f}"
         say(

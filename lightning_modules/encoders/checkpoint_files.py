@@ -32,6 +32,10 @@ _FORMER, _FORMER_PICKLES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", 5
 _DAMAGED = "it is damaged, no file of torch.save's, or holds pickled objects"
 
 
+_ADAPTER = "adapter_config.json"
+"""What peft writes beside an adapter, such as LoRA's."""
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The named tensors of a checkpoint, on the CPU, mapped into memory where the format allows it.
 
@@ -45,6 +49,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     with reading("checkpoint", path):  # a path may be one that the system does not take
         if path.is_dir():
+            if (path / _ADAPTER).is_file():
+                raise UserMistake(
+                    f"{path} has an adapter beside its weights ({_ADAPTER}), which would change them: merge it first "
+                    "(peft's merge_and_unload), or take its files out of the folder"
+                )
             found = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
             if found is None:
                 raise UserMistake(f"{path} holds no weights; looked for {', '.join(IN_FOLDER)}")

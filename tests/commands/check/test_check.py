@@ -109,26 +109,29 @@ def test_the_same_question_is_answered_again_and_another_one_overwrites_nothing(
     assert {path: path.read_bytes() for path in Path("answer").rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("replaced", ["model", "shard"])
-def test_another_model_or_other_data_of_the_same_name_is_another_question(
+@pytest.mark.parametrize("replaced", ["model", "shard", "config"])
+def test_another_model_other_data_or_another_config_of_the_same_name_is_another_question(
     replaced: str, model: str, scraped: str, ubt: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(model, "model.ckpt")
     shutil.copytree(scraped, "scraped")
     monkeypatch.setattr(examination, "examine_pairs", lambda *_: None)
     monkeypatch.setattr(page, "write_page", stop := Mock(side_effect=KeyboardInterrupt))
+    asked = ubt(True)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            check("model.ckpt", "scraped", "answer", ubt=ubt(True))
+            check("model.ckpt", "scraped", "answer", ubt=asked)
     if replaced == "model":
         content = torch.load("model.ckpt", weights_only=True)
         next(iter(content["state_dict"].values())).add_(1)
         torch.save(content, "model.ckpt")
+    elif replaced == "config":
+        Path(asked).write_text(Path(asked).read_text().replace("candidates: 4", "candidates: 8"))
     else:
         write_generated_data(Path("other"), 64, 10, seed=1)
         shutil.copytree("other/train", "scraped", dirs_exist_ok=True)
     with pytest.raises(UserMistake, match="same check of the same model and data"):
-        check("model.ckpt", "scraped", "answer", ubt=ubt(True))
+        check("model.ckpt", "scraped", "answer", ubt=asked)
     assert stop.call_count == 2
 
 

@@ -157,17 +157,21 @@ def test_a_key_that_is_no_utf_8_stands_in_the_table_byte_for_byte(scene: Scene) 
     assert Path("screen.csv").read_bytes().count(b"\n\xe9") == 6
 
 
-def test_what_cannot_be_read_is_left_out_and_reported(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_read_is_reported_and_stands_at_the_end(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(scene.others, "some")
     Path("some/060.png").write_bytes(b"no picture")
     Path("some/.hidden.png").write_bytes(b"")
     rows = screened(scene, "some", "--rate", "0.05")
-    assert len(rows) == 59
-    assert "1 pictures cannot be read and are left out; the first: broken picture" in capsys.readouterr().out
+    assert len(rows) == 60
+    assert [row["flagged"] for row in rows].count("unreadable") == 1
+    assert {name: value for name, value in rows[-1].items() if value} == {"key": "060.png", "flagged": "unreadable"}
+    assert "1 pictures cannot be read and are not scored; the first: 060.png, broken picture" in capsys.readouterr().out
     Path("none").mkdir()
     for name in ("one.png", "other.jpg"):
         Path("none", name).write_bytes(b"no picture")
-    with pytest.raises(UserMistake, match="none of the 2 pictures can be read; the first: broken picture"):
+    with pytest.raises(UserMistake, match=r"none of the 2 pictures can be read; the first: one\.png, broken picture"):
         screened(scene, "none", "--rate", "0.9", "--detectors", "[backdoor_ids]")
 
 

@@ -53,6 +53,13 @@ def test_half_precision_weights_become_single(clip_folder: Callable[..., Path]) 
     assert torch.equal(encoder.model.visual_projection.weight, stored.float())
 
 
+def test_an_adapter_beside_the_weights_is_not_passed_over(clip_folder: Callable[..., Path]) -> None:
+    folder = clip_folder()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(UserMistake, match=r"has an adapter beside its weights .*: merge it first"):
+        HuggingFaceEncoder(str(folder))
+
+
 def test_random_weights_need_no_weight_file(clip_folder: Callable[..., Path]) -> None:
     folder = clip_folder()
     (folder / "model.safetensors").unlink()
