@@ -40,6 +40,9 @@ class CleanCLIP(BaseCLIPModule):
     ``train/text_self_supervised``; ``train/inverse_temperature``.
 
     Args:
+        args: See ``BaseCLIPModule``.
+        kwargs: See ``BaseCLIPModule``, whose defaults are those of pretraining: the published learning rate, weight
+            decay, betas and warm-up of this method stand in ``configs/cleanclip/``.
         multimodal_weight: Weight of the contrastive loss between pictures and captions.
         self_supervised_weight: Weight of the mean of the two losses within a modality.
         joint_batch_norm: Encode pictures and their views as one batch, as the official code does. Otherwise each has

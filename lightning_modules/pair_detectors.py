@@ -141,7 +141,7 @@ class PairDetectors(PhasedCLIPModule):
             word: Index of the word that each pair belongs to, ``(N,)`` int64; -1 for none.
             measured: By name ``(N,)``, the similarity and UBT's evidence.
         """
-        similarity = measured.pop("similarity")
+        similarity = measured["similarity"]
         density = local_density(features, self.neighbours, self.reference_size, self.seed)
         groups = [(word == each).nonzero()[:, 0] for each in sorted(set(word.tolist())) if each >= 0]
         scores: dict[str, Any] = {}

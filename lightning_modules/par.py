@@ -43,6 +43,9 @@ class PAR(BaseCLIPModule):
     two mean squared distances, whether they still count or not.
 
     Args:
+        args: See ``BaseCLIPModule``.
+        kwargs: See ``BaseCLIPModule``, whose defaults are those of pretraining: the published learning rate, weight
+            decay, betas and warm-up of this method stand in ``configs/par/``.
         threshold: Mean squared distance up to which a tower is pushed, in [0, 4].
         perturbation_weight: Weight of each of the two distances; the paper's is 1/2.
         recovery_share: Learning rate in the middle of the run, as a share of ``lr``.

@@ -41,6 +41,9 @@ class RoCLIP(BaseCLIPModule):
     ``train/inverse_temperature``.
 
     Args:
+        args: See ``BaseCLIPModule``.
+        kwargs: See ``BaseCLIPModule``, whose defaults are those of pretraining: the published learning rate, weight
+            decay, betas and warm-up of this method stand in ``configs/roclip/``.
         match_every: K: pictures are matched with others' captions in every K-th epoch, 1 for all.
         pool_size: Captions of the pool.
         local_loss: See ``ContrastiveLoss``.

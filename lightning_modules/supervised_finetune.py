@@ -31,6 +31,9 @@ class SupervisedFinetune(BaseCLIPModule):
     ``val/head_attack_success_rate`` and so on, and give it a row ``SupervisedFinetune-head`` in ``results.csv``.
 
     Args:
+        args: See ``BaseCLIPModule``.
+        kwargs: See ``BaseCLIPModule``, whose defaults are those of pretraining: the published learning rate, weight
+            decay, betas and warm-up of this method stand in ``configs/supervised/``.
         num_classes: Outputs of the head: the number of classes of the zero-shot set, whose order labels follow.
 
     Raises:

@@ -52,7 +52,7 @@ class TBAR(PhasedCLIPModule):
         epochs: How often each triggered pair is seen.
         others_per_given: Other pairs of a batch for a triggered one, at least 1.
         seed: Seed of the draw of the others; the seed of ``seed_everything`` unless given.
-        lr: Learning rate of the finetuning, constant.
+        lr: Learning rate of the finetuning, constant. ``warmup_steps`` changes nothing.
 
     Raises:
         UserMistake: If no pairs are given, or a parameter is out of range.

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typist import Typist, blocks, commands, script, shortened, write_small_cifar10
+from typist import SMALL, Typist, blocks, commands, script, shortened, write_small_cifar10
 
 PAGES = Path(__file__).parents[1] / "docs" / "extending"
-PARTS = ("trigger", "poison_plan", "evidence", "defence", "metric")
+PARTS = ("trigger", "poison_plan", "evidence", "defence", "phases", "metric")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def files() -> dict[str, str]:
         text, (code,) = (PAGES / f"{part}.md").read_text(), blocks(PAGES / f"{part}.md", "python")
         (name,) = [
             name
-            for name in ("my_trigger", "my_plan", "my_evidence", "my_defence", "my_metric")
+            for name in ("my_trigger", "my_plan", "my_evidence", "my_defence", "my_phases", "my_metric")
             if f"as `{name}.py`" in text
         ]
         found[name] = code
@@ -49,14 +49,23 @@ def test_the_files_of_the_pages_run_with_their_commands(reader: Typist) -> None:
         (reader.folder / f"{name}.py").write_text(code)
     for part in (PARTS[0], "index", *PARTS[1:]):
         for command in commands(blocks(PAGES / f"{part}.md", "sh")[0]):
-            reader.types(command, *shortened(command))
+            less = [*SMALL, "--model.epochs", "1"] if part == "phases" else shortened(command)
+            reader.types(command, *less)
     runs = reader.folder / "runs"
-    assert {path.name for path in runs.iterdir()} == {"corner", "long-captions", "corner-grey", "corner-push-away"}
+    assert {path.name for path in runs.iterdir()} == {
+        "corner",
+        "long-captions",
+        "corner-grey",
+        "corner-push-away",
+        "corner-half",
+    }
     assert [row["attack"] for run in ("corner", "corner-grey", "corner-push-away") for row in rows(runs / run)] == [
         "Corner"
     ] * 3
-    assert [rows(runs / run)[0]["defence"] for run in ("corner", "long-captions", "corner-push-away")] == [
-        *("none", "none", "PushAway"),
+    assert [
+        rows(runs / run)[0]["defence"] for run in ("corner", "long-captions", "corner-push-away", "corner-half")
+    ] == [
+        *("none", "none", "PushAway", "HalfCLIP"),
     ]
     assert 0 <= float(rows(runs / "corner")[0]["top_three_accuracy"]) <= 1
     (plan,) = json.loads((runs / "long-captions" / "poison.json").read_text())["plans"]

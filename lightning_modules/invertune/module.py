@@ -67,7 +67,7 @@ class InverTune(InverTuneState):
         target: A class in place of the one that would be named.
         inversion: How the trigger is inverted.
         tuning: How the neurons are found and tuned.
-        lr: Initial learning rate of AdamW, which tunes the neurons.
+        lr: Initial learning rate of AdamW, which tunes the neurons. ``warmup_steps`` changes nothing.
         weight_decay: Weight decay of AdamW.
         kwargs: See ``TargetNaming``.
 

@@ -31,63 +31,7 @@ class PhasedCLIPModule(BaseCLIPModule):
     Everything else stands here: a run that is killed in any phase, in the middle of an epoch or at its end, is resumed
     to the same bits, and a phase may be entered several times.
 
-    A defence of two phases, which finetunes on the half of the pairs that the model finds most similar::
-
-        class Score(Phase["HalfCLIP"]):
-            def select(self, module: HalfCLIP, epoch: int) -> None:
-                module.data.select(None, in_order=True)
-
-            def begin(self, module: HalfCLIP) -> None:
-                self.seen = PassScores()
-
-            def repeat(self, module: HalfCLIP) -> None:
-                self.begin(module)
-
-            def step(self, module: HalfCLIP, batch: ImageTextBatch, batch_idx: int) -> None:
-                with module.evaluating():
-                    images, texts = module(batch)
-                self.seen.add(batch["key"], {"similarity": (images * texts).sum(dim=1)})
-
-            def end(self, module: HalfCLIP) -> str:
-                keys, values = self.seen.gather()  # of all ranks
-                order = values["similarity"].argsort()
-                module.similar = [keys[index] for index in order[len(order) // 2 :]]
-                return "finetune"
-
-            def state_dict(self) -> dict[str, Any]:
-                return self.seen.state_dict()
-
-            def load_state_dict(self, state_dict: dict[str, Any], rank: int) -> None:
-                self.seen = PassScores()
-                self.seen.load_state_dict(state_dict, rank)
-
-
-        class Finetune(Phase["HalfCLIP"]):
-            learning, train_mode, evaluated = ("image", "rest"), True, True
-
-            def select(self, module: HalfCLIP, epoch: int) -> None:
-                module.data.select(module.similar)
-
-            def step(self, module: HalfCLIP, batch: ImageTextBatch, batch_idx: int) -> Tensor:
-                return module.loss(*module(batch), module.inverse_temperature)
-
-            def end(self, module: HalfCLIP) -> None:
-                return None  # the run is over
-
-
-        class HalfCLIP(PhasedCLIPModule):
-            def __init__(self, *args: Any, lr: float = 1e-5, **kwargs: Any) -> None:
-                super().__init__(*args, lr=lr, **kwargs)
-                self.phases = phase_table(Score("score"), Finetune("finetune", epochs=3, lr=lr))
-                self.loss, self.similar = ContrastiveLoss(), []
-
-            def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-                super().on_save_checkpoint(checkpoint)
-                checkpoint["similar"] = self.similar
-
-            def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-                super().on_load_checkpoint(checkpoint)
-                self.similar = checkpoint["similar"]
+    A complete defence of two phases is on the page "A defence in phases" (``docs/extending/phases.md``).
 
     A run needs ``trainer.max_epochs=-1`` and ``trainer.reload_dataloaders_every_n_epochs=1``, and a data module that is
     ``ImageTextData``. Evaluations come at the end of the phases that ask for one, whatever

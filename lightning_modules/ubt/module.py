@@ -76,7 +76,7 @@ class UBT(UBTState):
         local: Whether the word alone is unlearnt, or captions that have it.
         given: A table with a column ``key``, a ``poison.json``, or a text file with a key a line: the pairs to be
             unlearnt, where they are known. Then nothing is looked for, and there is one repair.
-        lr: Peak learning rate of the repair.
+        lr: Peak learning rate of the repair. ``warmup_steps`` changes nothing.
         local_loss: See ``ContrastiveLoss``.
 
     Raises:

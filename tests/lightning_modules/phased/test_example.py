@@ -1,28 +1,17 @@
-"""The defence in the docstring of ``PhasedCLIPModule``, as it stands there."""
+"""The defence of the page on phases, as it stands there."""
 
 from __future__ import annotations
 
-import inspect
-import textwrap
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from planted import ENCODER, Planted, phased_trainer
+from typist import blocks
 
 from untrigger.lightning_modules import PhasedCLIPModule
 
-IMPORTS = """
-from __future__ import annotations
-
-from typing import Any
-
-from torch import Tensor
-
-from untrigger.contracts import ImageTextBatch
-from untrigger.lightning_modules import PassScores, Phase, PhasedCLIPModule, phase_table
-from untrigger.lightning_modules.losses import ContrastiveLoss
-"""
+PAGE = Path(__file__).parents[3] / "docs" / "extending" / "phases.md"
 
 
 class Keys(Callback):
@@ -43,10 +32,9 @@ class Keys(Callback):
 
 
 def half_clip(planted: Planted) -> Any:
-    doc = inspect.getdoc(PhasedCLIPModule) or ""
-    code = doc.partition("finds most similar::\n")[2].partition("A run needs")[0]
+    (code,) = blocks(PAGE, "python")
     names: dict[str, Any] = {}
-    exec(compile(IMPORTS + textwrap.dedent(code), "example", "exec", dont_inherit=True), names)
+    exec(compile(code, "example", "exec", dont_inherit=True), names)
     seed_everything(0)
     return names["HalfCLIP"](ENCODER, init_from=str(planted.model))
 
