@@ -8,10 +8,12 @@ from typing import Any
 
 from ..contracts import UserMistake
 from ..files.reading import shown
+from ..lightning_modules.encoders.checkpoint_files import read_pickled
 from ..run_folder.config import CONFIG
 from ..run_folder.curves import METRICS
-from ..run_folder.results import RESULTS
-from ..trainer.checkpoints import last_checkpoint
+from ..run_folder.progress import samples_seen
+from ..run_folder.results import RESULTS, read_results
+from ..trainer.checkpoints import LAST, last_checkpoint
 from .checkpoint_checks import CHECKPOINT_NAMES
 
 _LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
@@ -20,7 +22,7 @@ _LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predi
 def check_folder(folder: str, checkpoint: str | None, subcommand: str, trainer: Mapping[str, Any]) -> None:
     """Check that a run does not replace what is of another one, and a measurement nothing of other weights.
 
-    Nor figures of everything by those of a part.
+    Those of an earlier checkpoint of the run are others, too. Nor figures of everything by those of a part.
 
     Args:
         folder: The run folder.
@@ -43,6 +45,11 @@ def check_folder(folder: str, checkpoint: str | None, subcommand: str, trainer: 
                 f"{folder} holds a run, whose figures would be replaced by those of other weights: give {resumed}, or "
                 "another --trainer.default_root_dir"
             )
+        if named and not _is_measured(Path(folder), Path(str(checkpoint))):
+            raise UserMistake(
+                f"{shown(str(checkpoint))} is not the checkpoint that the figures in {folder} are of, and they would "
+                "be replaced: give another --trainer.default_root_dir"
+            )
         _check_limit(folder, _LIMITS[subcommand], trainer)
     elif another:
         raise UserMistake(
@@ -59,6 +66,14 @@ def _holds_run(folder: Path) -> bool:
     """Whether there is a config beside a checkpoint, a log or results; alone it is of a run that was refused."""
     left = (folder / RESULTS, folder / METRICS, *folder.glob("*.ckpt"))
     return (folder / CONFIG).exists() and any(path.exists() for path in left)
+
+
+def _is_measured(folder: Path, checkpoint: Path) -> bool:
+    """Whether a checkpoint of a run is the last one, or has seen as many pairs as those that were measured."""
+    if checkpoint.resolve() == (folder / LAST).resolve():
+        return True
+    samples = samples_seen(read_pickled(checkpoint))
+    return all(row["samples_seen"] == samples for row in read_results(folder))
 
 
 def _check_limit(folder: str, limit: str, trainer: Mapping[str, Any]) -> None:

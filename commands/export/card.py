@@ -126,7 +126,8 @@ def _done(history: History | None, name: str) -> str:
     if history.started_from is None and not has_weights(name):
         training = _FROM_SCRATCH.get(history.method, training)
     start = f" It started from {plain(history.started_from)}." if history.started_from else ""
-    return training + start
+    early = " The run was not over when it wrote this checkpoint." if history.under_way else ""
+    return training + start + early
 
 
 def _found(history: History | None, checks: Checks | None = None) -> str:

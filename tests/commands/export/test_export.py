@@ -25,7 +25,7 @@ from untrigger.commands.export.command import export
 from untrigger.contracts import UserMistake
 from untrigger.lightning_modules.encoders import Encoder, build_encoder
 from untrigger.lightning_modules.encoders.identify import open_encoder
-from untrigger.run_folder.results import COLUMNS, add_results
+from untrigger.run_folder.results import COLUMNS, add_results, read_results
 from untrigger.run_folder.ubt import ProbedWord, UBTRecord
 
 CAPTIONS = ["a photo of a dog", "2 cats", "dog of a photo of a cat", "It's a very, very long caption " * 5]
@@ -329,6 +329,23 @@ def test_the_card_tells_what_was_found_done_and_measured(run_folder: Path, tmp_p
     assert "`x`" not in body.replace("\\`", "")
     assert "cifar\\|10" in body
     assert "\x1b" not in body
+
+
+def test_the_card_of_an_earlier_checkpoint_has_none_of_the_run_s_figures(run_folder: Path, tmp_path: Path) -> None:
+    UBTRecord(True, False, ["automobile"], 90, 3, 7, []).write(run_folder)
+    (row,) = read_results(run_folder)
+    add_results(run_folder, [row | {"samples_seen": "192"}])
+    content = torch.load(run_folder / "last.ckpt", weights_only=True)
+    for name, samples in (("previous", 96), ("last", 192), ("weights", None)):
+        state = {} if samples is None else {"callbacks": {"ResultsWriter": {"samples_seen": samples}}}
+        phased = {"phased": {"progress": {"done": name != "previous"}}}
+        torch.save(content | state | phased, run_folder / f"{name}.ckpt")
+        cli.run(["export", str(run_folder / f"{name}.ckpt"), str(tmp_path / name)])
+        front, body = card(tmp_path / name)
+        assert ("model-index" in front) == ("73.95%" in body) == (name == "last")
+        assert ("Neither clean accuracy nor attack success rate is known" in body) == (name != "last")
+        assert ("The run was not over when it wrote this checkpoint." in body) == (name == "previous")
+        assert ("7 pairs of its training data" in body) == ("UBT repaired" in body) == (name != "previous")
 
 
 @pytest.mark.parametrize("verified", [True, False])
