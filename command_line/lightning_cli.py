@@ -59,7 +59,7 @@ from .folder_checks import check_folder
 from .number_formats import slow_precision
 from .own_modules import Imports, asked_imports, import_modules
 from .slurm_tasks import settle_tasks
-from .trainer_options import settle_trainer
+from .trainer_options import check_averaging, check_steps, settle_trainer
 
 _DESCRIPTIONS = {
     "fit": "Train a module as a config says. Example: untrigger fit --config configs/poisoned_clip/cifar10.yaml "
@@ -228,6 +228,9 @@ class UntriggerCLI(LightningCLI):
         """Build everything, and see that a checkpoint fits."""
         torch.set_float32_matmul_precision("high")
         super().instantiate_classes()
+        if self.subcommand == "fit":
+            check_steps(self.trainer, self.model)
+            check_averaging(self.trainer)
         if self._checkpoint and self._checkpoint not in CHECKPOINT_NAMES:
             content = check_model(self._checkpoint, self.model)
             if self.subcommand == "fit" and isinstance(self.datamodule, datamodules.ImageTextDataModule):
@@ -278,7 +281,8 @@ class UntriggerCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
-            if self._checkpoint and user_message(error) is None and is_restoring(error):
+            given = self._checkpoint not in (None, *CHECKPOINT_NAMES)  # what Lightning finds may be no file at all
+            if given and user_message(error) is None and is_restoring(error):
                 raise UserMistake(
                     f"checkpoint {self._checkpoint} cannot be restored: {reason(error)}; it is damaged, or of another "
                     "model, data set or version"

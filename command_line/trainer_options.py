@@ -6,6 +6,8 @@ import re
 from collections.abc import MutableMapping
 from typing import Any
 
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.utilities import rank_zero_info
 
 from ..contracts import UserMistake
@@ -46,4 +48,41 @@ def settle_trainer(trainer: MutableMapping[str, Any]) -> None:
         rank_zero_info(
             f"trainer.strategy is {strategy}, whose processes lose what callbacks keep: {trainer['strategy']} is run, "
             "which trains the same"
+        )
+
+
+def check_steps(trainer: Trainer, module: LightningModule) -> None:
+    """Check that a module which takes the optimiser's steps by itself is not asked for what only Lightning's have.
+
+    Args:
+        trainer: The trainer of a fit.
+        module: What it is to train.
+
+    Raises:
+        UserMistake: If it is.
+    """
+    if module.automatic_optimization:
+        return
+    asked = {
+        "gradient_clip_val": bool(trainer.gradient_clip_val),
+        "accumulate_grad_batches": trainer.accumulate_grad_batches != 1,
+    }
+    for option in (name for name, given in asked.items() if given):
+        raise UserMistake(f"{type(module).__name__} takes its steps by itself: leave trainer.{option} out")
+
+
+def check_averaging(trainer: Trainer) -> None:
+    """Check that no callback changes the weights after the last checkpoint and the last measurement of a fit.
+
+    Args:
+        trainer: The trainer of a fit.
+
+    Raises:
+        UserMistake: If one does.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+    if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+        raise UserMistake(
+            "StochasticWeightAveraging averages when all is saved and measured, and its average would be lost: take "
+            "lightning.pytorch.callbacks.EMAWeightAveraging"
         )

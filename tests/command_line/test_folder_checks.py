@@ -12,6 +12,7 @@ from fit_arguments import fit_arguments
 from untrigger.command_line.lightning_cli import UntriggerCLI
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
+from untrigger.run_folder.results import read_results
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,36 @@ def test_what_a_run_has_left_is_not_replaced_by_what_is_of_other_weights(
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
     UntriggerCLI(["validate", *base, "--ckpt_path", own])
     UntriggerCLI(["validate", *base, "--ckpt_path", foreign, "--trainer.fast_dev_run", "true"])
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_figures_of_the_end_are_not_replaced_by_those_of_an_earlier_checkpoint(base: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    UntriggerCLI(["fit", *base, "--trainer.max_epochs", "2", "--checkpoint.save_top_k", "-1"])
+    before = (run / "results.csv").read_bytes()
+    early, same = sorted(run.glob("epoch=*.ckpt"))
+    for command in ("validate", "test", "predict"):
+        with pytest.raises(UserMistake, match=rf"{early.name} is not the checkpoint that the figures in .*run are of"):
+            UntriggerCLI([command, *base, "--ckpt_path", str(early)])
+    UntriggerCLI(["validate", *base, "--ckpt_path", str(early), "--trainer.default_root_dir", str(tmp_path / "new")])
+    assert (run / "results.csv").read_bytes() == before
+    UntriggerCLI(["validate", *base, "--ckpt_path", str(same)])
+    assert [row["samples_seen"] for row in read_results(run)] == ["96"]
+    (run / "results.csv").unlink()
+    UntriggerCLI(["validate", *base, "--ckpt_path", str(early)])
+    assert [row["samples_seen"] for row in read_results(run)] == ["48"]
+    UntriggerCLI(["validate", *base, "--ckpt_path", str(run / "last.ckpt")])
+    assert [row["samples_seen"] for row in read_results(run)] == ["96"]
+
+
+@pytest.mark.parametrize("name", ["best", "hpc"])
+@pytest.mark.parametrize("command", ["validate", "fit"])
+def test_a_checkpoint_that_lightning_does_not_find_is_not_called_damaged(
+    command: str, name: str, base: list[str]
+) -> None:
+    with pytest.raises(UserMistake, match=rf'{command}\(ckpt_path="{name}"\)` is set but') as mistake:
+        UntriggerCLI([command, *base, "--ckpt_path", name])
+    assert "damaged" not in str(mistake.value)
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
