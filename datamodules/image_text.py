@@ -22,7 +22,7 @@ from ..contracts import (
 )
 from ..run_folder.manifest import MANIFEST
 from .classnames import class_index
-from .held_out import held_out_batches
+from .held_out import HeldOutPairs
 from .loader import StreamLoader
 from .measured import attacks_on_classes, attacks_on_pairs, on_pairs
 from .order import Order, SequentialOrder
@@ -95,7 +95,7 @@ class ImageTextDataModule(ShardDataModule):
         self._stamped: dict[str, Any] = {}
         self._evaluation: ZeroShotSet | None = None
         self._attacks: dict[str, PoisonPlan] = {}
-        self._held_out: ShardSet | None = None
+        self._held_out: HeldOutPairs | None = None
 
     @property
     def dataset_name(self) -> str:
@@ -161,7 +161,7 @@ class ImageTextDataModule(ShardDataModule):
     @property
     def held_out_pairs(self) -> int:
         """Number of the pairs that are kept out of training; 0 where there are none."""
-        return 0 if self._held_out is None else len(self._held_out)
+        return 0 if self._held_out is None else len(self._held_out.shards)
 
     @property
     def held_out_attacks(self) -> list[str]:
@@ -172,7 +172,7 @@ class ImageTextDataModule(ShardDataModule):
         """Each of these pairs once, in the order of the shards."""
         if self._held_out is None:
             raise UserMistake("data.held_out is not given: there are no pairs for retrieval")
-        return held_out_batches(self._held_out, self._attacks, self._asked, self._normalise, self.eval_batch_size)
+        return self._held_out.batches(self._attacks, self._asked, self._normalise, self.eval_batch_size)
 
     def select(self, keys: Iterable[str] | None, in_order: bool = False) -> None:
         """Restrict the training stream to the pairs with these keys; None lifts it.
@@ -222,16 +222,20 @@ class ImageTextDataModule(ShardDataModule):
         """
         self.preprocessing = asked_preprocessing(self.trainer, self.preprocessing)
         if self.held_out is not None:
-            self._held_out = ShardSet(self._expanded(self.held_out), "txt", remote=self.remote)
-            self._held_out.check_not_empty()
-            self._bad_samples(self._held_out, "data.held_out", ranks=1)  # tells what is left out
+            shards = ShardSet(self._expanded(self.held_out), "txt", remote=self.remote)
+            shards.check_not_empty()
+            self._held_out = HeldOutPairs(shards, self._bad_samples(shards, "data.held_out", ranks=1))
         stage = str(getattr(stage, "value", stage))  # Lightning passes an enumeration
         if stage in ("fit", "predict"):
             if self.train_shards is None:
                 raise UserMistake(f"{stage} needs data.train_shards: a folder, a brace pattern or a list of shards")
             self._training = self._read_pairs(self.train_shards)
+            if stage == "fit" and self._held_out is not None:
+                self._held_out.check_kept_out(self._pairs.shards.paths)
         if stage != "predict" and self.zero_shot is not None:
             self._evaluation = ZeroShotSet(self.zero_shot)
+            if found := self._evaluation.bad_labels():
+                self._bad_samples(self._evaluation.shards, "zero-shot set", ranks=1).add(found)
             self._attacks = attacks_on_classes(self.attack, self._evaluation, self._asked.image_size)
         elif stage != "predict" and self.held_out is not None:
             self._attacks = attacks_on_pairs(self.attack, self._attack_is_given, self._asked.image_size)
@@ -347,11 +351,9 @@ class ImageTextDataModule(ShardDataModule):
         if self._pairs.poison is None or self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._pairs.report_poison()
-        folder = Path(self.trainer.default_root_dir)
-        check_apart(self._pairs.shards.folders, folder)
+        check_apart(self._pairs.shards.folders, self.trainer.default_root_dir)
         if self.trainer.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_manifest(self._pairs.poison, folder / MANIFEST)
+            write_manifest(self._pairs.poison, Path(self.trainer.default_root_dir, MANIFEST))
 
     def _training_loader(self, shards: ShardSet, order: Order, views: Views | None = None) -> StreamLoader:
         bad = self._bad_samples(shards, "training shards", self._rank[1])

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from ..contracts import ClassPrompts, UserMistake
 from ..files.reading import read_lines, user_path
+from .bad_samples import BadSample, BadSampleReport
 from .classnames import read_classnames
 from .shards import ShardSet, expand_shards
+from .shards.samples import decode_label
 from .templates import check_templates
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,18 @@ class ZeroShotSet:
             )
         self.shards = ShardSet(expand_shards(_shards(root / "test", int(count))), "cls")
         self.shards.check_not_empty()
+
+    def bad_labels(self) -> list[BadSampleReport]:
+        """The samples whose label is not the index of a class. Every label is read, and no picture."""
+        classes, found = len(self.class_prompts.classnames), []
+        for shard, count in enumerate(self.shards.counts.tolist()):
+            for position in range(count):
+                try:
+                    decode_label(self.shards.read(shard, position, "cls"), classes)
+                except BadSample as error:
+                    key, name = self.shards.key(shard, position), self.shards.name(shard)
+                    found.append(BadSampleReport(error.kind, error.detail, key, name))
+        return found
 
 
 def _shards(folder: Path, count: int) -> list[str]:

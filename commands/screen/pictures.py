@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from ...contracts import UserMistake
 from ...datamodules.bad_samples import BadSample
 from ...datamodules.shards import ShardSet, expand_shards
 from ...datamodules.shards.member_names import MAX_BYTES
+from ...datamodules.shards.same_files import first_in_both
 from ...datamodules.zero_shot import ZeroShotSet
 from ...files.reading import reading, shown
 from ..shards.folder_walk import kind_of, told, walked_folders
@@ -168,11 +168,10 @@ def open_clean(source: str, judged: PictureSource) -> PictureSource:
         UserMistake: If there are none, or any file is read for both.
     """
     clean = open_pictures(source)
-    known = set(map(os.path.realpath, clean.files))
-    both = [file for file in judged.files if os.path.realpath(file) in known]
-    if both:
+    both = first_in_both(judged.files, clean.files)
+    if both is not None:
         raise UserMistake(
-            f"--clean has {shown(both[0])}, which is among the pictures too: what is judged is no measure of itself"
+            f"--clean has {shown(both)}, which is among the pictures too: what is judged is no measure of itself"
         )
     return clean
 

@@ -294,6 +294,15 @@ def test_a_broken_zero_shot_set_is_reported(
         ready(preprocessing, "validate", zero_shot=zero_shot)
 
 
+def test_labels_of_other_classes_are_told_at_set_up(zero_shot: str, preprocessing: Preprocessing) -> None:
+    Path(zero_shot, "classnames.txt").write_text("red\ngreen\n")
+    message = r"zero-shot set: 4 of 14 samples are bad, .*max_bad_share=0\.2 .*'2' is not a class index below 2"
+    with pytest.raises(UserMistake, match=message):
+        ready(preprocessing, "validate", zero_shot=zero_shot, max_bad_share=0.2)
+    data = ready(preprocessing, "validate", zero_shot=zero_shot, max_bad_share=0.3)
+    assert sum(len(batch["key"]) for batch in data.val_dataloader()) == 10
+
+
 def test_a_manifest_names_its_keys(write_pairs: WritePairs, tmp_path: Path) -> None:
     poison = Poison.from_plans([plan()], ShardSet(write_pairs([10])))
     write_manifest(poison, tmp_path / "poison.json")

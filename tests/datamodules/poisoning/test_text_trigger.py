@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from untrigger.contracts import ClassPrompts, Preprocessing, UserMistake
+from untrigger.datamodules.bad_samples import BadSampleLog
 from untrigger.datamodules.generated import write_generated_data
-from untrigger.datamodules.held_out import held_out_batches
+from untrigger.datamodules.held_out import HeldOutPairs
 from untrigger.datamodules.poisoning import Poison, TextTriggerPlan, read_manifest, write_manifest
 from untrigger.datamodules.shards import ShardSet, expand_shards
 from untrigger.datamodules.triggers import BadNet
@@ -54,10 +55,11 @@ def test_held_out_captions_are_shown_with_the_trigger(tmp_path: Path) -> None:
     plans = {"TextTrigger": plan(target="star", others=["ring"])}
     shown = Preprocessing(32, (0.5,) * 3, (0.5,) * 3, tokenize)
     shards = ShardSet(expand_shards(str(tmp_path / "train")))
-    (batch,) = held_out_batches(shards, plans, shown, lambda pictures: pictures.float(), 16)
+    pairs = HeldOutPairs(shards, BadSampleLog(16, 0, 0.0, "data.held_out"))
+    (batch,) = pairs.batches(plans, shown, lambda pictures: pictures.float(), 16)
     assert batch["triggered"] == {}
     assert list(batch["triggered_tokens"]) == ["TextTrigger"]
-    assert asked[1] == [f"{caption} zx" for caption in asked[0]]
+    assert sorted(asked) == sorted([batch["caption"], [f"{caption} zx" for caption in batch["caption"]]])
     named = ["star" in caption for caption in batch["caption"]]
     assert batch["names_target"]["TextTrigger"].tolist() == named
 
