@@ -9,6 +9,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from .found_rate import take_found_rate
+
 _NOT_READ = ("encoder", "init_from")
 """Where the weights came from: those of the checkpoint replace them."""
 
@@ -22,12 +24,16 @@ class ResumedSettings(Callback):
 
     The seed of ``seed_everything`` is compared too: the random generators go on from the checkpoint, but the order of
     the pairs and the row in ``results.csv`` follow from the seed.
+
+    Lightning's tuners restore a checkpoint of their own before training: that is no run that resumes. A rate that its
+    ``LearningRateFinder`` has found is what the optimisers and schedules start from.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._before: dict[str, Any] = {}
         self._asked: list[list[dict[str, Any]]] = []
+        self._earlier: list[Any] = []
         self._seed_before: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -38,12 +44,21 @@ class ResumedSettings(Callback):
         """Keep the seed of the checkpoint."""
         self._seed_before = state_dict["seed"]
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep the optimisers of an earlier fit of this trainer's."""
+        self._earlier = list(trainer.optimizers)
+
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep what the checkpoint was written with."""
+        """Keep what the checkpoint was written with, if it is what the run resumes from."""
+        began = trainer.optimizers != self._earlier  # they are made after that has been read
+        if began and not trainer.strategy.restore_checkpoint_after_setup:
+            return
         self._before = dict(checkpoint.get("hyper_parameters") or {})
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what the optimisers were made with, before the checkpoint's state gets into them."""
+        if pl_module.automatic_optimization:
+            take_found_rate(trainer)
         self._asked = [
             [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
             for optimizer in trainer.optimizers

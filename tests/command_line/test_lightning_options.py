@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder
 
 from untrigger.command_line.lightning_cli import UntriggerCLI
 from untrigger.command_line.trainer_options import settle_trainer
@@ -146,6 +147,31 @@ def test_a_run_that_resumes_as_it_was_is_told_nothing(fit: Fit, recwarn: pytest.
     fit("--trainer.max_steps", "4")
     fit("--trainer.max_steps", "5", "--ckpt_path", "last")
     assert not [warning for warning in recwarn if "other settings" in str(warning.message)]
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.filterwarnings("ignore:The schedule of this run is not that of the checkpoint")
+def test_a_rate_that_was_found_is_trained_with_and_recorded(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    finder = ("--trainer.callbacks", "LearningRateFinder", "--trainer.callbacks.num_training_steps", "20")
+    options = ("--trainer.max_epochs", "8", "--model.warmup_steps", "4")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*(instead of|not that of the checkpoint)")
+        run = fit(*options, *finder, "--model.lr", "0.007")
+    (callback,) = [each for each in run.trainer.callbacks if isinstance(each, LearningRateFinder)]
+    assert callback.optimal_lr is not None
+    found = callback.optimal_lr.suggestion()
+    assert found is not None
+    assert found != 0.007
+    (config,) = run.trainer.lr_scheduler_configs
+    assert set(config.scheduler.base_lrs) == {found}
+    kept = torch.load(Path(run.trainer.default_root_dir) / "last.ckpt", weights_only=True)
+    assert kept["hyper_parameters"]["lr"] == found
+    assert {group["initial_lr"] for group in kept["optimizer_states"][0]["param_groups"]} == {found}
+    assert kept["global_step"] == 32
+    resumed = fit(
+        "--trainer.max_epochs", "9", "--model.warmup_steps", "4", "--model.lr", str(found), "--ckpt_path", "last"
+    )
+    assert set(resumed.trainer.lr_scheduler_configs[0].scheduler.base_lrs) == {found}
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
