@@ -60,6 +60,11 @@ def test_folders_patterns_and_lists_name_shards(write_pairs: Callable[..., list[
         ("local:///etc/passwd", "is no URL that is read"),
         ("s3://bucket/0.tar", "Install s3fs"),
         ("pipe:touch /tmp/x", "pipe: shards are refused"),
+        ("missing/*.tar", r"missing/\*\.tar does not exist; wildcards are not expanded: name the folder, or a brace"),
+        ("missing/{0..1}?.tar", "wildcards are not expanded"),
+        ("{0..999999999}.tar", "stands for more than 1,000,000 shards"),
+        ("{a,{0..9999}{0..9999}}.tar", "stands for more than 1,000,000 shards"),
+        ("s{0..999999999}://bucket/{0..999999999999999999999}.tar", "stands for more than 1,000,000 shards"),
     ],
 )
 def test_a_wrong_shard_list_is_reported_in_one_line(spec: str | list[str], message: str) -> None:
@@ -77,6 +82,44 @@ def test_an_empty_folder_and_a_shard_named_twice_are_mistakes(
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserMistake, match=r"holds no \.tar"):
         expand_shards(str(tmp_path / "empty"))
+
+
+def test_one_shard_by_two_paths_is_named_twice(write_pairs: Callable[..., list[str]], tmp_path: Path) -> None:
+    paths = write_pairs([1, 1])
+    link, folder = tmp_path / "link.tar", tmp_path / "linked"
+    link.symlink_to(paths[1])
+    folder.symlink_to(tmp_path / "train")
+    for other in (str(link), str(folder / "00001.tar"), f"{tmp_path}/train/../train/00001.tar"):
+        with pytest.raises(UserMistake, match=r"is named twice, as .*train/00001\.tar too"):
+            expand_shards([*paths, other])
+    assert expand_shards([paths[0], str(link)]) == [paths[0], str(link)]
+
+
+def test_a_path_with_a_colon_is_no_url(
+    write_pairs: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pairs([1, 1], folder="cc:v1")
+    monkeypatch.chdir(tmp_path)
+    paths = ["cc:v1/00000.tar", "cc:v1/00001.tar"]
+    assert [expand_shards(spec) for spec in ("cc:v1", "cc:v1/{00000..00001}.tar", paths)] == [paths] * 3
+    with pytest.raises(UserMistake, match="is no URL that is read"):
+        expand_shards("cc:v2")
+
+
+def test_other_archives_of_a_folder_are_told(
+    write_pairs: Callable[..., list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path,) = write_pairs([1])
+    assert expand_shards(str(tmp_path / "train")) == [path]
+    assert not caplog.messages
+    for name in ("1.TAR", "2.tar.gz", "3.tgz", ".4.tgz", "notes.txt"):
+        (tmp_path / "train" / name).touch()
+    assert expand_shards(str(tmp_path / "train")) == [path]
+    (said,) = caplog.messages
+    assert "3 such as 1.TAR: a shard is an uncompressed .tar" in said
+    Path(path).unlink()
+    with pytest.raises(UserMistake, match=r"holds no \.tar file, but 3 such as 1\.TAR"):
+        expand_shards(str(tmp_path / "train"))
 
 
 def test_a_pipe_runs_only_when_allowed(write_pairs: Callable[..., list[str]], tmp_path: Path) -> None:
