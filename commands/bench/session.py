@@ -17,6 +17,7 @@ from ...contracts import UserMistake
 from .console import ConsoleProgress
 from .grid import Cell, expand, read_config
 from .runner import BenchPaths, BenchStopped, due, run_cells
+from .same_data import told_data
 from .selection import chosen_cells, part_of
 from .slurm import submit
 from .specification import BenchSpec, Settings
@@ -59,6 +60,8 @@ class Session:
         again = [*([] if rerun is None else ["--rerun", rerun]), *([] if part is None else ["--part", part])]
         self._options = ["--out", out, "--cells", cells, *again]
         self._console.print(f"{spec.name}: {len(self._grid)} cells, {len(self._due)} to run", highlight=False)
+        if (line := told_data(self.paths.runs, spec.data, begins=bool(self._due))) is not None:
+            self._console.print(line, markup=False, highlight=False)
 
     def run(self, jobs: int) -> dict[str, str]:
         """Run what is due.
