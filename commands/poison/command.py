@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...contracts import UserMistake
 from ...errors.importing import importing
 from ...files.lock import held_folder
 from ..declaration import Command
+
+if TYPE_CHECKING:
+    from ...datamodules.shards import ShardSet
 
 PREVIEW = "preview.png"
 
@@ -45,7 +48,7 @@ def poison(
     """
     with importing():
         from ...datamodules.poisoning import poison_of, read_marks
-        from ...datamodules.shards import ShardSet, expand_shards
+        from ...datamodules.shards import expand_shards
         from ...datamodules.shards.remote import is_remote
         from .baking import bake
         from .preview import write_preview
@@ -59,13 +62,7 @@ def poison(
     with held_folder(target, "--out"):
         if any(path.name != PREVIEW for path in target.iterdir()):
             raise UserMistake(f"{out} is not an empty folder: give an output folder that is new or empty")
-        source = ShardSet(paths)
-        source.check_not_empty()
-        if source.incomplete:
-            print(
-                f"{source.incomplete:,} more samples lack a picture or a caption, or end early, and are copied as they "
-                f"are ({source.found_members})"
-            )
+        source = _opened(paths)
         marks = read_marks(source.folders, source)
         if marks:
             known = sum(len(mark.keys) for mark in marks)
@@ -78,6 +75,21 @@ def poison(
             print(f"wrote {target / PREVIEW}")
         else:
             bake(source, chosen, image_size, target, marks)
+
+
+def _opened(paths: list[str]) -> ShardSet:
+    """The shards, which are not empty; what is copied unpoisoned as it is no pair is told."""
+    with importing():
+        from ...datamodules.shards import ShardSet
+
+    source = ShardSet(paths)
+    source.check_not_empty()
+    if source.incomplete:
+        print(
+            f"{source.incomplete:,} more samples lack a picture or a caption, or end early, and are copied as they "
+            f"are ({source.found_members})"
+        )
+    return source
 
 
 def _plan_type() -> Any:
