@@ -60,7 +60,7 @@ class Session:
         again = [*([] if rerun is None else ["--rerun", rerun]), *([] if part is None else ["--part", part])]
         self._options = ["--out", out, "--cells", cells, *again]
         self._console.print(f"{spec.name}: {len(self._grid)} cells, {len(self._due)} to run", highlight=False)
-        if (line := told_data(self.paths.runs, spec.data, begins=bool(self._due))) is not None:
+        if (line := told_data(self.paths.runs, spec.data, begins=False)) is not None:
             self._console.print(line, markup=False, highlight=False)
 
     def run(self, jobs: int) -> dict[str, str]:
@@ -75,6 +75,8 @@ class Session:
         Raises:
             SystemExit: If a signal asked for it.
         """
+        if self._due:
+            told_data(self.paths.runs, self._spec.data, begins=True)
         for line in slow_precisions(self._due):
             self._console.print(line, markup=False, highlight=False)
         records = [record for cell in self._grid if (record := self.paths.finished(cell)) is not None]

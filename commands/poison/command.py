@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...contracts import UserMistake
 from ...errors.importing import importing
 from ...files.lock import held_folder
 from ..declaration import Command
-
-if TYPE_CHECKING:
-    from ...datamodules.shards import ShardSet
 
 PREVIEW = "preview.png"
 
@@ -77,8 +74,8 @@ def poison(
             bake(source, chosen, image_size, target, marks)
 
 
-def _opened(paths: list[str]) -> ShardSet:
-    """The shards, which are not empty; what is copied unpoisoned as it is no pair is told."""
+def _opened(paths: list[str]) -> Any:
+    """The ``ShardSet``, which is not empty; what is copied unpoisoned as it is no pair is told."""
     with importing():
         from ...datamodules.shards import ShardSet
 

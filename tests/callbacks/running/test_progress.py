@@ -8,7 +8,8 @@ from lightning.pytorch.loggers import CSVLogger
 from untrigger.callbacks import AttackSuccessRate, CleanAccuracy, CompactProgressBar, SamplesPerSecond
 
 
-def test_progress_bar_shows_short_names(run: Any) -> None:
+def test_progress_bar_shows_short_names(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     bar = CompactProgressBar()
     trainer = run.trainer(
         SamplesPerSecond(), CleanAccuracy(), AttackSuccessRate(), bar, enable_progress_bar=True,
