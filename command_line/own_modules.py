@@ -29,6 +29,20 @@ def search_working_folder() -> None:
         sys.path.append(folder)
 
 
+def import_beside(names: Imports) -> None:
+    """Import modules that the user has named, from the working folder too; nothing where there are none.
+
+    Args:
+        names: Dotted names.
+
+    Raises:
+        UserMistake: As `import_modules`.
+    """
+    if names:
+        search_working_folder()
+        import_modules(names)
+
+
 def import_modules(names: Imports) -> None:
     """Import modules, so that their classes are known by name, in manifests too.
 

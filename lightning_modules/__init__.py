@@ -9,7 +9,7 @@ from .density import LocalDensityCLIP
 from .fine_pruning import FinePruning
 from .invertune import InversionOptions, InverTune, PatchOptions, TargetNaming, TuningOptions
 from .linear_probe import LinearProbe
-from .pair_detectors import PairDetectors
+from .pair_detectors import PairDetector, PairDetectors, RankedPairs
 from .par import PAR
 from .phased import PassScores, Phase, PhasedCLIPModule, phase_table
 from .poisoned_clip import PoisonedCLIP
@@ -60,6 +60,7 @@ __all__ = [
     "OutlineMargin",
     "OverfitOptions",
     "OverfittedSimilarity",
+    "PairDetector",
     "PairDetectors",
     "Pairs",
     "PassScores",
@@ -69,6 +70,7 @@ __all__ = [
     "PoisonedCLIP",
     "ProbeOptions",
     "RandomSuspicion",
+    "RankedPairs",
     "RepairOptions",
     "RoCLIP",
     "SafeCLIP",

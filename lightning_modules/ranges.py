@@ -35,7 +35,7 @@ def check_reference(neighbours: int, reference_size: int) -> None:
     """
     if not 1 <= neighbours < reference_size:
         raise UserMistake(
-            f"model.neighbours is {neighbours} and model.reference_size {reference_size}: it takes at least 1 "
+            f"neighbours is {neighbours} and reference_size {reference_size}: it takes at least 1 "
             "neighbour and more pairs than neighbours"
         )
 

@@ -14,7 +14,7 @@ import yaml
 from typist import SMALL, Typist, blocks, commands, script, shortened, write_small_cifar10
 
 PAGES = Path(__file__).parents[1] / "docs" / "extending"
-PARTS = ("trigger", "poison_plan", "evidence", "defence", "phases", "metric")
+PARTS = ("trigger", "poison_plan", "evidence", "detector", "defence", "phases", "metric")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def files() -> dict[str, str]:
         text, (code,) = (PAGES / f"{part}.md").read_text(), blocks(PAGES / f"{part}.md", "python")
         (name,) = [
             name
-            for name in ("my_trigger", "my_plan", "my_evidence", "my_defence", "my_phases", "my_metric")
+            for name in ("my_trigger", "my_plan", "my_evidence", "my_detector", "my_defence", "my_phases", "my_metric")
             if f"as `{name}.py`" in text
         ]
         found[name] = code
@@ -56,6 +56,7 @@ def test_the_files_of_the_pages_run_with_their_commands(reader: Typist) -> None:
         "corner",
         "long-captions",
         "corner-grey",
+        "corner-ranked",
         "corner-push-away",
         "corner-half",
     }
@@ -73,6 +74,12 @@ def test_the_files_of_the_pages_run_with_their_commands(reader: Typist) -> None:
     assert len(plan["keys"]) > 0
     (trigger,) = json.loads((runs / "corner" / "poison.json").read_text())["plans"]
     assert trigger["trigger"] == {"class": "my_trigger.Corner", "params": {"size": 6, "grey": 255}}
+    with (runs / "corner-ranked" / "detection.csv").open(newline="") as file:
+        assert {"low_similarity", "spectral_signatures", "far_from_word"} < {
+            row["score"] for row in csv.DictReader(file)
+        }
+    with (reader.folder / "screen.csv").open(newline="") as file:
+        assert {"bdetclip_score", "mirror_shift_score", "mirror_shift_p"} <= set(next(csv.reader(file)))
     with (runs / "corner-grey" / "detection.csv").open(newline="") as file:
         assert any("GreyMargin" in cell for row in csv.reader(file) for cell in row)
 

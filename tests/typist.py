@@ -37,6 +37,7 @@ SHORT_PHASED = {
         *("--model.inversion.epochs", "1", "--model.inversion.steps", "2", "--model.tuning.reference_pairs", "64"),
         *("--model.tuning.epochs", "1", "--model.tuning.steps", "2"),
     ],
+    "pair_detectors": [*SMALL, "--model.sampled_pairs", "64"],
     "tbar": [*SMALL, "--model.epochs", "1", "--model.others_per_given", "20"],
 }
 """For runs that end by themselves, by the folder of their configs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...command_line.own_modules import Imports, import_modules, search_working_folder
+from ...command_line.own_modules import Imports, import_beside
 from ...contracts import UserMistake
 from ...errors.importing import importing
 from ...files.lock import held_folder
@@ -51,9 +51,7 @@ def detect(
         from .ranking import rank_pairs, subject_of
         from .table import print_table, write_table
 
-    if imports:
-        search_working_folder()
-        import_modules(imports)
+    import_beside(imports)
     folder = user_path(out, "folder")
     subjects = [subject_of(user_path(run, "run folder"), shards) for run in dict.fromkeys(runs)]
     names = [subject.name for subject in subjects]

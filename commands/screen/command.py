@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from ...command_line.own_modules import Imports, import_beside
 from ...contracts import UserMistake
 from ...errors.importing import importing
 from ...files.reading import reading, shown, user_path
@@ -22,9 +23,10 @@ def screen(
     rate: float = 0.01,
     classes: str | None = None,
     templates: Literal["cifar10", "imagenet"] = "cifar10",
-    detectors: list[Literal["bdetclip", "subspace", "backdoor_ids"]] | None = None,
+    detectors: list[str] | None = None,
     encoder: str | None = None,
     batch_size: int = 64,
+    imports: Imports = None,
 ) -> None:
     """Say which pictures that a model is shown look triggered, at a stated rate of false alarms.
 
@@ -48,9 +50,10 @@ def screen(
         classes: File with the name of a class on each line; the zero-shot set's own unless given. Without classes,
             there is BackdoorIDS alone.
         templates: The captions that say what a class is; the zero-shot set's own where it has them.
-        detectors: Which of them; all that can be asked unless given.
+        detectors: Which of bdetclip, subspace, backdoor_ids and those of --imports; all that can be asked unless given.
         encoder: What the model is, as for --model.encoder, where the file does not say.
         batch_size: Pictures that are encoded at once.
+        imports: Modules of your own with more detectors, such as my_study or '[my_study, other]'.
 
     Raises:
         UserMistake: If something cannot be read, the table would replace another file, or so low a rate takes more
@@ -59,21 +62,19 @@ def screen(
     target = _table_path(out, rate, batch_size)
     with importing():  # they bring open_clip along, which takes seconds
         from ...lightning_modules.encoders.identify import open_encoder
+        from .answer import write_answer
+        from .choice import chosen_detectors
         from .pictures import opened_pictures
         from .screening import Screening, chosen_texts
-        from .table import print_summary, write_table
 
+    import_beside(imports)
     source, trusted = opened_pictures(pictures, clean)
     texts = chosen_texts(source, classes, templates)
+    kinds = chosen_detectors(detectors, texts)
     opened, _ = open_encoder(str(user_path(model, "model")), encoder)
-    screening = Screening(opened, texts, detectors, rate)
+    screening = Screening(opened, texts, kinds, rate)
     screening.check_numbers(len(source), len(trusted) if trusted is not None else None)
-    reference = screening.scored(trusted, batch_size, "Clean pictures") if trusted is not None else None
-    scored = screening.scored(source, batch_size, "Pictures")
-    verdicts = screening.judged(scored, reference)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_table(target, scored, verdicts, texts)
-    print_summary(target, scored, verdicts, reference, rate)
+    write_answer(target, screening, source, trusted, batch_size)
 
 
 def _table_path(out: str, rate: float, batch_size: int) -> Path:

@@ -20,12 +20,9 @@ from ...datamodules.templates import NAMED_TEMPLATES
 from ...files.printable import printable
 from ...lightning_modules.encoders.base import Encoder
 from ...lightning_modules.screening import (
-    BackdoorIDS,
-    BDetCLIP,
     ClassTexts,
     FrozenCLIP,
     PictureDetector,
-    SubspaceDetection,
     any_p,
     conformal_p,
     rank_p,
@@ -83,24 +80,22 @@ class Screening:
     Args:
         encoder: The model.
         texts: The classes; None where there are none.
-        detectors: Which of them, by name; all that can be asked unless given.
+        detectors: Which of them: see `chosen_detectors`.
         rate: Share of clean pictures that may be flagged, by all detectors together.
 
     Raises:
-        UserMistake: If a detector needs classes, or others than these.
+        UserMistake: If a detector needs other classes than these.
     """
 
     def __init__(
-        self, encoder: Encoder, texts: ClassTexts | None, detectors: Sequence[str] | None, rate: float
+        self, encoder: Encoder, texts: ClassTexts | None, detectors: Sequence[type[PictureDetector]], rate: float
     ) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model, self._rate = FrozenCLIP(encoder.to(device).eval()), rate
+        self.texts, self.rate = texts, rate
+        self._model = FrozenCLIP(encoder.to(device).eval())
         self._size = encoder.image_size
         self._classes = self._model.classes(texts) if texts is not None else None
-        wanted = [BackdoorIDS.name] if detectors is None else list(dict.fromkeys(detectors))
-        if detectors is None and texts is not None:
-            wanted = [*([BDetCLIP.name] if len(texts.classnames) > 1 else []), SubspaceDetection.name, *wanted]
-        self.detectors = [self._built(name, texts) for name in wanted]
+        self.detectors = [kind(self._model, texts) for kind in detectors]
 
     def check_numbers(self, pictures: int, clean: int | None) -> None:
         """Check that so low a rate can be resolved with so few pictures.
@@ -109,10 +104,10 @@ class Screening:
             UserMistake: If nothing could be flagged.
         """
         known, least = (pictures, "pictures") if clean is None else (clean + 1, "clean pictures")
-        needed = int(np.ceil(len(self.detectors) / self._rate - 1e-9))
+        needed = int(np.ceil(len(self.detectors) / self.rate - 1e-9))
         if known < needed:
             raise UserMistake(
-                f"a rate of {self._rate:g} with {len(self.detectors)} detectors takes at least "
+                f"a rate of {self.rate:g} with {len(self.detectors)} detectors takes at least "
                 f"{needed - (clean is not None):,} {least}, and there are {known - (clean is not None):,}: "
                 "give more, a higher --rate or fewer --detectors"
             )
@@ -138,7 +133,13 @@ class Screening:
             found.classes += [-1] * len(keys) if classes is None else self._model.predicted(features, classes).tolist()
             for detector in self.detectors:
                 with torch.no_grad():
-                    found.scores[detector.name] += detector.score(pictures, features).tolist()
+                    scores = detector.score(pictures, features)
+                if scores.shape != (len(keys),):
+                    raise UserMistake(
+                        f"detector {detector.name} returned {tuple(scores.shape)} for {len(keys)} pictures, "
+                        f"not ({len(keys)},)"
+                    )
+                found.scores[detector.name] += scores.tolist()
         if not found.keys:
             first = told(found.unreadable[0])
             raise UserMistake(f"none of the {len(source):,} pictures can be read; the first: {first}")
@@ -151,17 +152,7 @@ class Screening:
             for name, scores in scored.scores.items()
         }
         p = any_p(list(each.values()))
-        return Verdicts(each, p, p <= self._rate)
-
-    def _built(self, name: str, texts: ClassTexts | None) -> PictureDetector:
-        if name == BackdoorIDS.name:
-            return BackdoorIDS(self._model)
-        if texts is None:
-            raise UserMistake(f"detector {name} compares classes: name them with --classes")
-        kinds: dict[str, type[BDetCLIP | SubspaceDetection]] = {
-            kind.name: kind for kind in (BDetCLIP, SubspaceDetection)
-        }
-        return kinds[name](self._model, texts)
+        return Verdicts(each, p, p <= self.rate)
 
     def _batches(self, source: PictureSource, size: int, found: Scored) -> Iterator[tuple[list[str], Tensor]]:
         """Keys, and pictures ``(B, 3, S, S)`` uint8; what cannot be read is noted."""

@@ -9,7 +9,7 @@ from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
 from ...contracts import UserMistake
-from .base import FrozenCLIP, PictureDetector
+from .base import ClassTexts, FrozenCLIP, PictureDetector
 
 _CELLS = 8
 """Cells of the grid of the mask, along a side."""
@@ -30,6 +30,7 @@ class BackdoorIDS(PictureDetector):
 
     Args:
         model: Model under test.
+        texts: The classes, which it does not ask.
         copies: Masked copies, from none of the picture masked to ``largest``; the picture itself is the first.
         largest: Largest share of a picture that is masked, in (0, 1).
         least: Copies of a group.
@@ -40,11 +41,18 @@ class BackdoorIDS(PictureDetector):
     """
 
     name = "backdoor_ids"
+    needs_classes = False
 
     def __init__(
-        self, model: FrozenCLIP, copies: int = 12, largest: float = 0.8, least: int = 2, seed: int = 0
+        self,
+        model: FrozenCLIP,
+        texts: ClassTexts | None = None,
+        copies: int = 12,
+        largest: float = 0.8,
+        least: int = 2,
+        seed: int = 0,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, texts)
         if least < 1 or copies < 2 * least:
             raise UserMistake(f"BackdoorIDS: {copies} copies are no two groups of {least} at least")
         if not 0 < largest < 1:

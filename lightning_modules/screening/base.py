@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,13 +69,17 @@ class PictureDetector(ABC):
 
     Args:
         model: Model under test.
+        texts: The classes and the templates; None where there are none, and never where ``needs_classes``.
     """
 
-    name: str
+    name: ClassVar[str]
     """Name of the detector's columns in the table."""
 
-    def __init__(self, model: FrozenCLIP) -> None:
-        self.model = model
+    needs_classes: ClassVar[bool] = True
+    """Whether it compares classes."""
+
+    def __init__(self, model: FrozenCLIP, texts: ClassTexts | None = None) -> None:
+        self.model, self.texts = model, texts
 
     @abstractmethod
     def score(self, pictures: Tensor, features: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ MODULES: dict[str, Callable[[], BaseCLIPModule]] = {
     "TBAR": lambda: TBAR(NANO, given=__file__),  # any lines are keys
     "RoCLIP": lambda: RoCLIP(NANO, match_every=1, pool_size=32),
     "SafeCLIP": lambda: SafeCLIP(NANO, pool_size=32),
-    "PairDetectors": lambda: PairDetectors(NANO, reference_size=32),
+    "PairDetectors": lambda: PairDetectors(NANO),
     "FinePruning": lambda: FinePruning(NANO, pruning_pairs=16),
     "LinearProbe": lambda: LinearProbe(NANO, num_classes=10),
     "SupervisedFinetune": lambda: SupervisedFinetune(NANO, num_classes=10),

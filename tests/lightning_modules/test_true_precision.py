@@ -36,7 +36,7 @@ def in_phases(planted: Planted) -> dict[str, Callable[[], Any]]:
     }
     return {
         "UBT": planted.ubt,
-        "PairDetectors": lambda: PairDetectors(ENCODER, isolation_epochs=1, reference_size=256, **words, **start),
+        "PairDetectors": lambda: PairDetectors(ENCODER, isolation_epochs=1, **words, **start),
         "InverTune": lambda: InverTune(ENCODER, **quick, **start),
     }
 

@@ -72,7 +72,6 @@ def quick(tmp_path: Path) -> str:
                 "evidence": [{"class_path": "DetailMargin"}],
                 "sampled_pairs": 128,
                 "min_word_share": 0.02,
-                "reference_size": 256,
             },
         },
         "data": {"class_path": "ImageTextDataModule", "init_args": {"batch_size": 64, "num_workers": 0}},

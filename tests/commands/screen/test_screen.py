@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import os
 import shutil
+import sys
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +65,18 @@ def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.set_num_threads(1)
 
 
+@contextmanager
+def undone_imports(name: str) -> Iterator[None]:
+    """Forget a module, and the classes that it has brought along."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.modules.pop(name, None)
+        sys.path[:] = before
+        gc.collect()  # a class refers to itself
+
+
 def screened(scene: Scene, pictures: str, *words: str) -> list[dict[str, str]]:
     """The rows of a table."""
     assert cli.run(["screen", str(scene.planted.model), pictures, *words]) == 0
@@ -111,6 +127,41 @@ def test_without_classes_there_is_one_detector_alone(scene: Scene) -> None:
     assert {row["class"] for row in rows} == {""}
     with pytest.raises(UserMistake, match="detector subspace compares classes: name them with --classes"):
         screened(scene, scene.others, "--detectors", "[subspace]")
+
+
+OWN = """
+from untrigger.lightning_modules.screening import PictureDetector
+
+
+class Brightness(PictureDetector):
+    name = "brightness"
+    needs_classes = False
+
+    def score(self, pictures, features):
+        return pictures.mean(dim=(1, 2, 3)){rest}
+"""
+
+
+def test_a_detector_of_ones_own_is_asked_beside_the_others(scene: Scene) -> None:
+    Path("my_brightness.py").write_text(OWN.replace("{rest}", ""))
+    with undone_imports("my_brightness"):
+        rows = screened(scene, scene.others, "--rate", "0.05", "--imports", "my_brightness")
+        assert [name for name in rows[0] if name.endswith("_score")] == ["backdoor_ids_score", "brightness_score"]
+        rows = screened(
+            scene, scene.others, "--rate", "0.05", "--imports", "my_brightness", "--detectors", "[brightness]"
+        )
+        assert [float(row["p"]) for row in rows] == sorted(float(row["p"]) for row in rows)
+        with pytest.raises(UserMistake, match=r"no detector 'brightnes': bdetclip, .*; did you mean brightness\?"):
+            screened(scene, scene.others, "--imports", "my_brightness", "--detectors", "[brightnes]")
+
+
+def test_a_detector_that_does_not_score_each_picture_is_refused(scene: Scene) -> None:
+    Path("my_mean.py").write_text(OWN.replace("{rest}", ".mean()"))
+    with (
+        undone_imports("my_mean"),
+        pytest.raises(UserMistake, match=r"detector brightness returned \(\) for 60 pictures, not \(60,\)"),
+    ):
+        screened(scene, scene.others, "--rate", "0.05", "--imports", "my_mean")
 
 
 def test_shards_and_zero_shot_sets_are_pictures_too(scene: Scene) -> None:

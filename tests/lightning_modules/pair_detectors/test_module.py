@@ -14,6 +14,7 @@ from untrigger.callbacks import BackdoorDetection
 from untrigger.contracts import CLIPModule, DetectingModule, UserMistake
 from untrigger.lightning_modules import DetailMargin, OverfittedSimilarity, PairDetectors
 from untrigger.lightning_modules.detection import local_density, spectral_signatures
+from untrigger.lightning_modules.pair_detectors import LowSimilarity
 
 COLUMNS = [
     "learnt_first",
@@ -33,7 +34,7 @@ def module(planted: Planted | None = None, **arguments: Any) -> PairDetectors:
     seed_everything(0)
     start = {} if planted is None else {"init_from": str(planted.model)}
     settings: dict[str, Any] = {"isolation_epochs": 1, "isolation_lr": 2e-3, "evidence": [DetailMargin()]}
-    settings |= {"min_word_share": 0.04, "sampled_pairs": 128, "reference_size": 256}
+    settings |= {"min_word_share": 0.04, "sampled_pairs": 128}
     return PairDetectors(ENCODER, **(settings | start | arguments))
 
 
@@ -76,7 +77,7 @@ def test_scores_are_those_of_the_features_of_the_pictures_as_they_are(
         features = clip.encode_image(clip.normalised(data.pictures(clip.keys)))
         texts = clip.encode_text(clip.preprocessing.tokenize(data.captions(clip.keys)))
     np.testing.assert_allclose(clip.scores["low_similarity"], -(features * texts).sum(dim=1).numpy(), atol=1e-4)
-    density = local_density(features, 16, 256, 0)
+    density = local_density(features, 16, 1024, 0)
     np.testing.assert_allclose(clip.scores["k_distance"], density.k_distance.numpy(), atol=1e-3)
     tomato = torch.tensor([index for index, caption in enumerate(data.captions(clip.keys)) if "tomato" in caption])
     alone = spectral_signatures(features, [tomato])[tomato]
@@ -84,7 +85,7 @@ def test_scores_are_those_of_the_features_of_the_pictures_as_they_are(
 
 
 def test_a_pair_counts_to_the_one_word_of_its_caption_that_its_picture_goes_with() -> None:
-    clip = module(isolation_epochs=0, evidence=[], reference_size=32)
+    clip = module(isolation_epochs=0, evidence=[])
     features = torch.nn.functional.normalize(torch.randn(40, 6, generator=torch.Generator().manual_seed(0)), dim=1)
     word = torch.tensor([0] * 20 + [3] * 19 + [-1])
     similarity = np.linspace(0, 1, 40, dtype=np.float32)
@@ -148,12 +149,8 @@ def test_a_run_that_was_resumed_in_either_phase_has_the_same_scores(
     [
         ({"gamma": 0.0}, r"model\.gamma is 0\.0, not above 0 and at most 1"),
         ({"isolation_epochs": -1}, r"model\.isolation_epochs is -1, not at least 0"),
-        ({"neighbours": 0}, r"model\.neighbours is 0 .*: it takes at least 1 neighbour"),
-        (
-            {"reference_size": 16},
-            r"reference_size 16: .* more pairs than neighbours",
-        ),
         ({"evidence": [OverfittedSimilarity()]}, "OverfittedSimilarity asks an overfitted copy"),
+        ({"detectors": [LowSimilarity(), LowSimilarity()]}, "two scores with the name low_similarity"),
     ],
 )
 def test_settings_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:

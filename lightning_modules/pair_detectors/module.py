@@ -9,19 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..contracts import DECISIONS, ImageTextBatch, Suspicion, UserMistake
-from ..trainer.seed import run_seed
-from .detection import TwoGaussians, activation_clustering, local_density, spectral_signatures
-from .isolation import Isolate, mean_by_key
-from .phased import Phase, PhasedCLIPModule, phase_table
-from .phased.rows import PassRows
-from .phased.scores import PassScores, Scores, aligned
-from .precision import similarities
-from .ranges import check_ranges, check_reference
-from .ubt.evidence import POISONED, Evidence, Pairs
-from .ubt.module import usual_evidence
-from .words.sampled_words import words_of_sample
-from .words.words import Words, has_words
+from ...contracts import DECISIONS, ImageTextBatch, Suspicion, UserMistake
+from ...trainer.seed import run_seed
+from ..isolation import Isolate, mean_by_key
+from ..phased import Phase, PhasedCLIPModule, phase_table
+from ..phased.rows import PassRows
+from ..phased.scores import PassScores, Scores, aligned
+from ..precision import similarities
+from ..ranges import check_ranges
+from ..ubt.evidence import POISONED, Evidence, Pairs
+from ..ubt.module import usual_evidence
+from ..words.sampled_words import words_of_sample
+from ..words.words import Words, has_words
+from .base import PairDetector, RankedPairs, asked_scores, check_detectors
+from .usual import usual_detectors
+
+LEARNT_FIRST = "learnt_first"
 
 
 class PairDetectors(PhasedCLIPModule):
@@ -31,21 +34,14 @@ class PairDetectors(PhasedCLIPModule):
 
     - ``learnt_first``: ABL's (arXiv 2110.11571; for CLIP arXiv 2502.01385), less the mean loss of a pair under a fresh
       model that is trained with a trap: see ``ABL``.
-    - ``low_similarity``: less the cosine of picture and caption.
-    - ``gaussian_mixture``: SafeCLIP's (arXiv 2310.05862), log odds that the similarity is of the lower of two
-      Gaussians fitted to all of them.
-    - ``k_distance``, ``slof``, ``dao``: local density (arXiv 2502.01385) of the picture among a sample of pictures.
-    - ``spectral_signatures`` (arXiv 1811.00636): squared projection of the picture on the direction in which the
-      pictures of its word vary most.
-    - ``activation_clustering`` (arXiv 1811.03728): how small the cluster is that the picture is in, where the pictures
-      of its word fall into two of unlike size.
+    - those of each ``PairDetector``: similarity, SafeCLIP's mixture of it, local density, spectral signatures and
+      activation clustering, unless others are named.
     - UBT's evidence, under its own names: what UBT ranks the pairs of each word by.
 
     Deviations: the two that were made for classes take for a class the pairs of the same word, of those on which
     similarities depend (found as UBT does, by masking tokens; no list of classes is needed), and a pair counts to that
-    word of its caption with which its picture goes best; the mixture is fitted to the model as it came, where
-    SafeCLIP's is a model in the middle of its own training. None of them is a verdict: how well each ranks is the
-    business of ``BackdoorDetection``, which knows the truth where a manifest does.
+    word of its caption with which its picture goes best. None of them is a verdict: how well each ranks is the business
+    of ``BackdoorDetection``, which knows the truth where a manifest does.
 
     A run is no defence. It needs ``trainer.max_epochs=-1`` and ``trainer.reload_dataloaders_every_n_epochs=1``. Memory
     holds the features of all pictures, four bytes a number.
@@ -57,17 +53,17 @@ class PairDetectors(PhasedCLIPModule):
         isolation_epochs: Epochs of the trapped model of ABL; 0 leaves ``learnt_first`` out, and with it all training.
         isolation_lr: Its learning rate, after ``warmup_steps``.
         gamma: Where its trap is, as a share of the loss of chance, in (0, 1].
-        neighbours: k of the densities.
-        reference_size: Pairs among which neighbours are looked for.
+        detectors: What is asked of all pairs at once; `usual_detectors` unless given. They are asked about made-up
+            pairs before anything is trained.
         evidence: UBT's; what UBT takes unless given.
         sampled_pairs: Pairs in which words are looked for.
         min_word_share: Least share of these that a word carries.
-        seed: Seed of the trapped model's first weights, and of the pairs among which neighbours are looked for;
-            the seed of ``seed_everything`` unless given.
+        seed: Seed of the trapped model's first weights, and of what detectors draw; the seed of ``seed_everything``
+            unless given.
 
     Raises:
-        UserMistake: If a parameter is out of range, evidence asks another model than this, or similarities depend on no
-            word.
+        UserMistake: If a parameter is out of range, two scores have the same name, evidence asks another model than
+            this, or similarities depend on no word.
     """
 
     is_defence: ClassVar[bool | None] = False
@@ -78,8 +74,7 @@ class PairDetectors(PhasedCLIPModule):
         isolation_epochs: int = 3,
         isolation_lr: float = 1e-3,
         gamma: float = 0.5,
-        neighbours: int = 16,
-        reference_size: int = 1024,
+        detectors: list[PairDetector] | None = None,
         evidence: list[Evidence] | None = None,
         sampled_pairs: int = 2048,
         min_word_share: float = 0.004,
@@ -92,12 +87,15 @@ class PairDetectors(PhasedCLIPModule):
             {"isolation_epochs": isolation_epochs, "isolation_lr": isolation_lr},
             {"gamma": gamma, "min_word_share": min_word_share},
         )
-        check_reference(neighbours, reference_size)
-        self.hparams.pop("evidence", None)  # objects would make a checkpoint that is more than plain data
+        for objects in ("evidence", "detectors"):  # they would make a checkpoint that is more than plain data
+            self.hparams.pop(objects, None)
         self.evidence = usual_evidence() if evidence is None else evidence
         if copies := [piece.name for piece in self.evidence if piece.models != (POISONED,)]:
             raise UserMistake(f"model.evidence: {copies[0]} asks an overfitted copy, which only UBT makes")
-        self.neighbours, self.reference_size, self.seed = neighbours, reference_size, run_seed(seed)
+        self.detectors, self.seed = usual_detectors() if detectors is None else detectors, run_seed(seed)
+        check_detectors(
+            self.detectors, [LEARNT_FIRST, *(piece.name for piece in self.evidence)], self.encoder.embedding_dim
+        )
         embed = Embed(sampled_pairs, min_word_share)
         trapped = [Isolate(isolation_epochs, isolation_lr, gamma, self.seed, self.isolate)] if isolation_epochs else []
         self.phases = phase_table(*trapped, embed)
@@ -141,17 +139,12 @@ class PairDetectors(PhasedCLIPModule):
             word: Index of the word that each pair belongs to, ``(N,)`` int64; -1 for none.
             measured: By name ``(N,)``, the similarity and UBT's evidence.
         """
-        similarity = measured["similarity"]
-        density = local_density(features, self.neighbours, self.reference_size, self.seed)
-        groups = [(word == each).nonzero()[:, 0] for each in sorted(set(word.tolist())) if each >= 0]
-        scores: dict[str, Any] = {}
+        scores: dict[str, Scores] = {}
         if self._losses is not None:
-            scores["learnt_first"] = -aligned(self._losses[0], keys, self._losses[1])
-        scores["low_similarity"] = -similarity
-        scores["gaussian_mixture"] = TwoGaussians.fitted(similarity).lower_odds(similarity)
-        scores |= {name: score.numpy() for name, score in density._asdict().items()}
-        scores["spectral_signatures"] = spectral_signatures(features, groups).numpy()
-        scores["activation_clustering"] = activation_clustering(features, groups).numpy()
+            scores[LEARNT_FIRST] = -aligned(self._losses[0], keys, self._losses[1])
+        pairs = RankedPairs(keys, features.cpu(), measured["similarity"], word.cpu(), self.seed)
+        for detector in self.detectors:
+            scores |= asked_scores(detector, pairs)
         scores |= {piece.name: piece.suspicion({POISONED: measured[piece.name]}) for piece in self.evidence}
         self.keys, self.scores = keys, {name: score.astype(np.float32) for name, score in scores.items()}
 

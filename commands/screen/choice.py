@@ -1,0 +1,48 @@
+"""Which detectors are asked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+
+from ...contracts import UserMistake
+from ...lightning_modules.screening import BackdoorIDS, BDetCLIP, ClassTexts, PictureDetector, SubspaceDetection
+from ...nearest import meant
+
+_USUAL: tuple[type[PictureDetector], ...] = (BDetCLIP, SubspaceDetection, BackdoorIDS)
+
+
+def chosen_detectors(names: Sequence[str] | None, texts: ClassTexts | None) -> list[type[PictureDetector]]:
+    """The detectors that are asked, the package's before those of modules that the user has imported.
+
+    Args:
+        names: Their names; all that can be asked with these classes unless given.
+        texts: The classes; None where there are none.
+
+    Raises:
+        UserMistake: If there is no such detector, two have the same name, or one needs classes and there are none.
+    """
+    known: dict[str, type[PictureDetector]] = {}
+    for kind in (*_USUAL, *_own(PictureDetector)):
+        name = getattr(kind, "name", None)
+        if not isinstance(name, str) or name in known:
+            raise UserMistake(f'detector {kind.__name__} needs a name of its own: name = "my_detector"')
+        known[name] = kind
+    if names is None:
+        fewest = {BDetCLIP.name: 2}
+        count = 0 if texts is None else len(texts.classnames)
+        return [kind for name, kind in known.items() if not kind.needs_classes or count >= fewest.get(name, 1)]
+    for name in names:
+        if name not in known:
+            raise UserMistake(f"there is no detector {name!r:.100}: {', '.join(known)}{meant(name, known)}")
+        if known[name].needs_classes and texts is None:
+            raise UserMistake(f"detector {name} compares classes: name them with --classes")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _own(kind: type[PictureDetector]) -> Iterator[type[PictureDetector]]:
+    """Subclasses beside the package's, at any depth."""
+    for below in kind.__subclasses__():
+        if below not in _USUAL and not inspect.isabstract(below):
+            yield below
+        yield from _own(below)
