@@ -98,4 +98,6 @@ class TrainingPairs:
         """Describe how many of them are poisoned, and with what."""
         if self.poison is not None:
             for plan, keys in zip(self.poison.plans, self.poison.keys, strict=True):
-                rank_zero_info(f"Poisoned: {len(keys):,} with {type(plan.trigger).__name__}, target {plan.target!r}")
+                none = "" if keys else f": a rate of {plan.rate} takes none of so few pairs, and the model stays clean"
+                poisoned = f"{len(keys):,} with {type(plan.trigger).__name__}, target {plan.target!r}"
+                rank_zero_info(f"Poisoned: {poisoned}{none}")

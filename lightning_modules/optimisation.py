@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -95,5 +95,10 @@ def adamw(
 
 
 def with_schedule(optimizer: Optimizer, warmup_steps: int, total_steps: int | None) -> LambdaLR:
-    """``warmup_cosine`` of an optimiser, to be stepped every optimiser step."""
+    """``warmup_cosine`` of an optimiser, stepped with it; a run too short for the warm-up is told."""
+    if total_steps is not None and 0 < total_steps < warmup_steps:
+        rank_zero_info(
+            f"model.warmup_steps is {warmup_steps:,} and the run has {total_steps:,} steps: the learning rate gets to "
+            f"{total_steps / warmup_steps:.2g} of model.lr, and no further"
+        )
     return LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup_steps, total_steps))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,14 @@ def test_the_size_of_the_data_and_the_truth_are_reported(
     half = ready(preprocessing, train_shards=paths[:1], **measured).poisoned_keys
     assert half == {key for key in truth if key < "k0010"}
     assert ready(preprocessing, train_shards=paths).poisoned_keys == frozenset()
+
+
+def test_a_rate_that_takes_no_pair_is_told(
+    write_pairs: WritePairs, preprocessing: Preprocessing, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        ready(preprocessing, train_shards=write_pairs([10]), poison=plan(rate=1e-6, count=None))
+    assert "Poisoned: 0 with BadNet, target 'green': a rate of 1e-06 takes none of so few pairs" in caplog.text
 
 
 def test_pictures_and_captions_by_key_are_those_of_the_stream(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 
 import pytest
@@ -49,3 +50,14 @@ def test_optimiser_follows_the_schedule() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
     assert optimizer.defaults["betas"] == (0.9, 0.99)
     assert optimizer.defaults["eps"] == 1e-6
+
+
+@pytest.mark.parametrize(("warmup", "told"), [(100, True), (8, False)])
+def test_a_run_that_is_too_short_for_its_warm_up_is_told(
+    warmup: int, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    optimizer = adamw([{"params": [nn.Parameter(torch.ones(2, 2))]}], 0.1, (0.9, 0.99), 1e-6)
+    with caplog.at_level(logging.INFO):
+        with_schedule(optimizer, warmup, 8)
+    line = "model.warmup_steps is 100 and the run has 8 steps: the learning rate gets to 0.08 of model.lr"
+    assert (line in caplog.text) == told
