@@ -23,6 +23,7 @@ from untrigger.datamodules import (
     TransformView,
     stream,
 )
+from untrigger.datamodules.pairs import TrainingPairs
 from untrigger.datamodules.poisoning import Poison, write_manifest
 from untrigger.datamodules.shards import ShardSet
 from untrigger.lightning_modules.encoders.small import SmallTokenizer
@@ -210,11 +211,10 @@ def test_the_size_of_the_data_and_the_truth_are_reported(
     assert ready(preprocessing, train_shards=paths).poisoned_keys == frozenset()
 
 
-def test_a_rate_that_takes_no_pair_is_told(
-    write_pairs: WritePairs, preprocessing: Preprocessing, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_rate_that_takes_no_pair_is_told(write_pairs: WritePairs, caplog: pytest.LogCaptureFixture) -> None:
+    shards = ShardSet(write_pairs([10]))
     with caplog.at_level(logging.INFO):
-        ready(preprocessing, train_shards=write_pairs([10]), poison=plan(rate=1e-6, count=None))
+        TrainingPairs(shards, Poison.from_plans([plan(rate=1e-6, count=None)], shards)).report_poison()
     assert "Poisoned: 0 with BadNet, target 'green': a rate of 1e-06 takes none of so few pairs" in caplog.text
 
 
