@@ -135,6 +135,8 @@ def test_mistakes_are_one_line() -> None:
         InversionOptions(epochs=0)
     with pytest.raises(UserMistake, match=r"model\.tuning\.layers is 0"):
         TuningOptions(layers=0)
+    with pytest.raises(UserMistake, match=r"model\.tuning\.layers is 4, and the image tower has 3 stages or blocks"):
+        InverTune(ENCODER, tuning=TuningOptions(layers=4))
     with pytest.raises(UserMistake, match=r"model\.tuning\.final_share is 0"):
         TuningOptions(final_share=0)
     for name, value in (("micro_batch_size", 4), ("compile", "eager")):
