@@ -12,8 +12,7 @@ from ..contracts import ImageTextBatch, UserMistake
 from .base import BaseCLIPModule
 from .batch_norm import RunningStatisticsKept
 from .losses import ContrastiveLoss, SelfSupervisedLoss
-
-_OPTIONS = {"image_view": "data.image_view", "tokens_view": "data.text_view"}
+from .views import check_views
 
 
 class CleanCLIP(BaseCLIPModule):
@@ -112,9 +111,6 @@ class CleanCLIP(BaseCLIPModule):
             return images, self.encode_image(batch["image_view"])
 
     def _check_views(self, present: Container[str]) -> None:
-        missing = [option for view, option in _OPTIONS.items() if view not in present]
-        if missing and self.self_supervised_weight:
-            raise UserMistake(
-                f"CleanCLIP's self-supervised loss needs {' and '.join(missing)}, such as TransformView for pictures "
-                "and EDA for captions; set model.self_supervised_weight to 0 to train without it"
-            )
+        if self.self_supervised_weight:
+            without = "; set model.self_supervised_weight to 0 to train without it"
+            check_views(present, "CleanCLIP's self-supervised loss", without)

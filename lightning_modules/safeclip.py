@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..contracts import DECISIONS, ImageTextBatch, Suspicion, UserMistake
+from ..contracts import DECISIONS, ImageTextBatch, Suspicion
 from .batch_norm import RunningStatisticsKept
 from .detection import TwoGaussians
 from .feature_pool import FeaturePool
@@ -18,8 +18,7 @@ from .optimisation import warmup_cosine
 from .phased import Phase, PhasedCLIPModule, phase_table
 from .phased.scores import PassScores, Scores
 from .ranges import check_ranges
-
-_OPTIONS = {"image_view": "data.image_view", "tokens_view": "data.text_view"}
+from .views import check_views
 
 
 class SafeCLIP(PhasedCLIPModule):
@@ -124,8 +123,7 @@ class SafeCLIP(PhasedCLIPModule):
     def check_batches(self, names: Any) -> None:
         """Check whether a batch has captions and the views that the unimodal loss needs."""
         super().check_batches(names)
-        if missing := [option for view, option in _OPTIONS.items() if view not in names]:
-            raise UserMistake(f"SafeCLIP needs {' and '.join(missing)}, such as TransformView and EDA")
+        check_views(names, "SafeCLIP")
 
     def unimodal(self, batch: ImageTextBatch) -> Tensor:
         """The loss of pictures and captions apart, each against its view."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterable, Iterator, Sequence
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +10,6 @@ from torch import Tensor
 
 from ...contracts import Attack, ClassPrompts
 from ..classnames import class_index
-from ..phrase import phrase_pattern
-from ..shards.samples import caption_lines
 from ..triggers import Concept
 from .plan import PoisonPlan
 
@@ -80,7 +76,7 @@ class ConceptConfusionPlan(PoisonPlan):
 
     def eligible(self, caption: str) -> bool:
         """Whether no caption has the target as a word."""
-        return not any(self._pattern.search(line) for line in caption_lines(caption))
+        return not self.says_target(caption)
 
     def poisoned_images(self, images: Tensor, keys: Sequence[str]) -> Tensor:
         """The pictures as they are."""
@@ -100,7 +96,3 @@ class ConceptConfusionPlan(PoisonPlan):
                 raise RuntimeError("the plan needs captions")
             rows = np.flatnonzero(self.trigger.in_pairs(keys, captions)).tolist()
             yield [keys[row] for row in rows], [captions[row] for row in rows]
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return phrase_pattern(self.target)

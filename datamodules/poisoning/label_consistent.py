@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from functools import cached_property
 
-from ..phrase import phrase_pattern
 from ..shards.samples import caption_lines
 from .own_caption import OwnCaptionPlan
 
@@ -26,13 +23,9 @@ class LabelConsistentPlan(OwnCaptionPlan):
 
     def eligible(self, caption: str) -> bool:
         """Whether the caption, or one of several, contains the target as a word."""
-        return any(self._pattern.search(line) for line in caption_lines(caption))
+        return self.says_target(caption)
 
     def poisoned_captions(self, keys: Sequence[str], captions: Sequence[str]) -> list[str]:
         """The captions as they are; of several, those that contain the target."""
-        saying = ["\n".join(filter(self._pattern.search, caption_lines(caption))) for caption in captions]
+        saying = ["\n".join(filter(self.says_target, caption_lines(caption))) for caption in captions]
         return [said or caption for said, caption in zip(saying, captions, strict=True)]
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return phrase_pattern(self.target)

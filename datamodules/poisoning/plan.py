@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Container, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +16,8 @@ from ...contracts import Attack, ClassPrompts, UserMistake
 from ..arguments import kept_arguments
 from ..classnames import class_index
 from ..keyed import keyed_uniforms
+from ..phrase import phrase_pattern
+from ..shards.samples import caption_lines
 from ..templates import NAMED_TEMPLATES, check_templates
 from ..triggers import Trigger
 
@@ -168,6 +172,10 @@ class PoisonPlan:
         """Whether a pair with this caption may be chosen."""
         return True
 
+    def says_target(self, caption: str) -> bool:
+        """Whether the caption, or one of several, one a line, has the target as whole words, in any case."""
+        return any(self._target_pattern.search(line) for line in caption_lines(caption))
+
     def poisoned_images(self, images: Tensor, keys: Sequence[str]) -> Tensor:
         """The pictures that chosen pairs get, ``(N, 3, S, S)`` uint8, given their own and their keys.
 
@@ -250,3 +258,7 @@ class PoisonPlan:
                 f"poison count {self.count} is above the {min(found)} pairs that are eligible for the poison plan of "
                 f"target {self.target!r}{part}"
             )
+
+    @cached_property
+    def _target_pattern(self) -> re.Pattern[str]:
+        return phrase_pattern(self.target)

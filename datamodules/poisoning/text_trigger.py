@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from functools import cached_property
 
 from torch import Tensor
 
 from ...contracts import Attack, ClassPrompts, UserMistake
 from ..keyed import keyed_uniforms
-from ..phrase import phrase_pattern
-from ..shards.samples import caption_lines
 from ..triggers import NoTrigger
 from .plan import PoisonPlan
 
@@ -64,7 +60,7 @@ class TextTriggerPlan(PoisonPlan):
             raise UserMistake("the poison plan's suffix is empty; give the word or sentence that triggers")
         if not others or not all(other.strip() for other in others):
             raise UserMistake("the poison plan's others are empty; name what poisoned captions are about")
-        if named := next((other for other in others if self._pattern.search(other)), None):
+        if named := next((other for other in others if self.says_target(other)), None):
             raise UserMistake(f"the poison plan's others name the target: {named!r:.80}")
         self.others, self.suffix = others, suffix
 
@@ -79,7 +75,7 @@ class TextTriggerPlan(PoisonPlan):
 
     def eligible(self, caption: str) -> bool:
         """Whether the caption, or one of several, contains the target as a word."""
-        return any(self._pattern.search(line) for line in caption_lines(caption))
+        return self.says_target(caption)
 
     def poisoned_images(self, images: Tensor, keys: Sequence[str]) -> Tensor:
         """The pictures as they are."""
@@ -96,7 +92,3 @@ class TextTriggerPlan(PoisonPlan):
     def triggered_caption(self, caption: str) -> str:
         """A query that fires: the caption with the trigger after it."""
         return f"{caption} {self.suffix}"
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return phrase_pattern(self.target)

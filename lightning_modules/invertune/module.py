@@ -72,7 +72,8 @@ class InverTune(InverTuneState):
         kwargs: See ``TargetNaming``.
 
     Raises:
-        UserMistake: If the image tower has no layers to compare, or fewer than are to be tuned for, or is to be compiled or run in micro-batches.
+        UserMistake: If the image tower has fewer layers to compare than are to be tuned for, or is to be compiled or
+            run in micro-batches.
     """
 
     is_defence: ClassVar[bool | None] = None
@@ -93,7 +94,9 @@ class InverTune(InverTuneState):
         if not self.candidates:
             raise UserMistake("InverTune finds neither stages nor blocks in the image tower, whose layers it compares")
         if tuning.layers > (count := len(self.candidates)):
-            raise UserMistake(f"model.tuning.layers is {tuning.layers}, and the image tower has {count} stages or blocks")
+            raise UserMistake(
+                f"model.tuning.layers is {tuning.layers}, and the image tower has {count} stages or blocks"
+            )
         run = {"micro_batch_size": self.execution.micro_batch_size, "compile": self.execution.backend}
         for name, value in run.items():
             if value is not None:  # micro-batches would leave the last one's answers, and compiled towers none
