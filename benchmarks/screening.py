@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
+from untrigger.commands.screen.choice import chosen_detectors
 from untrigger.datamodules.poisoning import read_manifest
 from untrigger.datamodules.shards.samples import decode_picture
 from untrigger.datamodules.zero_shot import ZeroShotSet
 from untrigger.lightning_modules.encoders.identify import open_encoder
-from untrigger.lightning_modules.screening import BackdoorIDS, BDetCLIP, ClassTexts, FrozenCLIP, SubspaceDetection
+from untrigger.lightning_modules.screening import ClassTexts, FrozenCLIP
 
 COUNT, BATCH = 300, 64
 
@@ -52,7 +53,7 @@ def aucs(folder: ZeroShotSet, run: Path) -> dict[str, float]:
     predicted = torch.cat([model.predicted(each, model.classes(texts)) for each in features])
     found = {"attack success": float((predicted[COUNT:] == target).float().mean())}
     triggered = torch.arange(2 * COUNT) >= COUNT
-    for kind in (BDetCLIP, SubspaceDetection, BackdoorIDS):
+    for kind in chosen_detectors(None, texts):
         detector = kind(model, texts)
         with torch.no_grad():
             scores = torch.cat([detector.score(*seen) for seen in zip(batches, features, strict=True)])

@@ -22,6 +22,25 @@ from ...run_folder.manifest import MANIFEST, PlanRecord
 from .tar_copies import Replacement, copy_shard
 
 
+def opened(paths: Sequence[str]) -> ShardSet:
+    """Index shards; what is copied unpoisoned, as it is no pair, is told.
+
+    Args:
+        paths: They.
+
+    Raises:
+        UserMistake: If they hold no pair.
+    """
+    source = ShardSet(list(paths))
+    source.check_not_empty()
+    if source.incomplete:
+        print(
+            f"{source.incomplete:,} more samples lack a picture or a caption, or end early, and are copied as they "
+            f"are ({source.found_members})"
+        )
+    return source
+
+
 def bake(source: ShardSet, chosen: Poison, image_size: int, target: Path, marks: Sequence[PlanRecord] = ()) -> None:
     """Write every shard anew, beside the manifest, and say what was done.
 

@@ -47,7 +47,7 @@ def poison(
         from ...datamodules.poisoning import poison_of, read_marks
         from ...datamodules.shards import expand_shards
         from ...datamodules.shards.remote import is_remote
-        from .baking import bake
+        from .baking import bake, opened
         from .preview import write_preview
 
     paths = expand_shards(shards)
@@ -59,7 +59,7 @@ def poison(
     with held_folder(target, "--out"):
         if any(path.name != PREVIEW for path in target.iterdir()):
             raise UserMistake(f"{out} is not an empty folder: give an output folder that is new or empty")
-        source = _opened(paths)
+        source = opened(paths)
         marks = read_marks(source.folders, source)
         if marks:
             known = sum(len(mark.keys) for mark in marks)
@@ -72,21 +72,6 @@ def poison(
             print(f"wrote {target / PREVIEW}")
         else:
             bake(source, chosen, image_size, target, marks)
-
-
-def _opened(paths: list[str]) -> Any:
-    """The ``ShardSet``, which is not empty; what is copied unpoisoned as it is no pair is told."""
-    with importing():
-        from ...datamodules.shards import ShardSet
-
-    source = ShardSet(paths)
-    source.check_not_empty()
-    if source.incomplete:
-        print(
-            f"{source.incomplete:,} more samples lack a picture or a caption, or end early, and are copied as they "
-            f"are ({source.found_members})"
-        )
-    return source
 
 
 def _plan_type() -> Any:

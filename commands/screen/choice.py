@@ -20,7 +20,7 @@ def chosen_detectors(names: Sequence[str] | None, texts: ClassTexts | None) -> l
         texts: The classes; None where there are none.
 
     Raises:
-        UserMistake: If there is no such detector, two have the same name, or one needs classes and there are none.
+        UserMistake: If there is no such detector, two have the same name, or one needs more classes than there are.
     """
     known: dict[str, type[PictureDetector]] = {}
     for kind in (*_USUAL, *_own(PictureDetector)):
@@ -28,15 +28,15 @@ def chosen_detectors(names: Sequence[str] | None, texts: ClassTexts | None) -> l
         if not isinstance(name, str) or name in known:
             raise UserMistake(f'detector {kind.__name__} needs a name of its own: name = "my_detector"')
         known[name] = kind
+    count = 0 if texts is None else len(texts.classnames)
     if names is None:
-        fewest = {BDetCLIP.name: 2}
-        count = 0 if texts is None else len(texts.classnames)
-        return [kind for name, kind in known.items() if not kind.needs_classes or count >= fewest.get(name, 1)]
+        return [kind for kind in known.values() if count >= kind.fewest_classes]
     for name in names:
         if name not in known:
             raise UserMistake(f"there is no detector {name!r:.100}: {', '.join(known)}{meant(name, known)}")
-        if known[name].needs_classes and texts is None:
-            raise UserMistake(f"detector {name} compares classes: name them with --classes")
+        if count < (fewest := known[name].fewest_classes):
+            least = "" if texts is None else f", at least {fewest}, and there is one"
+            raise UserMistake(f"detector {name} compares classes{least}: name them with --classes")
     return [known[name] for name in dict.fromkeys(names)]
 
 

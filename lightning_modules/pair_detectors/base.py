@@ -15,6 +15,9 @@ from torch import Tensor
 from ...contracts import UserMistake
 from ..phased.scores import Scores
 
+_TRIAL = 2048
+"""Pairs that are made up: more than neighbours are looked for."""
+
 
 @dataclass(frozen=True)
 class RankedPairs:
@@ -111,7 +114,3 @@ def asked_scores(detector: PairDetector, pairs: RankedPairs) -> dict[str, Scores
 
 def _numbers(score: Any) -> Scores:
     return np.asarray(score.detach().cpu() if isinstance(score, Tensor) else score, dtype=np.float32)
-
-
-_TRIAL = 2048
-"""Pairs that are made up: more than neighbours are looked for."""

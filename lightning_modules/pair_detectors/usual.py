@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy.typing as npt
 
@@ -15,7 +14,7 @@ from .base import PairDetector, RankedPairs
 class LowSimilarity(PairDetector):
     """Suspects pairs whose caption does not fit: less the cosine of picture and caption."""
 
-    columns: ClassVar[tuple[str, ...]] = ("low_similarity",)
+    columns = ("low_similarity",)
 
     def scores(self, pairs: RankedPairs) -> Sequence[npt.ArrayLike]:
         """See ``PairDetector``: in [-1, 1]."""
@@ -29,7 +28,7 @@ class GaussianMixture(PairDetector):
     middle of its own training.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("gaussian_mixture",)
+    columns = ("gaussian_mixture",)
 
     def scores(self, pairs: RankedPairs) -> Sequence[npt.ArrayLike]:
         """See ``PairDetector``: any number."""
@@ -49,7 +48,7 @@ class NeighbourDensity(PairDetector):
         UserMistake: If they are not more than the neighbours.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("k_distance", "slof", "dao")
+    columns = ("k_distance", "slof", "dao")
 
     def __init__(self, neighbours: int = 16, reference_size: int = 1024) -> None:
         check_reference(neighbours, reference_size)
@@ -67,7 +66,7 @@ class SpectralSignatures(PairDetector):
     ``untrigger.lightning_modules.detection.spectral_signatures``.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("spectral_signatures",)
+    columns = ("spectral_signatures",)
 
     def scores(self, pairs: RankedPairs) -> Sequence[npt.ArrayLike]:
         """See ``PairDetector``: at least 0; NaN for a pair without a word."""
@@ -81,7 +80,7 @@ class ActivationClustering(PairDetector):
     ``untrigger.lightning_modules.detection.activation_clustering``.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("activation_clustering",)
+    columns = ("activation_clustering",)
 
     def scores(self, pairs: RankedPairs) -> Sequence[npt.ArrayLike]:
         """See ``PairDetector``: in [0, 1]; NaN for a pair without a word."""

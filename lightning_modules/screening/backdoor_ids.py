@@ -41,7 +41,7 @@ class BackdoorIDS(PictureDetector):
     """
 
     name = "backdoor_ids"
-    needs_classes = False
+    fewest_classes = 0
 
     def __init__(
         self,

@@ -69,14 +69,14 @@ class PictureDetector(ABC):
 
     Args:
         model: Model under test.
-        texts: The classes and the templates; None where there are none, and never where ``needs_classes``.
+        texts: The classes, at least ``fewest_classes``, and the templates; None where there are none.
     """
 
     name: ClassVar[str]
     """Name of the detector's columns in the table."""
 
-    needs_classes: ClassVar[bool] = True
-    """Whether it compares classes."""
+    fewest_classes: ClassVar[int] = 1
+    """How many classes it takes at least; 0 where it asks none."""
 
     def __init__(self, model: FrozenCLIP, texts: ClassTexts | None = None) -> None:
         self.model, self.texts = model, texts

@@ -51,10 +51,11 @@ class BDetCLIP(PictureDetector):
     """
 
     name = "bdetclip"
+    fewest_classes = 2
 
     def __init__(self, model: FrozenCLIP, texts: ClassTexts) -> None:
-        super().__init__(model)
-        if len(texts.classnames) < 2:
+        super().__init__(model, texts)
+        if len(texts.classnames) < self.fewest_classes:
             raise UserMistake("BDetCLIP compares classes: name at least two")
         benign, malignant = [], []
         for index, template in enumerate(texts.templates):

@@ -43,7 +43,7 @@ class SubspaceDetection(PictureDetector):
     name = "subspace"
 
     def __init__(self, model: FrozenCLIP, texts: ClassTexts, seed: int = 0) -> None:
-        super().__init__(model)
+        super().__init__(model, texts)
         templates = texts.templates[: _VARIANTS + 1]
         if len(templates) < 2:
             raise UserMistake("Subspace Detection compares a text with variants of it: give at least two templates")

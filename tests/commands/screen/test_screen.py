@@ -135,7 +135,7 @@ from untrigger.lightning_modules.screening import PictureDetector
 
 class Brightness(PictureDetector):
     name = "brightness"
-    needs_classes = False
+    fewest_classes = 0
 
     def score(self, pictures, features):
         return pictures.mean(dim=(1, 2, 3)){rest}
