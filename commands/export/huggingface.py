@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from torch import Tensor
 from ...files.writing import write_text
 from ...lightning_modules.encoders.huggingface import HuggingFaceEncoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
+from ...lightning_modules.encoders.preparation import unusual_preparation
 from .conversion import converted_model, converted_tokenizer
 from .exporter import Exporter
-from .preparation import unusual_preparation
 from .round_trip import ReadBack, read_back
 
 _NAMES = {"clip": ("CLIPModel", "CLIPProcessor"), "siglip": ("SiglipModel", "SiglipProcessor")}
@@ -30,7 +31,10 @@ class _TransformersExporter(Exporter):
         """See ``Exporter``. Captions become tokens as in plain transformers."""
         from transformers import AutoTokenizer
 
-        encoder = HuggingFaceEncoder(str(folder)).eval()
+        with warnings.catch_warnings():
+            # SigLIP's processor squashes, which was told when the model itself was read.
+            warnings.simplefilter("ignore", UserWarning)
+            encoder = HuggingFaceEncoder(str(folder)).eval()
         plain: Any = AutoTokenizer.from_pretrained(str(folder))
 
         def encode_captions(captions: Sequence[str]) -> Tensor:
@@ -119,7 +123,7 @@ class ConvertedExporter(_TransformersExporter):
     @property
     def not_kept(self) -> str:
         """See ``Exporter``."""
-        return unusual_preparation(self.encoder)
+        return unusual_preparation(self.encoder.preprocess_cfg)
 
     @property
     def tensors(self) -> dict[str, Tensor]:

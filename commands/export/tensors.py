@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from ...lightning_modules.encoders.description import write_description
 from ...lightning_modules.encoders.identify import open_encoder
 from ...lightning_modules.encoders.open_clip import OpenCLIPEncoder
+from ...lightning_modules.encoders.preparation import unusual_preparation
 from ...lightning_modules.encoders.visual_prompts import prompted
 from .exporter import Exporter
-from .preparation import unusual_preparation
 from .round_trip import ReadBack, read_back
 
 WEIGHTS = "model.safetensors"
@@ -71,7 +71,7 @@ class OpenCLIPTensorsExporter(_TensorsExporter):
     @property
     def not_kept(self) -> str:
         """See ``Exporter``."""
-        return unusual_preparation(self.encoder)
+        return unusual_preparation(self.encoder.preprocess_cfg)
 
     @property
     def usage(self) -> str:

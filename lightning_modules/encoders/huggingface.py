@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ...contracts import UserMistake
 from .base import Encoder
 from .checkpoint_files import read_tensors
-from .huggingface_files import model_folder, normalisation, read_json
+from .huggingface_files import asked_preparation, model_folder, normalisation, read_json
 from .huggingface_tokenizer import HuggingFaceTokenizer
 from .messages import one_line
+from .preparation import warn_of_preparation
 from .traits import transformers_traits
 from .visual_prompts import TokenBlocks
 from .weights import load_weights
@@ -61,6 +62,9 @@ class HuggingFaceEncoder(Encoder):
 
     Raises:
         UserMistake: If there is no such model, or it cannot be read, or it would not work as an encoder.
+
+    Warns:
+        UserWarning: If its image processor asks for pictures of another size, or resized in another way.
     """
 
     tokenizer: HuggingFaceTokenizer
@@ -77,6 +81,7 @@ class HuggingFaceEncoder(Encoder):
         self.tokenizer = tokenizer
         self.image_size = config.vision_config.image_size
         self.mean, self.std = normalisation(folder, config.model_type)
+        warn_of_preparation(str(folder), asked_preparation(folder), self.image_size)
 
         self.model = _build(config, folder, pretrained)
         if hasattr(self.model, "logit_bias"):

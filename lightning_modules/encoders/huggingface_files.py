@@ -10,6 +10,7 @@ from typing import Any
 from ...contracts import UserMistake
 from ...files import reading
 from .messages import one_line
+from .preparation import asked_by_processor
 
 _CONFIG_FILES = ["*.json", "*.txt", "*.model"]
 _SAFE_WEIGHTS = ["model.safetensors", "model-*.safetensors"]
@@ -96,6 +97,11 @@ def normalisation(folder: Path, model_type: str) -> tuple[Triple, Triple]:
     mean = triple([value / scale for value in mean], "image_mean over rescale_factor", folder)
     std = triple([value / scale for value in std], "image_std over rescale_factor", folder)
     return mean, std
+
+
+def asked_preparation(folder: Path) -> dict[str, Any]:
+    """How the folder's image processor asks for pictures to be resized, as ``unusual_preparation`` takes it."""
+    return asked_by_processor(_image_processor(folder) or {})
 
 
 def _image_processor(folder: Path) -> dict[str, Any] | None:

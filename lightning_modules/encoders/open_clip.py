@@ -18,6 +18,7 @@ from .base import Encoder
 from .clip_vocabulary import CHARACTERS_PER_TOKEN, clip_rows, padded
 from .messages import one_line
 from .open_clip_files import preprocessing_of
+from .preparation import warn_of_preparation
 from .traits import open_clip_traits
 from .visual_prompts import TokenBlocks
 
@@ -117,10 +118,14 @@ class OpenCLIPEncoder(Encoder):
 
         Args:
             config: Some of ``preprocess_cfg``, checked.
+
+        Warns:
+            UserWarning: If pictures are to be resized in another way than here.
         """
         merged = {**open_clip.get_model_preprocess_cfg(self.model), **config}
         open_clip.model.set_model_preprocess_cfg(self.model, merged)
         self.mean, self.std = tuple(merged["mean"]), tuple(merged["std"])
+        warn_of_preparation(f"open_clip:{self.arch}", self.preprocess_cfg, self.image_size)
 
     def prepare_as_in(self, folder: Path) -> None:
         """See ``Encoder``."""

@@ -130,8 +130,8 @@ def _of_folder(folder: Path) -> tuple[str | None, Traits]:
     content = read_json(folder / OPEN_CLIP_CONFIG)
     model, prepared = content.get("model_cfg"), content.get("preprocess_cfg")
     traits = open_clip_traits(model) if isinstance(model, Mapping) else {}
-    of_pictures = {name: prepared.get(name) for name in ("mean", "std")} if isinstance(prepared, Mapping) else {}
-    return None, {**traits, **_said(of_pictures)}
+    stated = {"image size": "size", "mean": "mean", "std": "std"} if isinstance(prepared, Mapping) else {}
+    return None, {**traits, **_said({what: prepared.get(name) for what, name in stated.items()})}
 
 
 def _of_name(name: object) -> tuple[str | None, Traits]:

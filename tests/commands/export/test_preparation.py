@@ -26,7 +26,8 @@ def export_of(tmp_path: Path, format: str, **prepared: str) -> Path:
 def test_a_preparation_that_a_format_does_not_keep_is_named(
     format: str, tiny_open_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    export_of(tmp_path, format, interpolation="bilinear", resize_mode="squash")
+    with pytest.warns(UserWarning, match="here the centre is cropped"):
+        export_of(tmp_path, format, interpolation="bilinear", resize_mode="squash")
     assert "resize_mode squash and interpolation bilinear, by which the model asks" in capsys.readouterr().out
 
 
@@ -41,7 +42,8 @@ def test_the_usual_preparation_is_not_worth_a_word(
 def test_a_folder_of_open_clip_keeps_its_preparation(
     tiny_open_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = export_of(tmp_path, "open_clip", interpolation="bilinear", resize_mode="squash")
+    with pytest.warns(UserWarning, match="here the centre is cropped"):
+        out = export_of(tmp_path, "open_clip", interpolation="bilinear", resize_mode="squash")
     kept = json.loads((out / "open_clip_config.json").read_text())["preprocess_cfg"]
     assert (kept["resize_mode"], kept["interpolation"]) == ("squash", "bilinear")
     assert "not kept" not in capsys.readouterr().out

@@ -103,7 +103,9 @@ def clip_folder(tmp_path: Path) -> Callable[..., Path]:
         model = CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=12))
         model.save_pretrained(folder, **save_options)
         _save_tokenizer(folder, words, start=True)
-        CLIPImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]).save_pretrained(folder)
+        CLIPImageProcessor(
+            image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6], size={"shortest_edge": 16}, crop_size=16
+        ).save_pretrained(folder)
         return folder
 
     return make
@@ -116,7 +118,10 @@ def siglip_folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     SiglipModel(SiglipConfig(text_config=TEXT, vision_config=VISION)).save_pretrained(folder)
     _save_tokenizer(folder, [*WORDS, "<end>"], start=False)
-    SiglipImageProcessor().save_pretrained(folder)
+    settings = SiglipImageProcessor().to_dict()
+    # With it pictures are squashed, which is warned of.
+    del settings["size"]
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder
 
 

@@ -235,7 +235,8 @@ def save_open_clip_folder(folder: Path, **changes: Any) -> State:
 
 def test_an_open_clip_folder_is_what_its_config_says(tmp_path: Path, edit_json: Callable[..., None]) -> None:
     state = save_open_clip_folder(tmp_path / "model")
-    encoder, name = open_encoder(str(tmp_path / "model"))
+    with pytest.warns(UserWarning, match="resize_mode squash"):
+        encoder, name = open_encoder(str(tmp_path / "model"))
     assert name == "open_clip:tiny-ViT"
     assert_loaded(encoder, state)
     assert (encoder.mean, encoder.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
