@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -42,6 +42,7 @@ def settle_trainer(trainer: MutableMapping[str, Any]) -> None:
             "alone. To try a config, give --trainer.fast_dev_run true; to measure speed, see train/samples_per_second "
             "in metrics.csv"
         )
+    _check_pairs(trainer)
     strategy = trainer["strategy"]
     if isinstance(strategy, str) and _OF_A_NOTEBOOK.match(strategy):
         trainer["strategy"] = _OF_A_NOTEBOOK.sub("ddp", strategy)
@@ -49,6 +50,24 @@ def settle_trainer(trainer: MutableMapping[str, Any]) -> None:
             f"trainer.strategy is {strategy}, whose processes lose what callbacks keep: {trainer['strategy']} is run, "
             "which trains the same"
         )
+
+
+def _check_pairs(trainer: Mapping[str, Any]) -> None:
+    """Check options of which one has no effect beside the other, where Lightning says nothing."""
+    limit, algorithm = trainer.get("gradient_clip_val"), trainer.get("gradient_clip_algorithm")
+    if limit is not None and limit < 0:
+        raise UserMistake(f"trainer.gradient_clip_val is {limit:g}, with which nothing is clipped: give one above 0")
+    if algorithm is not None and not limit:
+        raise UserMistake(
+            f"trainer.gradient_clip_algorithm is {algorithm}, but nothing is clipped without trainer.gradient_clip_val"
+        )
+    for unit in ("epochs", "steps"):
+        least, most = trainer.get(f"min_{unit}"), trainer.get(f"max_{unit}")
+        if least is not None and most is not None and most >= 0 and least > most:
+            raise UserMistake(
+                f"trainer.min_{unit} is {least} and trainer.max_{unit} {most}, so the run would end before: give one "
+                "that is not below the other"
+            )
 
 
 def check_steps(trainer: Trainer, module: LightningModule) -> None:

@@ -99,5 +99,7 @@ class TrainingPairs:
         if self.poison is not None:
             for plan, keys in zip(self.poison.plans, self.poison.keys, strict=True):
                 none = "" if keys else f": a rate of {plan.rate} takes none of so few pairs, and the model stays clean"
+                both = plan.count is not None and plan.rate is not None
+                ignored = f" (count {plan.count}; rate {plan.rate:g} is not read beside it)" if both else ""
                 poisoned = f"{len(keys):,} with {type(plan.trigger).__name__}, target {plan.target!r}"
-                rank_zero_info(f"Poisoned: {poisoned}{none}")
+                rank_zero_info(f"Poisoned: {poisoned}{ignored}{none}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sized
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -141,6 +142,8 @@ class ResultsWriter(Callback):
             empty = sorted(name for name, value in self._figures.items() if math.isnan(value))
             if empty:
                 rank_zero_warn(f"There is no test picture to measure {', '.join(empty)} on: results.csv has nan there")
+            if part := _part_measured(trainer):
+                rank_zero_info(f"The figures in results.csv are of a part of the test set: {part}")
             add_results(folder, self._rows(trainer))
 
     def _rows(self, trainer: Trainer) -> list[dict[str, str]]:
@@ -199,6 +202,18 @@ class ResultsWriter(Callback):
 
     def _cell(self, name: str) -> str:
         return f"{self._figures[name]:.6g}" if name in self._figures else ""
+
+
+def _part_measured(trainer: Trainer) -> str:
+    """Of how many batches the figures are, where a limit leaves some out; empty where it leaves out none."""
+    testing = trainer.state.fn == TrainerFn.TESTING
+    counts = trainer.num_test_batches if testing else trainer.num_val_batches
+    loaders = trainer.test_dataloaders if testing else trainer.val_dataloaders
+    name = f"trainer.limit_{'test' if testing else 'val'}_batches"
+    for count, loader in zip(counts, loaders if isinstance(loaders, list) else [loaders], strict=False):
+        if isinstance(loader, Sized) and count < len(loader):
+            return f"{count} of {len(loader)} batches, by {name}"
+    return ""
 
 
 def _has_classes(trainer: Trainer) -> bool:

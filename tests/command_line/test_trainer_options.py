@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from training import quiet_trainer
 
 from untrigger.command_line.lightning_cli import UntriggerCLI
-from untrigger.command_line.trainer_options import check_steps
+from untrigger.command_line.trainer_options import check_steps, settle_trainer
 from untrigger.contracts import UserMistake
 from untrigger.datamodules.generated import write_generated_data
 
@@ -51,3 +51,27 @@ def test_an_average_that_would_be_lost_is_refused_and_one_that_is_kept_is_named(
         kept["state_dict"]["encoder.logit_scale"], kept["current_model_state"]["encoder.logit_scale"]
     )
     torch.testing.assert_close(kept["state_dict"], run.model.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gradient_clip_val": -1.0}, "gradient_clip_val is -1, with which nothing is clipped"),
+        ({"gradient_clip_algorithm": "value"}, "gradient_clip_algorithm is value, but nothing is clipped without"),
+        ({"min_epochs": 4, "max_epochs": 1}, "min_epochs is 4 and trainer.max_epochs 1"),
+        ({"min_steps": 4, "max_steps": 2}, "min_steps is 4 and trainer.max_steps 2"),
+    ],
+)
+def test_two_options_that_contradict_each_other_are_refused(options: dict[str, Any], message: str) -> None:
+    given = {"accumulate_grad_batches": 1, "barebones": False, "strategy": "auto"}
+    with pytest.raises(UserMistake, match=message):
+        settle_trainer(given | options)
+
+
+def test_options_that_agree_are_left_alone() -> None:
+    given = {"accumulate_grad_batches": 1, "barebones": False, "strategy": "auto"}
+    given |= {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "norm", "min_epochs": 1, "max_epochs": -1}
+    given |= {"min_steps": 2, "max_steps": 2}
+    settled = dict(given)
+    settle_trainer(settled)
+    assert settled == given

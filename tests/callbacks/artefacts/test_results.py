@@ -58,6 +58,23 @@ def test_no_attack_leaves_a_row_with_empty_cells(run: Any) -> None:
     assert (run.folder / "results.csv").read_text() == f"{HEADER}\nwritten,none,none,0,0.571429,,,,0.0,0\n"
 
 
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_figures_of_a_part_are_told(stage: str, run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    option = f"limit_{stage}_batches"
+    measure = {"val": "validate", "test": "test"}[stage]
+    with caplog.at_level("INFO"):
+        getattr(run.trainer(*measures()), measure)(run.Module(), datamodule=run.Data())
+        assert "of a part" not in caplog.text
+        getattr(run.trainer(*measures(), **{option: 2}), measure)(run.Module(), datamodule=run.Data())
+    assert f"of a part of the test set: 2 of 3 batches, by trainer.{option}" in caplog.text
+
+
+def test_figures_of_a_part_are_told_after_a_fit_too(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        run.trainer(*measures(), limit_val_batches=1).fit(run.Module(), datamodule=run.Data())
+    assert "of a part of the test set: 1 of 3 batches, by trainer.limit_val_batches" in caplog.text
+
+
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_later_evaluation_replaces_the_row_of_the_same_run_only(
     run: Any, command: str, monkeypatch: pytest.MonkeyPatch
