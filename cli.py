@@ -11,7 +11,7 @@ from .errors.interrupt import SAID, STATUS
 
 with importing():
     from .command_line.duplicate_keys import check_said_once
-    from .command_line.one_task import check_one_task
+    from .command_line.one_task import check_numbers, check_one_task
     from .command_line.text_arguments import check_is_text
     from .commands import COMMANDS, command
     from .contracts import UserMistake
@@ -54,6 +54,7 @@ def run(arguments: list[str]) -> int:
     elif name == "--version":
         print(f"untrigger {__version__}")
     elif name in TRAINER_COMMANDS:
+        check_numbers()
         with importing():
             from .command_line.lightning_cli import UntriggerCLI  # takes seconds to import
             from .command_line.own_modules import search_working_folder
@@ -62,6 +63,7 @@ def run(arguments: list[str]) -> int:
         # LightningCLI warns when it is given arguments beside those of the process, which it reads by itself.
         UntriggerCLI(None if arguments == sys.argv[1:] else arguments)
     elif name in COMMANDS:
+        check_numbers()
         check_one_task(name)
         with importing():
             chosen = command(name)

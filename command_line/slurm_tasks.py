@@ -1,4 +1,4 @@
-"""Check the tasks that SLURM or torchrun started against the devices and nodes that a run asks for."""
+"""Check the tasks that SLURM, torchrun or mpirun started against the devices and nodes that a run asks for."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.mpi import MPIEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from ..contracts import UserMistake
-from .one_task import is_task, number
+from .one_task import is_task, number, started_by_mpi
 
 
 def settle_tasks(trainer: Mapping[str, Any]) -> bool:
-    """Check that SLURM, or torchrun, started as many tasks as a run asks for.
+    """Check that SLURM, torchrun or mpirun started as many tasks as a run asks for.
 
     Lightning does not look at them where a run asks for one device: each task would be a whole run by itself.
 
@@ -28,7 +29,8 @@ def settle_tasks(trainer: Mapping[str, Any]) -> bool:
         that calls the command without ``srun``, or in a shell that has inherited them.
 
     Raises:
-        UserMistake: If SLURM or torchrun started another number of tasks, or SLURM none of those that were reserved.
+        UserMistake: If one of them started another number of tasks, or SLURM none of those that were reserved, or
+            nothing starts those on other nodes.
     """
     tasks, (devices, nodes) = number("SLURM_NTASKS"), (_devices(trainer), int(trainer.get("num_nodes") or 1))
     if devices is None or _has_environment(trainer):
@@ -37,6 +39,8 @@ def settle_tasks(trainer: Mapping[str, Any]) -> bool:
         _check_torchrun(devices, nodes)
         return False
     _check_other_launcher(devices, nodes)
+    if not is_task():
+        _check_mpi(devices, nodes)
     if not tasks:
         _check_nodes_are_started(devices, nodes)
         return False
@@ -95,10 +99,31 @@ def _check_other_launcher(devices: int, nodes: int) -> None:
     )
 
 
+def _check_mpi(devices: int, nodes: int) -> None:
+    """Check the processes that mpirun started: without mpi4py Lightning takes each for a run of its own."""
+    started = started_by_mpi()
+    if started is None or started == 1 or (started == devices * nodes and MPIEnvironment.detect()):
+        return
+    raise UserMistake(
+        f"mpirun started {started} tasks, each of which would be a whole run here, and trainer.devices and "
+        f"trainer.num_nodes ask for {_tasks(devices * nodes, nodes)}: call the command without mpirun, and it starts "
+        f"the processes of a node by itself, or start {started} with torchrun or srun"
+    )
+
+
 def _check_nodes_are_started(devices: int, nodes: int) -> None:
-    """Check that a job of SLURM that has no tasks does not wait for other nodes, unless each is started by hand."""
-    by_hand = not {"NODE_RANK", "GROUP_RANK"}.isdisjoint(os.environ)
-    if nodes > 1 and "SLURM_JOB_ID" in os.environ and not by_hand:
+    """Check that a run that nothing has started on other nodes does not wait for them, unless each is by hand."""
+    if nodes == 1 or not {"NODE_RANK", "GROUP_RANK"}.isdisjoint(os.environ):
+        return
+    if "SLURM_JOB_ID" not in os.environ:
+        # By hand the first node need not say its number, but where the others find it.
+        if started_by_mpi() is None and {"MASTER_ADDR", "MASTER_PORT"}.isdisjoint(os.environ):
+            raise UserMistake(
+                f"trainer.num_nodes is {nodes}, and nothing has started the processes on the other nodes: call the "
+                f"command with torchrun --nproc-per-node={devices} --nnodes={nodes} or srun, or on each node with "
+                "MASTER_ADDR, MASTER_PORT and NODE_RANK set"
+            )
+    else:
         raise UserMistake(
             f"trainer.num_nodes is {nodes}, and in this batch script or shell of SLURM nothing has started the "
             f"processes on the other nodes: call the command with srun --ntasks-per-node={devices} --nodes={nodes} in "

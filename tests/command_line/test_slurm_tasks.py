@@ -10,7 +10,17 @@ from untrigger.contracts import UserMistake
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}
 TWO = {"SLURM_NTASKS": "2", "SLURM_NNODES": "1"}
-RANKS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
+RANKS = (
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "RANK",
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+MPI = ("OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PMI_SIZE")
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
 NO_TASKS = {"SLURM_JOB_ID": "5", "SLURM_NNODES": "2"}
 
@@ -18,7 +28,7 @@ NO_TASKS = {"SLURM_JOB_ID": "5", "SLURM_NNODES": "2"}
 @pytest.fixture(autouse=True)
 def _no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("SLURM_", "TORCHELASTIC_")) or name in RANKS:
+        if name.startswith(("SLURM_", "TORCHELASTIC_")) or name in RANKS + MPI:
             monkeypatch.delenv(name)
 
 
@@ -64,6 +74,13 @@ def settled(monkeypatch: pytest.MonkeyPatch, said: dict[str, str], devices: Any 
             {"devices": 2},
             "4 tasks on 2 nodes, .* --trainer.devices 2 --trainer.num_nodes 2",
         ),
+        (
+            {},
+            {"num_nodes": 2},
+            "num_nodes is 2, .* with torchrun --nproc-per-node=1 --nnodes=2 or srun, .* MASTER_ADDR",
+        ),
+        *(({name: "2"}, {}, "mpirun started 2 tasks, .* ask for 1 task on 1 node: .* without mpirun") for name in MPI),
+        ({MPI[0]: "2"}, {"devices": 2}, "mpirun started 2 tasks, each of which would be a whole run"),
         (NO_TASKS, {"num_nodes": 2}, "num_nodes is 2, .* with srun --ntasks-per-node=1 --nodes=2 in front"),
     ],
 )
@@ -89,6 +106,9 @@ def test_what_slurm_and_the_config_say_is_compared(
         (TORCHRUN, {"plugins": ["LightningEnvironment"]}),
         (NO_TASKS, {"devices": 2}),
         ({**NO_TASKS, "NODE_RANK": "1"}, {"num_nodes": 2}),  # each node is started by hand
+        ({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}, {"num_nodes": 2}),  # the first of them
+        ({MPI[0]: "1"}, {"devices": 2}),
+        ({**TWO, **STEP, "PMI_SIZE": "2"}, {"devices": 2}),  # srun --mpi=pmi2
     ],
 )
 def test_what_agrees_is_left_alone(
