@@ -11,6 +11,10 @@ from ...contracts import UserMistake
 from ...files.printable import printable
 
 _NUMBER = re.compile(r"(\d+)")
+_FIRST = re.compile(r"([^\s,:;|=]+)[\s,:;|=]+\S")
+"""The first word of a line that has more of them."""
+_ID = re.compile(r"[a-z]?\d+")
+"""A number, or one of WordNet's such as ``n01440764``."""
 _SHOWN = 3
 
 
@@ -53,8 +57,9 @@ def named_positions(own: Sequence[str], given: Sequence[str], file: Path, what: 
         For each class of the source, its index in ``given``.
 
     Raises:
-        UserMistake: If some own names stand in the file, but on lines of other classes.
+        UserMistake: If some own names stand in the file, but on lines of other classes, or with a name behind each.
     """
+    _check_plain(own, given, file, what)
     ordered = number_order(own) if list(own) == sorted(own) and _numbered(own) else list(own)
     plain_own, plain_given = [[_plain(name) for name in names] for names in (ordered, given)]
     if len(set(plain_given)) == len(given) and set(plain_own) == set(plain_given):
@@ -71,6 +76,21 @@ def named_positions(own: Sequence[str], given: Sequence[str], file: Path, what: 
         shown = pairs if len(pairs) <= 2 * _SHOWN else [*pairs[:_SHOWN], "...", pairs[-1]]
         print(f"class names by {what}: {', '.join(shown)}", file=sys.stderr)
     return [ordered.index(name) for name in own]
+
+
+def _check_plain(own: Sequence[str], given: Sequence[str], file: Path, what: str) -> None:
+    """Check that the lines of a file are names, and not pairs of a class's own name, such as ``n01440764``, and one."""
+    firsts = [_FIRST.match(name) for name in given]
+    ids = [first[1] for first in firsts if first is not None]
+    if set(ids) != set(own) or len(ids) != len(own):
+        return
+    # As they are, "cat (animal)" and "dog (animal)" are names of their own of the folders cat and dog.
+    if ids != list(own) or all(_ID.fullmatch(name) for name in own):
+        raise UserMistake(
+            f"{file} has the {what}'s name in each line, as in {printable(given[0], 60)!r}, which would be read as "
+            f"part of the class's: give the class names alone, one a line, in the order {', '.join(own[:_SHOWN])}"
+            f"{', ...' if len(own) > _SHOWN else ''}"
+        )
 
 
 def _plain(name: str) -> str:

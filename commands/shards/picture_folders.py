@@ -15,6 +15,7 @@ from .folder_walk import is_folder, is_within, kind_of, told, walked_folders
 
 # Other formats are candidates too, so that they are counted as skipped and not left out in silence.
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
+_SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
 _LINKED_CLASS = "links to a folder above or to another class"
 
 
@@ -27,11 +28,17 @@ class ClassFolders(NamedTuple):
     """What was passed over, by a few words on it."""
     linked: int
     """Number of pictures in folders that are reached by a link."""
+    own: int = 0
+    """Number of pictures that lie in the folder of a class itself, and not in one below it."""
 
     @property
     def report(self) -> str:
         """What was left out and what was followed, for the user; empty where it is nothing."""
-        return told(self.left_out, self.linked)
+        parts = [told(self.left_out, self.linked)]
+        if self.files and not self.own:
+            below = shown(self.files[0][0].parent)
+            parts.append(f"no picture lies in the folder of a class itself, and of {below} the name is not read")
+        return "; ".join(part for part in parts if part)
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -69,7 +76,8 @@ def class_pictures(folder: Path, classes: Sequence[tuple[int, str]]) -> ClassFol
         classes: Label and sub-folder of each.
 
     Raises:
-        UserMistake: If a folder cannot be read, or captions lie beside the pictures: then the folders are no classes.
+        UserMistake: If a folder cannot be read, or the folders are no classes: where captions lie beside the pictures,
+            or they are those of splits, with the classes below them.
     """
     found = ClassFolders([], Counter(), 0)
     captioned = 0
@@ -89,7 +97,7 @@ def class_pictures(folder: Path, classes: Sequence[tuple[int, str]]) -> ClassFol
             if not part.files:
                 found.left_out[f"pictures in the folder of class {shown(name)}"] = 0
             found.files.extend((path, label) for path in part.files)
-            found = found._replace(linked=found.linked + part.linked)
+            found = found._replace(linked=found.linked + part.linked, own=found.own + part.own)
             captioned += beside
     if captioned and 2 * captioned >= len(found.files):
         first = shown(folder / classes[0][1])
@@ -98,12 +106,19 @@ def class_pictures(folder: Path, classes: Sequence[tuple[int, str]]) -> ClassFol
             "img2dataset writes files: its folders are no classes. Make a shard of each folder, as by "
             f"tar -cf 00000.tar -C {first} ."
         )
+    names = [name for _, name in classes]
+    if found.files and not found.own and _SPLITS.issuperset(map(str.lower, names)):
+        raise UserMistake(
+            f"folder {shown(folder)} holds no classes but splits ({', '.join(sorted(map(shown, names)))}), with "
+            f"folders of classes below: give one of them, such as {shown(folder / names[0])}"
+        )
     return found
 
 
 class _Part(NamedTuple):
     files: list[Path]
     linked: int
+    own: int
 
 
 def _of_class(root: Path, apart: Collection[str], left_out: Counter[str]) -> tuple[_Part, int]:
@@ -119,7 +134,7 @@ def _of_class(root: Path, apart: Collection[str], left_out: Counter[str]) -> tup
                 captioned += f"{Path(name).stem}.txt" in beside
             else:
                 left_out[kind_of(name)] += 1
-    return _Part(sorted(files), linked), captioned
+    return _Part(sorted(files), linked, sum(path.parent == root for path in files)), captioned
 
 
 def _is_picture(name: str) -> bool:

@@ -55,6 +55,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                     "(peft's merge_and_unload), or take its files out of the folder"
                 )
             found = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
+            if found is None and (path / "last.ckpt").is_file():
+                raise UserMistake(f"{path} is the folder of a run: give its checkpoint, {path / 'last.ckpt'}")
             if found is None:
                 raise UserMistake(f"{path} holds no weights; looked for {', '.join(IN_FOLDER)}")
             path = found

@@ -47,6 +47,8 @@ def test_numbered_names_are_in_the_order_of_their_numbers(names: list[str], orde
         (["10", "9"], ["nine", "ten"], [1, 0]),
         (["0", "10", "2", "other"], ["a", "b", "c", "none"], [0, 2, 1, 3]),
         (["v2_10", "v2_9"], ["nine", "ten"], [1, 0]),
+        (["A380", "DC3"], ["A380 Airbus", "DC3 Douglas"], [0, 1]),
+        (["cat", "dog"], ["cat (pet)", "dog (pet)"], [0, 1]),
         (["A380", "DC-10", "DC-3"], ["Airbus", "Douglas", "Dakota"], [0, 1, 2]),  # no numbering
     ],
 )
@@ -59,6 +61,21 @@ def test_names_of_other_classes_are_refused() -> None:
         UserMistake, match=r"names\.txt says 'dog' as its name 1, but the folder of that name is number 2"
     ):
         named_positions(["cat", "dog", "ship"], ["dog", "kitten", "ship"], FILE, "folder")
+
+
+@pytest.mark.parametrize(
+    ("own", "given"),
+    [
+        (["n01440764", "n01443537"], ["n01443537 goldfish", "n01440764 tench"]),
+        (["n01440764", "n01443537"], ["n01440764 tench", "n01443537 goldfish"]),
+        (["0", "1", "10", "2"], ["0: zero", "1: one", "2: two", "10: ten"]),
+        (["0", "1", "2"], ["2,two", "1,one", "0,zero"]),
+        (["cat", "dog"], ["dog (pet)", "cat (pet)"]),
+    ],
+)
+def test_a_file_of_pairs_of_folder_and_name_is_refused(own: list[str], given: list[str]) -> None:
+    with pytest.raises(UserMistake, match=r"names\.txt has the folder's name in each line, as in '.*: give the class"):
+        named_positions(own, given, FILE, "folder")
 
 
 def write_numbered(root: Path) -> tuple[Path, Path]:

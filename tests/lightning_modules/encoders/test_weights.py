@@ -339,6 +339,9 @@ def test_a_missing_file_or_empty_folder_is_one_line(encoder: Encoder, tmp_path: 
         load_weights(encoder, str(tmp_path / "nowhere.ckpt"))
     with pytest.raises(UserMistake, match=r"holds no weights; looked for model\.safetensors"):
         load_weights(encoder, str(tmp_path))
+    (tmp_path / "last.ckpt").touch()
+    with pytest.raises(UserMistake, match=r"is the folder of a run: give its checkpoint, .*last\.ckpt"):
+        load_weights(encoder, str(tmp_path))
 
 
 @pytest.mark.parametrize(
