@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning.pytorch import LightningModule
 from ..contracts import UserMistake
 from ..lightning_modules.encoders import Encoder
 from ..lightning_modules.encoders.checkpoint_files import read_pickled
+from ..lightning_modules.encoders.messages import one_line
 from ..lightning_modules.encoders.traits import check_traits
 
 CHECKPOINT_NAMES = ("best", "hpc", "registry")
@@ -86,6 +88,27 @@ def check_model(path: str, model: LightningModule) -> dict[str, Any]:
     if isinstance(encoder, Encoder):
         check_traits(encoder, Path(path))
     return content
+
+
+def check_same_module(path: str, content: Mapping[str, Any], model: LightningModule) -> None:
+    """Check that a run resumes as what it was, not as another method, whose figures would be those of the first one.
+
+    Args:
+        path: A checkpoint.
+        content: What it holds.
+        model: What is to be trained.
+
+    Raises:
+        UserMistake: If the checkpoint is of a run of another class.
+    """
+    said = content.get("hyper_parameters")
+    was = said.get("_class_path") if isinstance(said, Mapping) else None
+    name, now = was.rpartition(".")[2] if isinstance(was, str) else None, type(model).__name__
+    if name is not None and name != now:
+        raise UserMistake(
+            f"checkpoint {path} is of a run of {one_line(name, 60)}, which a {now} cannot resume: to start from its "
+            f"weights, give --model.init_from {path} instead of --ckpt_path"
+        )
 
 
 def is_restoring(error: BaseException) -> bool:

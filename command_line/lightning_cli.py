@@ -53,8 +53,9 @@ from ..errors.lines import OneLineErrors, user_message
 from ..files.lock import claimed_folder, held_folder
 from ..files.reading import reading, reason
 from ..run_folder.config import CONFIG
+from ..run_folder.progress import samples_seen
 from ..trainer.checkpoints import WholeCheckpointIO, last_checkpoint, whole_checkpoint
-from .checkpoint_checks import CHECKPOINT_NAMES, check_checkpoint, check_model, is_restoring
+from .checkpoint_checks import CHECKPOINT_NAMES, check_checkpoint, check_model, check_same_module, is_restoring
 from .folder_checks import check_folder
 from .number_formats import slow_precision
 from .own_modules import Imports, asked_imports, import_modules
@@ -223,6 +224,7 @@ class UntriggerCLI(LightningCLI):
         if first and not requeued:
             check_folder(folder, given, self.subcommand or "run", trainer)
         self._checkpoint: str | None = checkpoint
+        self._seen_before: str | None = None
 
     def instantiate_classes(self) -> None:
         """Build everything, and see that a checkpoint fits."""
@@ -233,6 +235,9 @@ class UntriggerCLI(LightningCLI):
             check_averaging(self.trainer)
         if self._checkpoint and self._checkpoint not in CHECKPOINT_NAMES:
             content = check_model(self._checkpoint, self.model)
+            if self.subcommand == "fit":
+                check_same_module(self._checkpoint, content, self.model)
+                self._seen_before = samples_seen(content)
             if self.subcommand == "fit" and isinstance(self.datamodule, datamodules.ImageTextDataModule):
                 with reading("checkpoint", self._checkpoint):
                     self.datamodule.check_poison(content.get(type(self.datamodule).__qualname__) or {})
@@ -300,6 +305,8 @@ class UntriggerCLI(LightningCLI):
             trainer.validate(self.model, self.datamodule, verbose=False)
         if none := [name for name in ("max_epochs", "max_steps", "limit_train_batches") if getattr(trainer, name) == 0]:
             rank_zero_warn(f"Nothing was trained, as trainer.{none[0]} is 0: the figures are those of the start")
+        if self._seen_before == str(results.state_dict()["samples_seen"]):
+            rank_zero_info(f"Nothing was trained: the run of {self._checkpoint} was over, see trainer.max_epochs")
         rank_zero_info(f"Run folder: {self.trainer.default_root_dir}")
 
 

@@ -150,6 +150,21 @@ def test_a_run_that_resumes_as_it_was_is_told_nothing(fit: Fit, recwarn: pytest.
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_run_resumes_as_the_method_that_it_was(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fit("--trainer.max_steps", "4")
+    last = str(tmp_path / "run" / "last.ckpt")
+    other = ("--model", "CleanCLIP", "--model.encoder", "small:nano-32", "--model.self_supervised_weight", "0")
+    with pytest.raises(
+        UserMistake, match=r"last\.ckpt is of a run of PoisonedCLIP, which a CleanCLIP cannot resume: .*"
+    ):
+        fit("--trainer.max_steps", "8", "--ckpt_path", last, *other, folder="cleaned")
+    assert not (tmp_path / "cleaned" / "results.csv").exists()
+    assert "Nothing was trained" not in caplog.text
+    fit("--trainer.max_steps", "4", "--ckpt_path", last)
+    assert f"Nothing was trained: the run of {last} was over" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.filterwarnings("ignore:The schedule of this run is not that of the checkpoint")
 def test_a_rate_that_was_found_is_trained_with_and_recorded(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     finder = ("--trainer.callbacks", "LearningRateFinder", "--trainer.callbacks.num_training_steps", "20")
