@@ -13,6 +13,8 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..contracts import UserMistake
+
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split trainable parameters into those with weight decay and those without.
@@ -79,9 +81,15 @@ def adamw(
         betas: AdamW's decay rates of the running averages of the gradient and its square, in [0, 1).
         eps: Added to the denominator of AdamW's update.
         trainer: Whose gradient clipping and precision are looked at; None where there is none.
+
+    Raises:
+        UserMistake: If there is no parameter to train.
     """
+    groups = list(groups)
+    if not groups:
+        raise UserMistake("no parameter of the module is trained: all of them have requires_grad false")
     # The fused kernel does all parameters in one pass, on the CPU too.
-    optimizer = AdamW(list(groups), lr=lr, betas=betas, eps=eps, fused=True)
+    optimizer = AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
     if trainer is not None and trainer.gradient_clip_val:
         # In float16 the fused kernel takes the scale off the gradients by itself, where it has this mark, and clipping
         # would come before: Lightning refuses that, in bfloat16 too. Without the mark the scaler does it first.

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from untrigger.contracts import UserMistake
 from untrigger.lightning_modules.optimisation import adamw, decay_groups, warmup_cosine, with_schedule
 
 
@@ -61,3 +62,9 @@ def test_a_run_that_is_too_short_for_its_warm_up_is_told(
         with_schedule(optimizer, warmup, 8)
     line = "model.warmup_steps is 100 and the run has 8 steps: the learning rate gets to 0.08 of model.lr"
     assert (line in caplog.text) == told
+
+
+def test_a_module_that_is_frozen_as_a_whole_is_one_line() -> None:
+    frozen = nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(UserMistake, match="no parameter of the module is trained"):
+        adamw(decay_groups(frozen, 0.1), 0.1, (0.9, 0.99), 1e-6)
