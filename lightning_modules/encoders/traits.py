@@ -130,7 +130,9 @@ def _of_folder(folder: Path) -> tuple[str | None, Traits]:
     content = read_json(folder / OPEN_CLIP_CONFIG)
     model, prepared = content.get("model_cfg"), content.get("preprocess_cfg")
     traits = open_clip_traits(model) if isinstance(model, Mapping) else {}
-    stated = {"image size": "size", "mean": "mean", "std": "std"} if isinstance(prepared, Mapping) else {}
+    if not isinstance(prepared, Mapping):
+        return None, traits
+    stated = {"image size": "size", "mean": "mean", "std": "std"}
     return None, {**traits, **_said({what: prepared.get(name) for what, name in stated.items()})}
 
 
